@@ -1,0 +1,233 @@
+"""Put taps into a model's attention for a block: the only place that knows model families.
+
+Most families ask transformers' AttentionInterface for their attention function; for a block they are
+given ours. GPT-J, GPT-Neo and CodeGen have a method `_attn` instead, and Falcon calls torch's
+scaled_dot_product_attention in the middle of its forward. Any other way of computing attention is
+found out by counting layers, and refused.
+"""
+
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from contextvars import ContextVar
+from typing import Any, Protocol
+
+import torch
+from torch import Tensor, nn
+from torch.overrides import TorchFunctionMode
+from transformers import AttentionInterface, AttentionMaskInterface, PreTrainedModel
+from transformers.masking_utils import eager_mask
+
+from anchorflow.attention.core import Attention
+from anchorflow.errors import UserError
+
+Attend = Callable[[Attention], Tensor]
+"""Carries out an attention: [batch, head, query, dim]."""
+
+
+class Tap(Protocol):
+    """Reads or changes one layer's attention. It must call `attend` unless it computes the output itself."""
+
+    def __call__(self, attention: Attention, attend: Attend) -> Tensor: ...
+
+
+@contextmanager
+def tapped(model: PreTrainedModel, *taps: Tap) -> Iterator[None]:
+    """Within the block every attention layer of `model` goes through `taps`, the first one outermost.
+
+    Afterwards, also after an exception, the model is as before. Blocks nest (around one
+    model): the taps of the inner one come after those of the outer one.
+
+    Raises UserError at the first forward pass that did not bring every layer through the taps, which is
+    how a model family whose attention cannot be reached shows itself.
+    """
+    seen: list[int] = []
+    layers = list(range(model.config.get_text_config().num_hidden_layers))
+
+    def begin(module: nn.Module, arguments: Any) -> None:
+        seen.clear()
+
+    def check(module: nn.Module, arguments: Any, output: Any) -> None:
+        if sorted(seen) != layers:
+            raise UserError(
+                f"{len(set(seen))} of the {len(layers)} attention layers of model type {model.config.model_type!r} can be "
+                "reached. Allowed: families that use transformers' AttentionInterface (gpt2, llama, mistral, qwen, gemma, "
+                "opt, gpt_neox, ...), gptj, gpt_neo, codegen and falcon."
+            )
+
+    def note(attention: Attention, attend: Attend) -> Tensor:
+        seen.append(attention.layer)
+        return attend(attention)
+
+    with ExitStack() as stack:
+        outer = _taps.get()
+        if not outer:
+            stack.enter_context(_FAMILIES.get(model.config.model_type, _through_interface)(model))
+        token = _taps.set((*outer, note, *taps))
+        stack.callback(_taps.reset, token)
+        for hook in (model.base_model.register_forward_pre_hook(begin), model.base_model.register_forward_hook(check)):
+            stack.callback(hook.remove)
+        yield
+
+
+_taps: ContextVar[tuple[Tap, ...]] = ContextVar("taps", default=())
+
+
+def _run(attention: Attention, vanilla: Attend) -> Tensor:
+    """The taps in force, each around the next, the model's own attention innermost."""
+
+    def attend(level: int, attention: Attention) -> Tensor:
+        taps = _taps.get()
+        if level == len(taps):
+            return vanilla(attention)
+        return taps[level](attention, lambda inner: attend(level + 1, inner))
+
+    return attend(0, attention)
+
+
+# --- AttentionInterface ---------------------------------------------------------------------------
+
+_NAME = "anchorflow"
+_before: ContextVar[str] = ContextVar("before", default="sdpa")
+
+
+@contextmanager
+def _through_interface(model: PreTrainedModel) -> Iterator[None]:
+    config = model.config.get_text_config()
+    before = config._attn_implementation
+    token = _before.set(before)
+    # The setter of PreTrainedModel walks all modules and may warn; the attribute is what layers look at.
+    config._attn_implementation = _NAME
+    try:
+        yield
+    finally:
+        config._attn_implementation = before
+        _before.reset(token)
+
+
+def _interface_attention(
+    module: nn.Module,
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    attention_mask: Tensor | None,
+    scaling: float | None = None,
+    softcap: float | None = None,
+    **others: Any,
+) -> tuple[Tensor, None]:
+    """Registered under our name: [batch, head, query, dim] in, [batch, query, head, dim] out, as transformers wants."""
+    if others.get("s_aux") is not None:
+        raise UserError(f"{type(module).__name__} has attention sinks, which taps do not support.")
+    implementation = _before.get()
+    eager = getattr(sys.modules[type(module).__module__], "eager_attention_forward", None)
+    function = AttentionInterface().get_interface(implementation, eager)
+    extra = others if softcap is None else {**others, "softcap": softcap}
+
+    def vanilla(a: Attention) -> Tensor:
+        output = function(module, a.query, a.key, a.value, a.mask, scaling=a.scaling, **extra)[0]
+        return output.transpose(1, 2)
+
+    scale = query.shape[-1] ** -0.5 if scaling is None else scaling
+    layer: int = module.layer_idx  # type: ignore[assignment]
+    attention = Attention(layer, query, key, value, attention_mask, scale, softcap)
+    return _run(attention, vanilla).transpose(1, 2).contiguous(), None
+
+
+AttentionInterface.register(_NAME, _interface_attention)
+# Without a mask function of the same name the model would be handed no mask at all, and see the future.
+AttentionMaskInterface.register(_NAME, eager_mask)
+
+
+# --- a method `_attn` (GPT-J, CodeGen, GPT-Neo) ---------------------------------------------------
+
+
+@contextmanager
+def _through_method(model: PreTrainedModel) -> Iterator[None]:
+    modules = [module for module in model.modules() if hasattr(module, "_attn")]
+    try:
+        for layer, module in enumerate(modules):
+            module._attn = _method_attention(layer, module, module._attn)  # type: ignore[assignment, arg-type]
+        yield
+    finally:
+        for module in modules:
+            module.__dict__.pop("_attn", None)  # uncovers the method of the class
+
+
+def _method_attention(layer: int, module: nn.Module, original: Callable[..., Any]) -> Callable[..., Any]:
+    def attn(query: Tensor, key: Tensor, value: Tensor, attention_mask: Tensor | None = None) -> tuple[Tensor, None]:
+        def vanilla(a: Attention) -> Tensor:
+            return original(a.query, a.key, a.value, a.mask)[0]
+
+        scale = float(getattr(module, "scale_attn", 1.0)) ** -1  # GPT-Neo does not scale
+        local = _local_mask(module, query, key)
+        mask = attention_mask if local is None else local if attention_mask is None else attention_mask + local
+        return _run(Attention(layer, query, key, value, mask, scale), vanilla), None
+
+    return attn
+
+
+def _local_mask(module: nn.Module, query: Tensor, key: Tensor) -> Tensor | None:
+    """GPT-Neo's local layers see a window that the model's mask does not tell of."""
+    if getattr(module, "attention_type", None) != "local":
+        return None
+    n, m = query.shape[-2], key.shape[-2]
+    visible = module.bias[:, :, m - n : m, :m]  # type: ignore[index]
+    precision = torch.promote_types(query.dtype, torch.float32)
+    # Large but far from the smallest float: it is added to the model's own mask and, once more, to that of GPT-Neo.
+    return torch.zeros(visible.shape, dtype=precision, device=query.device).masked_fill(~visible, -1e9)
+
+
+# --- a call of scaled_dot_product_attention (Falcon) ----------------------------------------------
+
+
+@contextmanager
+def _through_sdpa(model: PreTrainedModel) -> Iterator[None]:
+    modules = [module for module in model.modules() if type(module).__name__ == "FalconAttention"]
+    try:
+        for layer, module in enumerate(modules):
+            module.forward = _within(_Sdpa(layer), module.forward)  # type: ignore[method-assign]
+        yield
+    finally:
+        for module in modules:
+            module.__dict__.pop("forward", None)
+
+
+def _within(mode: TorchFunctionMode, forward: Callable[..., Any]) -> Callable[..., Any]:
+    def wrapped(*arguments: Any, **named: Any) -> Any:
+        with mode:
+            return forward(*arguments, **named)
+
+    return wrapped
+
+
+class _Sdpa(TorchFunctionMode):
+    """Catches the one attention call of a layer's forward."""
+
+    def __init__(self, layer: int) -> None:
+        super().__init__()
+        self.layer = layer
+
+    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        kwargs = kwargs or {}
+        if func is not nn.functional.scaled_dot_product_attention:
+            return func(*args, **kwargs)
+        query, key, value = args
+        mask = kwargs.get("attn_mask")
+        if kwargs.get("is_causal"):
+            mask = torch.ones(query.shape[-2], key.shape[-2], dtype=torch.bool, device=query.device).tril()[None, None]
+        if mask is not None and mask.dtype == torch.bool:
+            lowest = torch.finfo(query.dtype).min
+            mask = torch.zeros(mask.shape, dtype=query.dtype, device=mask.device).masked_fill(~mask, lowest)
+
+        def vanilla(a: Attention) -> Tensor:
+            return func(a.query, a.key, a.value, attn_mask=a.mask)
+
+        return _run(Attention(self.layer, query, key, value, mask, query.shape[-1] ** -0.5), vanilla)
+
+
+_FAMILIES: dict[str, Callable[[PreTrainedModel], Any]] = {
+    "gptj": _through_method,
+    "codegen": _through_method,
+    "gpt_neo": _through_method,
+    "falcon": _through_sdpa,
+}

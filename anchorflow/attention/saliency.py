@@ -1,0 +1,141 @@
+"""Information flow: |Σ_h A ⊙ ∂L/∂A| of every layer, averaged at once (Label Words are Anchors, sec. 2.1).
+
+Keeping the attention maps of all layers for the backward pass would take layers × heads × N² numbers.
+Here a layer keeps its queries, keys and values; its backward pass computes the maps again, a few heads
+at a time, and leaves three numbers per prompt: the means S_wp, S_pq and S_ww.
+"""
+
+from typing import Any
+
+import torch
+from jaxtyping import Bool, Float, Int
+from torch import Tensor
+from torch.autograd.function import once_differentiable
+
+from anchorflow.attention.backend import Attend
+from anchorflow.attention.core import Attention, attention_weights
+
+MAP_BYTES = 64 * 2**20
+"""How much of a layer's attention maps the backward pass holds at a time, in each of its two or three buffers."""
+
+
+class SaliencyFlow:
+    """A tap that turns the gradient of a loss into the flow between the parts of the prompt.
+
+    Args:
+        n_layers: layers of the model.
+        anchors: positions p_k of the label words; every prompt has at least one.
+        is_anchor: False where `anchors` is filler, for prompts with fewer demonstrations than others.
+        real: True at a prompt's tokens, False at padding. The last position is the target q.
+
+    Use it as `with tapped(model, flow): loss = ...` and then `flow.gather(loss)`.
+    """
+
+    def __init__(
+        self,
+        n_layers: int,
+        anchors: Int[Tensor, "batch anchor"],
+        is_anchor: Bool[Tensor, "batch anchor"],
+        real: Bool[Tensor, "batch position"],
+    ) -> None:
+        batch, length = real.shape
+        # Nothing else in the graph needs a gradient: these zeros are what a layer's backward pass hangs on,
+        # and the flow arrives as their "gradient".
+        self._means = torch.zeros(n_layers, batch, 3, dtype=torch.float64, device=real.device, requires_grad=True)
+        self._anchors = anchors
+        self._is_anchor = is_anchor
+        start = length - real.sum(dim=1)  # left padding
+        n = (length - start).double()
+        k = is_anchor.sum(dim=1)
+        n_wp = ((anchors - start[:, None]) * is_anchor).sum(dim=1).double()
+        # Pairs j < i of each kind; a pair q-p_k is never also one of p_k-j, since q comes last.
+        self._pairs = torch.stack([n_wp, k.double(), n * (n - 1) / 2 - n_wp - k], dim=1)
+        if not bool((self._pairs > 0).all()):
+            raise ValueError("a prompt needs a word before and a word beside its label words")
+
+    def __call__(self, attention: Attention, attend: Attend) -> Tensor:
+        return _Flow.apply(attention.query, attention.key, attention.value, self._means, self, attention, attend)
+
+    def gather(self, loss: Float[Tensor, ""]) -> Float[Tensor, "layer batch 3"]:
+        """S_wp, S_pq and S_ww of every layer and prompt, from the sum of the prompts' losses."""
+        return torch.autograd.grad(loss, self._means)[0]
+
+    def reduce(self, flow: Float[Tensor, "batch position position"]) -> Float[Tensor, "batch 3"]:
+        """The three means over pairs j < i of one layer's I (which is consumed)."""
+        device = flow.device
+        anchors, is_anchor = self._anchors.to(device), self._is_anchor.to(device)
+        row = torch.arange(flow.shape[0], device=device)[:, None]
+        flow.diagonal(dim1=1, dim2=2).zero_()
+        wp = (flow[row, anchors].sum(dim=-1, dtype=torch.float64) * is_anchor).sum(dim=1)
+        pq = (flow[row, -1, anchors].double() * is_anchor).sum(dim=1)
+        # Taken out before the rest is summed, which would otherwise be a difference of large sums. Filler
+        # repeats an anchor of its prompt, so it takes out nothing more.
+        flow[row, anchors] = 0
+        flow[row, -1, anchors] = 0
+        ww = flow.sum(dim=(1, 2), dtype=torch.float64)
+        return torch.stack([wp, pq, ww], dim=1) / self._pairs.to(device)
+
+
+class _Flow(torch.autograd.Function):
+    """A layer's attention, with a backward pass that also reduces A ⊙ ∂L/∂A."""
+
+    @staticmethod
+    def forward(
+        ctx: Any,
+        query: Tensor,
+        key: Tensor,
+        value: Tensor,
+        means: Tensor,
+        flow: SaliencyFlow,
+        attention: Attention,
+        attend: Attend,
+    ) -> Tensor:
+        mask = attention.mask
+        ctx.save_for_backward(query, key, value, *([] if mask is None else [mask]))
+        ctx.flow, ctx.layer = flow, attention.layer
+        ctx.scaling, ctx.softcap, ctx.means = attention.scaling, attention.softcap, means.shape
+        return attend(attention)
+
+    @staticmethod
+    @once_differentiable  # type: ignore[untyped-decorator]
+    def backward(ctx: Any, grad_output: Tensor) -> tuple[Tensor | None, ...]:
+        query, key, value, *masks = ctx.saved_tensors
+        batch, heads, length, dim = query.shape
+        kv_heads = key.shape[1]
+        group = heads // kv_heads
+        grouped = (batch, kv_heads, group, length, dim)
+        query, grad_output = query.view(grouped), grad_output.reshape(grouped)
+        mask = masks[0].unsqueeze(2) if masks else None
+        if mask is not None and mask.shape[1] not in (1, kv_heads):
+            mask = masks[0].unflatten(1, (kv_heads, group))
+        precision = torch.promote_types(query.dtype, torch.float32)
+
+        inputs = any(ctx.needs_input_grad[:3])  # not so in the first layer: its inputs depend on nothing
+        grad_query, grad_key, grad_value = (torch.empty_like(t) if inputs else None for t in (query, key, value))
+        total = torch.zeros(batch, length, length, dtype=precision, device=query.device)
+        step = max(1, MAP_BYTES // (batch * group * length * length * total.element_size()))
+        for first in range(0, kv_heads, step):
+            some = slice(first, first + step)
+            part = None if mask is None else mask if mask.shape[1] == 1 else mask[:, some]
+            q, k, v = query[:, some], key[:, some], value[:, some]
+            dout = grad_output[:, some].to(precision)
+            weights = attention_weights(q, k, part, ctx.scaling, ctx.softcap)
+            product = torch.matmul(dout, v.to(precision).unsqueeze(2).transpose(-1, -2))  # ∂L/∂A
+            product *= weights  # A ⊙ ∂L/∂A, signed
+            total += product.sum(dim=(1, 2))
+            if grad_query is None or grad_key is None or grad_value is None:
+                continue
+            grad_value[:, some] = torch.matmul(weights.transpose(-1, -2), dout).sum(dim=2)
+            # Softmax: ∂L/∂score = A ⊙ (∂L/∂A − Σ_j A ⊙ ∂L/∂A)
+            scores = product.addcmul_(weights, product.sum(dim=-1, keepdim=True), value=-1)
+            if ctx.softcap is not None:
+                raw = torch.matmul(q.to(precision), k.to(precision).unsqueeze(2).transpose(-1, -2)) * ctx.scaling
+                scores *= 1 - torch.tanh(raw / ctx.softcap) ** 2
+            scores *= ctx.scaling
+            grad_query[:, some] = torch.matmul(scores, k.to(precision).unsqueeze(2)).to(query.dtype)
+            grad_key[:, some] = torch.matmul(scores.transpose(-1, -2), q.to(precision)).sum(dim=2).to(key.dtype)
+
+        means = torch.zeros(ctx.means, dtype=torch.float64, device=ctx.flow._means.device)
+        means[ctx.layer] = ctx.flow.reduce(total.abs_()).to(means.device)
+        grad_query = None if grad_query is None else grad_query.view(batch, heads, length, dim)
+        return grad_query, grad_key, grad_value, means, None, None, None

@@ -1,0 +1,57 @@
+"""Vanilla in-context learning: accuracy, macro F1, calibration (Label Words are Anchors, table 1, baselines)."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, ClassVar
+
+import numpy as np
+
+from anchorflow import metrics
+from anchorflow.experiments.few_shot import FewShot
+from anchorflow.prompts import Prompt
+from anchorflow.results import Curve, Record, Result, Table
+
+if TYPE_CHECKING:
+    from anchorflow.models import LanguageModel
+
+
+@dataclass(frozen=True, kw_only=True)
+class Classification(FewShot):
+    """Predict each query's label after demonstrations drawn once per seed; 0 shots ask without any."""
+
+    name: ClassVar[str] = "classification"
+
+    def map(self, lm: LanguageModel, batches: Iterable[Sequence[Prompt]]) -> Iterator[list[Record]]:
+        """Records with the label words' probabilities and the most probable next words."""
+        import torch
+
+        from anchorflow.scoring import collate, next_word_logits, scores
+
+        for prompts in batches:
+            batch = collate(prompts, lm.device)
+            with torch.no_grad():
+                found = scores(next_word_logits(lm, batch), batch)
+            yield [{"query": p.query, "label": p.label, "variants": {"full": s}} for p, s in zip(prompts, found, strict=True)]
+
+    def reduce(self, records: Sequence[Record], labels: Sequence[str]) -> Result:
+        """`accuracy`, `macro_f1`, `ece` (10 bins), the confusion matrix and the curve of reliability."""
+        truth = np.array([record["label"] for record in records])
+        probs = metrics.stack_probs([record["variants"]["full"] for record in records])
+        accuracy = metrics.accuracy(truth, probs)
+        bins = metrics.calibration_bins(truth, probs)
+        centres = [(b + 0.5) / len(bins) for b in range(len(bins))]
+        return Result(
+            metrics={
+                "accuracy": accuracy,
+                "macro_f1": metrics.macro_f1(truth, probs),
+                "ece": metrics.expected_calibration_error(truth, probs),
+            },
+            stderr={"accuracy": metrics.proportion_stderr(accuracy, len(records))},
+            curves={
+                "reliability": Curve("confidence", centres, bins[:, 2].tolist()),
+                "confidence_share": Curve("confidence", centres, bins[:, 0].tolist()),
+            },
+            tables={"confusion": Table(labels, labels, metrics.confusion(truth, probs).tolist())},
+        )

@@ -1,0 +1,74 @@
+"""Information flow between the words, the label words and the target (Label Words are Anchors, sec. 2.1, fig. 3)."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, ClassVar, Literal
+
+import numpy as np
+
+from anchorflow import metrics
+from anchorflow.experiments.few_shot import FewShot
+from anchorflow.prompts import Prompt
+from anchorflow.results import Curve, Record, Result
+
+if TYPE_CHECKING:
+    from anchorflow.models import LanguageModel
+
+FLOWS = ("S_wp", "S_pq", "S_ww")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Saliency(FewShot):
+    """I = |Σ_h A ⊙ ∂L/∂A| of every layer, averaged over words → label word, label word → target, word → word.
+
+    L is the cross-entropy over the label words at the target; demonstrations are drawn anew for every query.
+    """
+
+    name: ClassVar[str] = "saliency"
+    fewest_shots: ClassVar[int] = 1
+    demonstrations: ClassVar[Literal["per query", "per seed"]] = "per query"
+
+    def map(self, lm: LanguageModel, batches: Iterable[Sequence[Prompt]]) -> Iterator[list[Record]]:
+        """Records with S_wp, S_pq and S_ww as lists over the layers, beside the prediction."""
+        import torch
+        from torch.nn.functional import nll_loss
+
+        from anchorflow.attention import SaliencyFlow, tapped
+        from anchorflow.scoring import collate, label_log_probabilities, next_word_logits, scores
+
+        for prompts in batches:
+            batch = collate(prompts, lm.device)
+            flow = SaliencyFlow(lm.n_layers, batch.anchors, batch.is_anchor, batch.real)
+            with torch.enable_grad(), tapped(lm.model, flow):
+                logits = next_word_logits(lm, batch)
+                log_probabilities = label_log_probabilities(logits, batch)
+                loss = nll_loss(log_probabilities, batch.labels.to(logits.device), reduction="sum")
+                flows = flow.gather(loss).permute(1, 2, 0).tolist()  # prompt, kind, layer
+            found = scores(logits, batch)
+            yield [
+                {"query": p.query, "label": p.label, "variants": {"full": s}, **dict(zip(FLOWS, f, strict=True))}
+                for p, s, f in zip(prompts, found, flows, strict=True)
+            ]
+
+    def reduce(self, records: Sequence[Record], labels: Sequence[str]) -> Result:
+        """Mean flows per layer with standard errors, and their shares of the sum, taken after the mean."""
+        truth = np.array([record["label"] for record in records])
+        accuracy = metrics.accuracy(truth, metrics.stack_probs([record["variants"]["full"] for record in records]))
+        values = np.array([[record[flow] for flow in FLOWS] for record in records], dtype=float)  # query, kind, layer
+        mean, stderr = metrics.mean_and_stderr(values)
+        layers = range(1, values.shape[-1] + 1)
+        total = mean.sum(axis=0)
+        with np.errstate(invalid="ignore", divide="ignore"):
+            shares = mean / total
+            # Linear propagation through S / total, with the covariances of the three means.
+            centred = (values - shares * values.sum(axis=1, keepdims=True)) / total
+        share_stderr = metrics.mean_and_stderr(centred)[1]
+        curves = {flow: Curve("layer", layers, mean[i], stderr[i]) for i, flow in enumerate(FLOWS)}
+        curves |= {f"{flow}_share": Curve("layer", layers, shares[i], share_stderr[i]) for i, flow in enumerate(FLOWS)}
+        return Result(
+            metrics={"accuracy": accuracy},
+            stderr={"accuracy": metrics.proportion_stderr(accuracy, len(records))},
+            curves=curves,
+        )

@@ -1,0 +1,331 @@
+"""One run, from a composed configuration to a result on disk. Beside sweep/ the only code that sees Hydra."""
+
+import contextlib
+import errno
+import logging
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from hydra.core.hydra_config import HydraConfig
+from hydra.errors import CompactHydraException
+from hydra.types import RunMode
+from omegaconf import DictConfig, OmegaConf
+
+from anchorflow.configuration import Job, build, digest, run_name
+from anchorflow.errors import UserError
+from anchorflow.results import SCHEMA, Record, Result
+from anchorflow.rundir import RunDirectory
+
+if TYPE_CHECKING:
+    from anchorflow.data import Dataset, Task
+    from anchorflow.experiments import Experiment
+    from anchorflow.models import LanguageModel, Pretrained, Tiny
+    from anchorflow.prompts import Prompt
+    from anchorflow.tracking import Tracker, Tracking
+
+log = logging.getLogger(__name__)
+tracebacks = logging.getLogger("anchorflow.tracebacks")
+"""Goes to the log file, not to the screen (conf/config.yaml)."""
+
+GROUPS = ("model", "dataset", "experiment", "tracking")
+PACKAGES = ("torch", "transformers", "tokenizers", "datasets", "numpy", "hydra-core", "wandb", "anchorflow")
+
+
+def register_resolvers() -> None:
+    """What conf/ may interpolate: `${run_name:}`, the directory of a run below outputs/."""
+
+    def name(*, _root_: DictConfig) -> str:
+        keys = ("model", "dataset", "experiment", "seed", "dtype", "too_long")
+        return run_name({key: _plain(OmegaConf.select(_root_, key)) for key in keys})
+
+    OmegaConf.register_new_resolver("run_name", name, replace=True)
+
+
+def run_job(config: DictConfig) -> None:
+    """Run what `config` describes in Hydra's directory for it.
+
+    A user's mistake ends as one or two sentences and exit code 1, in a sweep as one failed cell.
+    """
+    hydra_config = HydraConfig.get()
+    folder = Path(hydra_config.runtime.output_dir)
+    try:
+        with _stop_signals():
+            execute(_plain(config), folder)
+    except UserError as error:
+        tracebacks.error("%s", error, exc_info=True)
+        if hydra_config.mode == RunMode.MULTIRUN:
+            raise CompactHydraException(str(error)) from error
+        print(f"error: {error}", file=sys.stderr)
+        sys.exit(1)
+    except Stopped as stop:
+        print(f"stopped; {folder} keeps the finished records, the same command goes on from them", file=sys.stderr)
+        sys.exit(128 + stop.signal)
+
+
+@dataclass(frozen=True)
+class Settings:
+    """A configuration as objects, each checked by its own class."""
+
+    job: Job
+    model: "Pretrained | Tiny"
+    dataset: "Dataset"
+    experiment: "Experiment"
+    tracking: "Tracking"
+
+
+def settings(config: Mapping[str, Any]) -> Settings:
+    """Check a resolved configuration. Loads no torch; UserError for what is unknown or impossible."""
+    parts = {group: build(config[group], group) for group in GROUPS}
+    rest = {key: value for key, value in config.items() if key not in GROUPS}
+    return Settings(job=build(rest, "", Job), **parts)
+
+
+def execute(config: Mapping[str, Any], folder: Path) -> dict[str, Any]:
+    """Run a resolved configuration in `folder` and give back the content of its result.json.
+
+    Goes on from the records that are there; a finished run is given back as it is.
+    """
+    chosen = settings(config)
+    directory = RunDirectory(folder)
+    with directory.locked():
+        try:
+            return _execute(chosen, config, directory)
+        except Stopped:
+            _report_quietly(directory, "preempted")
+            raise
+        except BaseException as error:
+            import traceback
+
+            _report_quietly(directory, "failed", error=str(error), traceback=traceback.format_exc())
+            known = _explain(error, chosen.job)
+            if known is not None:
+                raise known from error
+            raise
+
+
+def _execute(chosen: Settings, config: Mapping[str, Any], directory: RunDirectory) -> dict[str, Any]:
+    from anchorflow.models import choose_device, choose_dtype
+
+    started = time.perf_counter()
+    job, experiment = chosen.job, chosen.experiment
+    task = chosen.dataset.load()
+    device = choose_device(job.device)
+    dtype = choose_dtype(job.dtype, device)
+    identity = digest(_what_counts(chosen, config, task, dtype))
+    directory.claim(identity)
+    done = directory.result()
+    if done is not None:
+        log.info("already complete: %s", directory.path / "result.json")
+        _show(done["metrics"], done.get("stderr", {}))
+        return done
+    directory.report("running", progress={"done": 0, "total": None})
+    names = {
+        "experiment": experiment.name,
+        "model": chosen.model.name,
+        "dataset": task.name,
+        "seed": str(job.seed),
+    }
+    with chosen.tracking.run(directory.path, identity, {**config, "identity": identity}, names) as tracker:
+        lm = chosen.model.load(device, dtype)
+        log.info("model: %s (%s, %s, %d layers)", lm.name, lm.device, dtype, lm.n_layers)
+        loaded = time.perf_counter()
+        records, computed = _map(chosen, lm, task, directory)
+        kept = [record for record in records if "skipped" not in record]
+        if not kept:
+            raise UserError(f"all {len(records)} prompts are longer than the {lm.max_length} tokens of {lm.name}.")
+        result = experiment.reduce(kept, task.labels)
+        run_s = time.perf_counter() - loaded
+        found = {
+            "schema": SCHEMA,
+            "experiment": experiment.name,
+            "identity": identity,
+            "seed": job.seed,
+            **result.to_json(),
+            "counts": {"queries": len(kept), "skipped": len(records) - len(kept)},
+            "config": dict(config),
+            "data": vars(task.provenance),
+            "environment": _environment(str(lm.device), dtype),
+            "timing": {
+                "load_s": round(loaded - started, 3),
+                "run_s": round(run_s, 3),
+                "queries_per_s": round(computed / run_s, 3),
+                "peak_memory_bytes": _peak_memory(),
+            },
+        }
+        _publish(experiment.name, result, names, directory, tracker)
+        directory.complete(found)
+        directory.report("completed", progress={"done": len(records), "total": len(records)})
+    _show(found["metrics"], found["stderr"])
+    log.info("result: %s", directory.path / "result.json")
+    return found
+
+
+def _map(chosen: Settings, lm: "LanguageModel", task: "Task", directory: RunDirectory) -> tuple[list[Record], int]:
+    """All records in the prompts' order, and how many of them were computed now."""
+    from tqdm import tqdm
+
+    from anchorflow.prompts import PromptBuilder
+    from anchorflow.scoring import plan
+
+    builder = PromptBuilder(lm.tokenizer, task.template, task.label_words, task.separator)
+    prompts = list(chosen.experiment.prompts(task, builder, chosen.job.seed))
+    fitting, skipped = _sort_out(prompts, lm, chosen.job)
+    done = {record["query"]: record for record in directory.records()}
+    new = [record for record in skipped if record["query"] not in done]
+    if new:
+        directory.append(new)
+        done |= {record["query"]: record for record in new}
+    # A batch is computed whole if any record of it is missing: then every number is what it would
+    # have been without the interruption.
+    todo = [batch for batch in plan(fitting, chosen.job.batch_tokens) if any(p.query not in done for p in batch)]
+    if len(done) > len(new):
+        log.info("going on from %d of %d records", len(done), len(prompts))
+    began, before = time.perf_counter(), len(done)
+    with tqdm(total=len(prompts), initial=before, desc=chosen.experiment.name, unit="query", mininterval=0.5) as bar:
+        for records in chosen.experiment.map(lm, todo):
+            new = [record for record in records if record["query"] not in done]
+            directory.append(new)
+            done |= {record["query"]: record for record in new}
+            bar.update(len(new))
+            rate = (len(done) - before) / (time.perf_counter() - began)
+            progress = {"done": len(done), "total": len(prompts)}
+            left = round((len(prompts) - len(done)) / rate, 1) if rate else None
+            directory.report("running", force=False, progress=progress, queries_per_s=round(rate, 3), left_s=left)
+    return [done[prompt.query] for prompt in prompts], len(done) - before
+
+
+def _sort_out(prompts: list["Prompt"], lm: "LanguageModel", job: Job) -> tuple[list["Prompt"], list[Record]]:
+    """The prompts that fit the model's context, and records of those that do not (or a UserError, as configured)."""
+    limit = lm.max_length
+    fitting, skipped = [], []
+    for prompt in prompts:
+        if limit is None or len(prompt.ids) <= limit:
+            fitting.append(prompt)
+            continue
+        reason = f"{len(prompt.ids)} tokens, the context is {limit}"
+        if job.too_long == "refuse":
+            raise UserError(
+                f"the prompt for test row {prompt.query} has {len(prompt.ids)} tokens; the context of {lm.name} is {limit}. "
+                "Use fewer demonstrations, or too_long=skip to leave such queries out and count them."
+            )
+        skipped.append({"query": prompt.query, "label": prompt.label, "skipped": reason})
+    if skipped:
+        log.warning("skipping %d of %d queries, which are longer than the context", len(skipped), len(prompts))
+    return fitting, skipped
+
+
+def _publish(name: str, result: Result, names: Mapping[str, str], directory: RunDirectory, tracker: "Tracker") -> None:
+    from anchorflow.report import figures
+
+    title = f"{names['model']}, {names['dataset']}, seed {names['seed']}"
+    paths = figures.save(figures.draw(name, result, title), directory.path / "figures")
+    tracker.log(result, paths)
+
+
+def _what_counts(chosen: Settings, config: Mapping[str, Any], task: "Task", dtype: str) -> dict[str, Any]:
+    """Everything that can change a number, and nothing else: not where, when, how fast, or who is told."""
+    return {
+        "schema": SCHEMA,
+        "model": chosen.model.fingerprint(),
+        "data": task.provenance.sha256,
+        "prompts": [task.template.source, list(task.label_words), task.separator],
+        "experiment": dict(config["experiment"]),
+        "seed": chosen.job.seed,
+        "dtype": dtype,
+        "too_long": chosen.job.too_long,
+    }
+
+
+class Stopped(BaseException):
+    """SIGTERM or Ctrl-C: not an error of the work."""
+
+    def __init__(self, signal: int) -> None:
+        super().__init__(f"stopped by signal {signal}")
+        self.signal = signal
+
+
+@contextlib.contextmanager
+def _stop_signals() -> Iterator[None]:
+    def stop(number: int, frame: Any) -> None:
+        raise Stopped(number)
+
+    try:
+        before = {number: signal.signal(number, stop) for number in (signal.SIGTERM, signal.SIGINT)}
+    except ValueError:  # not in the main thread, where signals do not arrive
+        before = {}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+def _explain(error: BaseException, job: Job) -> UserError | None:
+    """A sentence for what the machine ran out of; None where the error is not of that kind."""
+    if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
+        return UserError("the disk is full; finished records are kept, free some space and start again.")
+    if type(error).__name__ == "OutOfMemoryError" or (
+        isinstance(error, RuntimeError) and "can't allocate memory" in str(error)
+    ):
+        half = max(1, job.batch_tokens // 2)
+        return UserError(f"out of memory with batch_tokens={job.batch_tokens}; try batch_tokens={half}, or a smaller dtype.")
+    return None
+
+
+def _report_quietly(directory: RunDirectory, state: Any, **fields: Any) -> None:
+    """The state of a run that ends early; the reason it ends is told by its own error."""
+    with contextlib.suppress(OSError):
+        directory.report(state, **fields)
+
+
+def _environment(device: str, dtype: str) -> dict[str, Any]:
+    from importlib.metadata import PackageNotFoundError, version
+
+    packages: dict[str, str | None] = {"python": sys.version.split()[0]}
+    for package in PACKAGES:
+        try:
+            packages[package] = version(package)
+        except PackageNotFoundError:
+            packages[package] = None
+    return {"git": _git_revision(), "packages": packages, "device": device, "dtype": dtype}
+
+
+def _git_revision() -> str | None:
+    """The commit of this code, with a + where files differ from it; None outside a checkout."""
+    command = ["git", "describe", "--always", "--abbrev=40", "--dirty=+", "--exclude=*"]
+    try:
+        done = subprocess.run(command, cwd=Path(__file__).parent, capture_output=True, text=True, timeout=10, check=True)
+    except (OSError, subprocess.SubprocessError):
+        return None
+    return done.stdout.strip()
+
+
+def _peak_memory() -> int:
+    """Bytes: of the GPU where there is one, else of this process."""
+    import resource
+
+    import torch
+
+    if torch.cuda.is_available():
+        return max(torch.cuda.max_memory_allocated(i) for i in range(torch.cuda.device_count()))
+    unit = 1 if sys.platform == "darwin" else 1024
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
+
+
+def _show(metrics: Mapping[str, float | None], stderr: Mapping[str, float | None]) -> None:
+    shown = []
+    for name, value in metrics.items():
+        error = stderr.get(name)
+        shown.append(f"{name} {'undefined' if value is None else f'{value:.3f}'}" + (f" ± {error:.3f}" if error else ""))
+    log.info("%s", ", ".join(shown))
+
+
+def _plain(config: Any) -> Any:
+    resolved: Callable[[Any], Any] = lambda c: OmegaConf.to_container(c, resolve=True)  # noqa: E731
+    return resolved(config) if OmegaConf.is_config(config) else config

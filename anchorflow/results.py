@@ -1,0 +1,87 @@
+"""What a run finds: metrics, curves and tables, and how they are written down."""
+
+import json
+import math
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+SCHEMA = 1
+Record = dict[str, Any]
+"""One line of records.jsonl: JSON's types only."""
+
+
+@dataclass(frozen=True)
+class Curve:
+    """Values over an axis: `x` is its name (layer, k, epoch, n_demonstrations), `at` where the values stand."""
+
+    x: str
+    at: Sequence[float]
+    values: Sequence[float]
+    stderr: Sequence[float] | None = None
+
+    def __post_init__(self) -> None:
+        for name in ("values", "stderr"):
+            given = getattr(self, name)
+            if given is not None and len(given) != len(self.at):
+                raise ValueError(f"a curve over {len(self.at)} places has {len(given)} {name}")
+
+
+@dataclass(frozen=True)
+class Table:
+    """A matrix with names."""
+
+    rows: Sequence[str]
+    columns: Sequence[str]
+    values: Sequence[Sequence[float]]
+
+
+@dataclass(frozen=True)
+class Result:
+    """What reduce makes of the records. Metrics are fractions; `stderr` holds the standard errors of some of them."""
+
+    metrics: Mapping[str, float]
+    stderr: Mapping[str, float] = field(default_factory=dict)
+    curves: Mapping[str, Curve] = field(default_factory=dict)
+    tables: Mapping[str, Table] = field(default_factory=dict)
+
+    def to_json(self) -> dict[str, Any]:
+        """JSON's types; what is undefined (nan) is null."""
+        return {
+            "metrics": _plain(self.metrics),
+            "stderr": _plain(self.stderr),
+            "curves": {name: _plain(vars(curve)) for name, curve in self.curves.items()},
+            "tables": {name: _plain(vars(table)) for name, table in self.tables.items()},
+        }
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, Mapping):
+        return {str(key): _plain(v) for key, v in value.items()}
+    if isinstance(value, list | tuple | range):
+        return [_plain(v) for v in value]
+    if hasattr(value, "tolist"):  # numpy's arrays and numbers, without importing numpy at every start
+        return _plain(value.tolist())
+    if isinstance(value, float) and not math.isfinite(value):
+        return None
+    return value
+
+
+def write_atomically(path: Path, text: str) -> None:
+    """The file is there whole or as it was: written beside its place, flushed to the disk, renamed."""
+    beside = path.with_name(f".{path.name}.{os.getpid()}")
+    try:
+        with beside.open("w", encoding="utf-8") as file:
+            file.write(text)
+            file.flush()
+            os.fsync(file.fileno())
+        beside.replace(path)
+    finally:
+        beside.unlink(missing_ok=True)
+
+
+def dumps(value: Any, indent: int | None = None) -> str:
+    """JSON as everywhere in a run directory; a nan that slipped through is an error, not invalid JSON."""
+    return json.dumps(value, ensure_ascii=False, allow_nan=False, indent=indent)

@@ -1,0 +1,124 @@
+"""A run's directory: records as they come, the state of the work, the result. What is finished is never lost."""
+
+import fcntl
+import json
+import logging
+import os
+import socket
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, Literal
+
+from anchorflow.errors import UserError
+from anchorflow.results import Record, dumps, write_atomically
+
+log = logging.getLogger(__name__)
+State = Literal["running", "completed", "failed", "preempted"]
+STATUS_INTERVAL_S = 2.0
+
+
+class RunDirectory:
+    """`records.jsonl`, `status.json` and `result.json` of one run.
+
+    `key` is the field that names a record's unit of work ("query").
+    """
+
+    def __init__(self, path: Path, key: str = "query") -> None:
+        self.path = path
+        self.key = key
+        self._started = time.time()
+        self._written = 0.0
+        self._status: dict[str, Any] = {}
+
+    @contextmanager
+    def locked(self) -> Iterator[None]:
+        """One process at a time. The lock ends with its process, however that ends."""
+        with (self.path / ".lock").open("w") as file:
+            try:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except OSError as error:
+                raise UserError(f"another process is working in {self.path} (see its status.json); wait for it.") from error
+            yield
+
+    def result(self) -> dict[str, Any] | None:
+        """The result, if the run is complete."""
+        return self._read_json("result.json")
+
+    def claim(self, identity: str) -> None:
+        """Make sure that what lies here belongs to the run `identity`. UserError where it does not."""
+        before = self._read_json("status.json") or {}
+        found = (self.result() or before).get("identity")
+        occupied = (self.path / "records.jsonl").exists() or (self.path / "result.json").exists()
+        if occupied and found != identity:
+            raise UserError(
+                f"{self.path} holds records of another run ({found}, this one is {identity}): its data, weights or dtype "
+                "differ. Choose another hydra.run.dir, or delete that directory."
+            )
+        self._status = {"identity": identity, "starts": int(before.get("starts", 0)) + 1}
+
+    def records(self) -> list[Record]:
+        """All whole records, each unit once. A line cut off by a kill is removed; UserError for one that is damaged."""
+        path = self.path / "records.jsonl"
+        if not path.exists():
+            return []
+        content = path.read_bytes()
+        whole = content[: content.rfind(b"\n") + 1]
+        if len(whole) < len(content):
+            log.info("removing the last record, which was cut off")
+            os.truncate(path, len(whole))
+        found: dict[Any, Record] = {}
+        for number, line in enumerate(whole.splitlines(), start=1):
+            try:
+                record = json.loads(line)
+                found.setdefault(record[self.key], record)
+            except (ValueError, KeyError, TypeError) as error:
+                raise UserError(
+                    f"{path}, line {number} is damaged ({error}); delete that line, and its record is made again."
+                ) from error
+        return list(found.values())
+
+    def append(self, records: Sequence[Record]) -> None:
+        """Add records, all in one write."""
+        lines = "".join(dumps(record) + "\n" for record in records).encode()
+        with (self.path / "records.jsonl").open("ab", buffering=0) as file:
+            file.write(lines)
+
+    def report(self, state: State, *, force: bool = True, **fields: Any) -> None:
+        """Update `status.json`; without `force` at most every two seconds."""
+        now = time.time()
+        self._status.update(fields)
+        if not force and now - self._written < STATUS_INTERVAL_S:
+            return
+        self._written = now
+        job = os.environ.get("SLURM_ARRAY_JOB_ID", os.environ.get("SLURM_JOB_ID"))
+        task = os.environ.get("SLURM_ARRAY_TASK_ID")
+        status = {
+            "state": state,
+            **self._status,
+            "host": socket.gethostname(),
+            "pid": os.getpid(),
+            "job_id": f"{job}_{task}" if job and task else job,
+            "started": _iso(self._started),
+            "updated": _iso(now),
+        }
+        write_atomically(self.path / "status.json", dumps(status, indent=2) + "\n")
+
+    def complete(self, result: Mapping[str, Any]) -> None:
+        """Write `result.json`: from now on the run counts as complete."""
+        write_atomically(self.path / "result.json", dumps(result, indent=2) + "\n")
+
+    def _read_json(self, name: str) -> dict[str, Any] | None:
+        path = self.path / name
+        try:
+            found = json.loads(path.read_text(encoding="utf-8"))
+        except FileNotFoundError:
+            return None
+        except ValueError as error:
+            raise UserError(f"{path} is damaged ({error}); delete it, and the run goes on from its records.") from error
+        return found if isinstance(found, dict) else None
+
+
+def _iso(seconds: float) -> str:
+    return time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(seconds))

@@ -1,0 +1,67 @@
+"""A dataset's template: an example becomes text whose characters know what they are."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from string import Formatter
+from typing import NamedTuple
+
+FIELDS = ("text", "text_pair", "label")
+
+
+class Piece(NamedTuple):
+    """A stretch of rendered text: characters [start, stop) come from `field` (None: the template's own)."""
+
+    field: str | None
+    start: int
+    stop: int
+
+
+@dataclass(frozen=True)
+class Template:
+    """`Review: {text}\\nSentiment:{label}`: fixed characters around {text}, {text_pair} and one {label}.
+
+    Raises ValueError for a template without {text} or with other than one {label}, with unknown
+    fields, or where nothing stands between the text and its label.
+    """
+
+    source: str
+
+    def __post_init__(self) -> None:
+        names = [name for name in self.fields if name]
+        for name in names:
+            if name not in FIELDS:
+                raise ValueError(
+                    f"template {self.source!r} has the field {{{name}}}; allowed: {{text}}, {{text_pair}}, {{label}}"
+                )
+        if "text" not in names or names.count("label") != 1 or names[-1] != "label":
+            raise ValueError(f"template {self.source!r} must hold {{text}} and then, once and last, {{label}}")
+        if not self._pieces[-1 if self._pieces[-1][1] else -2][0].strip():
+            raise ValueError(f"template {self.source!r} needs words or signs in front of {{label}}")
+
+    @property
+    def _pieces(self) -> list[tuple[str, str | None]]:
+        try:
+            parsed = list(Formatter().parse(self.source))
+        except ValueError as error:
+            raise ValueError(f"template {self.source!r} cannot be read ({error})") from error
+        return [(literal, field) for literal, field, _, _ in parsed]
+
+    @property
+    def fields(self) -> list[str | None]:
+        """The fields in order; None for a closing literal."""
+        return [field for _, field in self._pieces]
+
+    @property
+    def pair(self) -> bool:
+        """Whether examples need a second text."""
+        return "text_pair" in self.fields
+
+    def render(self, values: Mapping[str, str]) -> tuple[str, list[Piece]]:
+        """The text for `values`, which gives every field its words, and the pieces it is made of."""
+        text, pieces = "", []
+        for literal, field in self._pieces:
+            for name, words in ((None, literal), (field, values[field] if field else "")):
+                if words:
+                    pieces.append(Piece(name, len(text), len(text) + len(words)))
+                    text += words
+        return text, pieces
