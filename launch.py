@@ -8,7 +8,7 @@ from anchorflow.job import register_resolvers, run_job
 register_resolvers()
 
 
-@hydra.main(version_base="1.3", config_path="conf", config_name="config")
+@hydra.main(version_base="1.3", config_path="conf", config_name="config")  # type: ignore[untyped-decorator]
 def main(config: DictConfig) -> None:
     run_job(config)
 

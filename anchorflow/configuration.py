@@ -21,14 +21,14 @@ class Job:
     seed: int = 42
     device: str = "auto"
     dtype: Literal["auto", "float64", "float32", "bfloat16", "float16"] = "auto"
-    batch_tokens: int = 2048
+    batch_tokens: int = 1024
     too_long: Literal["refuse", "skip"] = "refuse"
 
     def __post_init__(self) -> None:
         if not 0 <= self.seed < 2**63:
             raise ValueError(f"seed is {self.seed}; allowed: 0 or more")
         if self.batch_tokens < 1:
-            raise ValueError(f"batch_tokens is {self.batch_tokens}; allowed: 1 or more (2048 is a good start)")
+            raise ValueError(f"batch_tokens is {self.batch_tokens}; allowed: 1 or more (1024 is a good start)")
 
 
 def build(node: Mapping[str, Any], where: str, default: type | None = None) -> Any:

@@ -15,7 +15,7 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal, NoReturn
+from typing import Any, ClassVar, Literal, NoReturn
 
 from anchorflow import hub
 from anchorflow.errors import UserError
@@ -94,7 +94,7 @@ class Hub:
     Where `test` is null, a fifth of the rows (chosen by a hash of their text) is the test split.
     """
 
-    __pydantic_config__ = {"extra": "forbid"}
+    __pydantic_config__: ClassVar[dict[str, str]] = {"extra": "forbid"}
 
     id: str
     config: str | None = None
@@ -111,7 +111,7 @@ class Hub:
 class Package:
     """A pickled list of ([texts], label) inside an installed Python package; `labels` are its numbers in our order."""
 
-    __pydantic_config__ = {"extra": "forbid"}
+    __pydantic_config__: ClassVar[dict[str, str]] = {"extra": "forbid"}
 
     name: str
     file: str
@@ -144,7 +144,8 @@ class Dataset:
             Template(self.template)
         if self.label_words is not None:
             check_label_words(self.label_words)
-            for names, where in ((self.label_names, "label_names"), (self.hub and self.hub.names, "hub.names")):
+            hub_names = None if self.hub is None else self.hub.names
+            for names, where in ((self.label_names, "label_names"), (hub_names, "hub.names")):
                 if names is not None and len(names) != len(self.label_words):
                     raise ValueError(f"{where} has {len(names)} entries, label_words has {len(self.label_words)}")
         if self.name == "local" and self.path is None:
@@ -173,7 +174,8 @@ class Dataset:
             return task
         raise UserError(f"dataset {self.name} was not found. " + "; ".join(reasons) + ".")
 
-    def _task(self, train: list[Example], test: list[Example], source: str, revision: str | None, where: str) -> Task:
+    def task(self, train: list[Example], test: list[Example], source: str, revision: str | None, where: str) -> Task:
+        """The checked task of these examples; `where` is what a complaint calls their place."""
         if self.template is None or self.label_words is None:
             missing = "template" if self.template is None else "label_words"
             raise UserError(f"dataset.{missing} is missing; give it on the command line or in {where}/dataset.yaml.")
@@ -209,7 +211,7 @@ class Dataset:
             list(_read_rows(folder / name, len(label_words) or None, names, pair))
             for name in (self.train_file, self.test_file)
         )
-        return described._task(train, test, "directory", None, str(folder))
+        return described.task(train, test, "directory", None, str(folder))
 
     def _from_hub(self) -> Task:
         if self.hub is None:
@@ -230,7 +232,7 @@ class Dataset:
                 raise UserError(f"{place.id} on the hub has no split {name!r}; it has {', '.join(splits)}.")
         rows = [self._hub_rows(splits[name]) for name in filter(None, (place.train, place.test))]
         train, test = rows if place.test else _split_by_text(rows[0])
-        return self._task(train, test, "hub", _commit(place) if online else place.revision, place.id)
+        return self.task(train, test, "hub", _commit(place) if online else place.revision, place.id)
 
     def _hub_rows(self, split: Any) -> list[Example]:
         assert self.hub is not None
@@ -264,7 +266,7 @@ class Dataset:
             if number in known and texts[0].strip()
         ]
         train, test = _split_by_text(rows)
-        return self._task(train, test, "package", importlib.metadata.version(self.package.name), str(path))
+        return self.task(train, test, "package", importlib.metadata.version(self.package.name), str(path))
 
 
 class _NotHere(Exception):
@@ -304,7 +306,9 @@ def _described(dataset: Dataset, folder: Path) -> Dataset:
         for key in said:
             if key not in allowed:
                 raise ValueError(f"{key!r} is not a key of dataset.yaml; allowed: {', '.join(allowed)}")
-        given = {key: tuple(v) if isinstance(v, list) else v for key, v in said.items() if getattr(dataset, key) is None}
+        given: dict[str, Any] = {
+            key: tuple(v) if isinstance(v, list) else v for key, v in said.items() if getattr(dataset, key) is None
+        }
         return replace(dataset, **given)
     except (yaml.YAMLError, AttributeError, TypeError, ValueError, UnicodeDecodeError) as error:
         raise UserError(f"{path}: {error}.") from error

@@ -1,5 +1,7 @@
 """One run, from a composed configuration to a result on disk. Beside sweep/ the only code that sees Hydra."""
 
+from __future__ import annotations
+
 import contextlib
 import errno
 import logging
@@ -73,17 +75,20 @@ class Settings:
     """A configuration as objects, each checked by its own class."""
 
     job: Job
-    model: "Pretrained | Tiny"
-    dataset: "Dataset"
-    experiment: "Experiment"
-    tracking: "Tracking"
+    model: Pretrained | Tiny
+    dataset: Dataset
+    experiment: Experiment
+    tracking: Tracking
 
 
 def settings(config: Mapping[str, Any]) -> Settings:
     """Check a resolved configuration. Loads no torch; UserError for what is unknown or impossible."""
     parts = {group: build(config[group], group) for group in GROUPS}
     rest = {key: value for key, value in config.items() if key not in GROUPS}
-    return Settings(job=build(rest, "", Job), **parts)
+    chosen = Settings(job=build(rest, "", Job), **parts)
+    if not hasattr(chosen.experiment, "map"):
+        raise UserError(f"experiment={chosen.experiment.name} is not built yet; allowed: saliency, classification.")
+    return chosen
 
 
 def execute(config: Mapping[str, Any], folder: Path) -> dict[str, Any]:
@@ -166,7 +171,7 @@ def _execute(chosen: Settings, config: Mapping[str, Any], directory: RunDirector
     return found
 
 
-def _map(chosen: Settings, lm: "LanguageModel", task: "Task", directory: RunDirectory) -> tuple[list[Record], int]:
+def _map(chosen: Settings, lm: LanguageModel, task: Task, directory: RunDirectory) -> tuple[list[Record], int]:
     """All records in the prompts' order, and how many of them were computed now."""
     from tqdm import tqdm
 
@@ -200,7 +205,7 @@ def _map(chosen: Settings, lm: "LanguageModel", task: "Task", directory: RunDire
     return [done[prompt.query] for prompt in prompts], len(done) - before
 
 
-def _sort_out(prompts: list["Prompt"], lm: "LanguageModel", job: Job) -> tuple[list["Prompt"], list[Record]]:
+def _sort_out(prompts: list[Prompt], lm: LanguageModel, job: Job) -> tuple[list[Prompt], list[Record]]:
     """The prompts that fit the model's context, and records of those that do not (or a UserError, as configured)."""
     limit = lm.max_length
     fitting, skipped = [], []
@@ -220,7 +225,7 @@ def _sort_out(prompts: list["Prompt"], lm: "LanguageModel", job: Job) -> tuple[l
     return fitting, skipped
 
 
-def _publish(name: str, result: Result, names: Mapping[str, str], directory: RunDirectory, tracker: "Tracker") -> None:
+def _publish(name: str, result: Result, names: Mapping[str, str], directory: RunDirectory, tracker: Tracker) -> None:
     from anchorflow.report import figures
 
     title = f"{names['model']}, {names['dataset']}, seed {names['seed']}"
@@ -228,7 +233,7 @@ def _publish(name: str, result: Result, names: Mapping[str, str], directory: Run
     tracker.log(result, paths)
 
 
-def _what_counts(chosen: Settings, config: Mapping[str, Any], task: "Task", dtype: str) -> dict[str, Any]:
+def _what_counts(chosen: Settings, config: Mapping[str, Any], task: Task, dtype: str) -> dict[str, Any]:
     """Everything that can change a number, and nothing else: not where, when, how fast, or who is told."""
     return {
         "schema": SCHEMA,
@@ -274,7 +279,9 @@ def _explain(error: BaseException, job: Job) -> UserError | None:
         isinstance(error, RuntimeError) and "can't allocate memory" in str(error)
     ):
         half = max(1, job.batch_tokens // 2)
-        return UserError(f"out of memory with batch_tokens={job.batch_tokens}; try batch_tokens={half}, or a smaller dtype.")
+        return UserError(
+            f"out of memory with batch_tokens={job.batch_tokens}; try batch_tokens={half}, or a smaller dtype."
+        )
     return None
 
 
@@ -300,7 +307,9 @@ def _git_revision() -> str | None:
     """The commit of this code, with a + where files differ from it; None outside a checkout."""
     command = ["git", "describe", "--always", "--abbrev=40", "--dirty=+", "--exclude=*"]
     try:
-        done = subprocess.run(command, cwd=Path(__file__).parent, capture_output=True, text=True, timeout=10, check=True)
+        done = subprocess.run(
+            command, cwd=Path(__file__).parent, capture_output=True, text=True, timeout=10, check=True
+        )
     except (OSError, subprocess.SubprocessError):
         return None
     return done.stdout.strip()
@@ -322,7 +331,9 @@ def _show(metrics: Mapping[str, float | None], stderr: Mapping[str, float | None
     shown = []
     for name, value in metrics.items():
         error = stderr.get(name)
-        shown.append(f"{name} {'undefined' if value is None else f'{value:.3f}'}" + (f" ± {error:.3f}" if error else ""))
+        shown.append(
+            f"{name} {'undefined' if value is None else f'{value:.3f}'}" + (f" ± {error:.3f}" if error else "")
+        )
     log.info("%s", ", ".join(shown))
 
 

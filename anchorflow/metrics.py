@@ -41,11 +41,15 @@ def calibration_bins(
     for b in range(bins):
         inside = index == b
         n = int(inside.sum())
-        rows.append([n / len(labels), confidence[inside].mean() if n else math.nan, right[inside].mean() if n else math.nan])
+        rows.append(
+            [n / len(labels), confidence[inside].mean() if n else math.nan, right[inside].mean() if n else math.nan]
+        )
     return np.array(rows)
 
 
-def expected_calibration_error(labels: Int[ndarray, " query"], probs: Float[ndarray, "query label"], bins: int = 10) -> float:
+def expected_calibration_error(
+    labels: Int[ndarray, " query"], probs: Float[ndarray, "query label"], bins: int = 10
+) -> float:
     """Mean distance between confidence and accuracy over equal bins, weighted by their queries (Guo et al. 2017)."""
     share, confidence, right = calibration_bins(labels, probs, bins).T
     return float(np.nansum(share * np.abs(confidence - right)))

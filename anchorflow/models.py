@@ -103,7 +103,7 @@ class Pretrained:
         model, tokenizer = _load(str(converted), self.revision, options)
         if "device_map" not in options:
             model = model.to(device)
-        return _ready(self.name, model, tokenizer)
+        return prepare(self.name, model, tokenizer)
 
     def _place(self) -> Path | str:
         path = str(self.path)
@@ -120,7 +120,9 @@ class Pretrained:
         if Path(path).is_dir() or Path(path).is_file():
             return Path(path)
         if path.endswith(".gguf") or path.startswith((".", "/", "~")) or path.count("/") > 1:
-            raise UserError(f"model.path is {path!r}, which is not there; allowed: a directory, a .gguf file, a hub id.")
+            raise UserError(
+                f"model.path is {path!r}, which is not there; allowed: a directory, a .gguf file, a hub id."
+            )
         return path
 
 
@@ -158,7 +160,7 @@ class Tiny:
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(self.seed)
             model = AutoModelForCausalLM.from_config(config)
-        return _ready(self.name, model.to(device=device, dtype=getattr(torch, dtype)), tokenizer)
+        return prepare(self.name, model.to(device=device, dtype=getattr(torch, dtype)), tokenizer)
 
 
 def choose_device(device: str) -> str:
@@ -171,7 +173,9 @@ def choose_device(device: str) -> str:
         torch.empty(0, device=device)
     except (RuntimeError, AssertionError) as error:
         have = ["auto", "cpu", *(f"cuda:{i}" for i in range(torch.cuda.device_count()))]
-        raise UserError(f"device is {device!r}, which this machine does not have; allowed: {', '.join(have)}.") from error
+        raise UserError(
+            f"device is {device!r}, which this machine does not have; allowed: {', '.join(have)}."
+        ) from error
     return device
 
 
@@ -186,9 +190,22 @@ def choose_dtype(dtype: str, device: str) -> str:
     return "bfloat16" if torch.cuda.is_bf16_supported() else "float16"
 
 
-def _ready(name: str, model: Any, tokenizer: Any) -> LanguageModel:
+def prepare(name: str, model: Any, tokenizer: Any) -> LanguageModel:
+    """Evaluation mode, frozen parameters, and two changes that save time and no digit worth having."""
+    from torch import nn
+    from transformers.activations import FastGELUActivation, NewGELUActivation
+
     model.eval()
     model.requires_grad_(False)
+    for module in list(model.modules()):
+        for name_, child in module.named_children():
+            if isinstance(child, (NewGELUActivation, FastGELUActivation)):
+                # The same formula in one kernel instead of eight, which took a sixth of GPT-2's time.
+                setattr(module, name_, nn.GELU(approximate="tanh"))
+    # A slice of the hidden states (the targets) is not contiguous, and a matrix product with it would read
+    # the whole vocabulary's matrix once for every prompt.
+    head = model.get_output_embeddings()
+    head.register_forward_pre_hook(lambda _, inputs: (inputs[0].contiguous(), *inputs[1:]))
     return LanguageModel(name, model, tokenizer)
 
 
@@ -244,7 +261,9 @@ def _from_gguf(file: Path) -> Path:
         # Made beside its place and then renamed: a killed or a second process leaves nothing half done.
         made = Path(tempfile.mkdtemp(prefix=f".{folder.name}-", dir=folder.parent))
     except OSError as error:
-        raise UserError(f"the cache folder {folder.parent} cannot be written ({error}); set ANCHORFLOW_CACHE.") from error
+        raise UserError(
+            f"the cache folder {folder.parent} cannot be written ({error}); set ANCHORFLOW_CACHE."
+        ) from error
     try:
         with _quiet_library():
             given: dict[str, Any] = {"gguf_file": file.name, "local_files_only": True}

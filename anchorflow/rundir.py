@@ -39,7 +39,9 @@ class RunDirectory:
             try:
                 fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except OSError as error:
-                raise UserError(f"another process is working in {self.path} (see its status.json); wait for it.") from error
+                raise UserError(
+                    f"another process is working in {self.path} (see its status.json); wait for it."
+                ) from error
             yield
 
     def result(self) -> dict[str, Any] | None:

@@ -67,9 +67,7 @@ def next_word_logits(lm: LanguageModel, batch: Batch) -> Float[Tensor, "batch wo
     """Logits over the vocabulary at the target positions, and nowhere else; at least float32."""
     positions = (batch.real.cumsum(dim=1) - 1).clamp(min=0)
     given = {"position_ids": positions} if lm.takes_positions else {}
-    output = lm.model(
-        input_ids=batch.ids, attention_mask=batch.real.long(), use_cache=False, logits_to_keep=1, **given
-    )
+    output = lm.model(input_ids=batch.ids, attention_mask=batch.real.long(), use_cache=False, logits_to_keep=1, **given)
     logits = output.logits[:, -1]
     return logits.to(torch.promote_types(logits.dtype, torch.float32))
 

@@ -40,9 +40,7 @@ def config(family: str, words: int, layers: int, heads: int, width: int, positio
     # Spread wide, so that attention is far from uniform and no two label words score alike.
     spread: dict[str, Any] = {"initializer_range": 0.3, "bos_token_id": None, "eos_token_id": None}
     if family == "gpt2":
-        return GPT2Config(
-            vocab_size=words, n_layer=layers, n_head=heads, n_embd=width, n_positions=positions, **spread
-        )
+        return GPT2Config(vocab_size=words, n_layer=layers, n_head=heads, n_embd=width, n_positions=positions, **spread)
     if family == "gptj":
         rotary = width // heads // 2 // 2 * 2 or 2
         return GPTJConfig(

@@ -30,7 +30,9 @@ class Tracking:
     tags: tuple[str, ...] = ()
 
     @contextmanager
-    def run(self, folder: Path, identity: str, config: Mapping[str, Any], names: Mapping[str, str]) -> Iterator["Tracker"]:
+    def run(
+        self, folder: Path, identity: str, config: Mapping[str, Any], names: Mapping[str, str]
+    ) -> Iterator["Tracker"]:
         """A tracker for a block; an exception in the block makes it a failed run.
 
         `names` holds experiment, model, dataset and seed. A run of the same identity is continued, not doubled.
@@ -71,7 +73,9 @@ class Tracking:
 
         run = _guarded(f"starting {mode}", start, mode)
         if run is None and mode == "online":
-            log.warning("tracker: recording offline instead; upload later with: wandb sync %s/wandb/offline-run-*", folder)
+            log.warning(
+                "tracker: recording offline instead; upload later with: wandb sync %s/wandb/offline-run-*", folder
+            )
             run = _guarded("starting offline", start, "offline")
         return run
 
@@ -125,7 +129,9 @@ def _guarded(what: str, act: Callable[..., Any], *arguments: Any) -> Any:
     try:
         return act(*arguments)
     except Exception as error:  # whatever a tracker does, the result matters more
-        log.warning("tracker: %s failed (%s: %s); the run goes on", what, type(error).__name__, str(error).splitlines()[:1])
+        log.warning(
+            "tracker: %s failed (%s: %s); the run goes on", what, type(error).__name__, str(error).splitlines()[:1]
+        )
         log.debug("the tracker's traceback", exc_info=True)
         return None
 

@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 from transformers import AttentionInterface, AttentionMaskInterface, PreTrainedModel
 from transformers.masking_utils import eager_mask
+from transformers.pytorch_utils import Conv1D
 
 from anchorflow.attention.core import Attention
 from anchorflow.errors import UserError
@@ -32,8 +33,11 @@ class Tap(Protocol):
 
 
 @contextmanager
-def tapped(model: PreTrainedModel, *taps: Tap) -> Iterator[None]:
+def tapped(model: PreTrainedModel, *taps: Tap, last_position_only: bool = False) -> Iterator[None]:
     """Within the block every attention layer of `model` goes through `taps`, the first one outermost.
+
+    With `last_position_only` what follows the last layer's attention is computed for the last position alone,
+    which is right if nothing else is read: one layer less of nearly all matrix products.
 
     Afterwards, also after an exception, the model is as before. Blocks nest (around one
     model): the taps of the inner one come after those of the outer one.
@@ -59,7 +63,16 @@ def tapped(model: PreTrainedModel, *taps: Tap) -> Iterator[None]:
         seen.append(attention.layer)
         return attend(attention)
 
+    def cut(module: nn.Module, inputs: tuple[Any, ...]) -> tuple[Any, ...] | None:
+        """One row into a linear map, one row out; the residual sum spreads it over the others, which nobody reads."""
+        if seen and seen[-1] == layers[-1] and inputs[0].ndim == 3:
+            return (inputs[0][:, -1:].contiguous(), *inputs[1:])
+        return None
+
     with ExitStack() as stack:
+        if last_position_only:
+            for module in _linear_maps(_last_layer(model, len(layers))):
+                stack.callback(module.register_forward_pre_hook(cut).remove)
         outer = _taps.get()
         if not outer:
             stack.enter_context(_FAMILIES.get(model.config.model_type, _through_interface)(model))
@@ -68,6 +81,15 @@ def tapped(model: PreTrainedModel, *taps: Tap) -> Iterator[None]:
         for hook in (model.base_model.register_forward_pre_hook(begin), model.base_model.register_forward_hook(check)):
             stack.callback(hook.remove)
         yield
+
+
+def _last_layer(model: PreTrainedModel, n_layers: int) -> nn.Module:
+    stacks = [m for m in model.base_model.modules() if isinstance(m, nn.ModuleList) and len(m) == n_layers]
+    return stacks[0][-1] if stacks else nn.Module()  # no stack, nothing saved
+
+
+def _linear_maps(layer: nn.Module) -> list[nn.Module]:
+    return [module for module in layer.modules() if isinstance(module, (nn.Linear, Conv1D))]
 
 
 _taps: ContextVar[tuple[Tap, ...]] = ContextVar("taps", default=())
@@ -106,7 +128,7 @@ def _through_interface(model: PreTrainedModel) -> Iterator[None]:
 
 
 def _interface_attention(
-    module: nn.Module,
+    module: Any,
     query: Tensor,
     key: Tensor,
     value: Tensor,
@@ -128,7 +150,7 @@ def _interface_attention(
         return output.transpose(1, 2)
 
     scale = query.shape[-1] ** -0.5 if scaling is None else scaling
-    layer: int = module.layer_idx  # type: ignore[assignment]
+    layer: int = module.layer_idx
     attention = Attention(layer, query, key, value, attention_mask, scale, softcap)
     return _run(attention, vanilla).transpose(1, 2).contiguous(), None
 
@@ -146,7 +168,7 @@ def _through_method(model: PreTrainedModel) -> Iterator[None]:
     modules = [module for module in model.modules() if hasattr(module, "_attn")]
     try:
         for layer, module in enumerate(modules):
-            module._attn = _method_attention(layer, module, module._attn)  # type: ignore[assignment, arg-type]
+            module._attn = _method_attention(layer, module, module._attn)
         yield
     finally:
         for module in modules:
@@ -166,12 +188,12 @@ def _method_attention(layer: int, module: nn.Module, original: Callable[..., Any
     return attn
 
 
-def _local_mask(module: nn.Module, query: Tensor, key: Tensor) -> Tensor | None:
+def _local_mask(module: Any, query: Tensor, key: Tensor) -> Tensor | None:
     """GPT-Neo's local layers see a window that the model's mask does not tell of."""
     if getattr(module, "attention_type", None) != "local":
         return None
     n, m = query.shape[-2], key.shape[-2]
-    visible = module.bias[:, :, m - n : m, :m]  # type: ignore[index]
+    visible = module.bias[:, :, m - n : m, :m]
     precision = torch.promote_types(query.dtype, torch.float32)
     # Large but far from the smallest float: it is added to the model's own mask and, once more, to that of GPT-Neo.
     return torch.zeros(visible.shape, dtype=precision, device=query.device).masked_fill(~visible, -1e9)
@@ -185,7 +207,7 @@ def _through_sdpa(model: PreTrainedModel) -> Iterator[None]:
     modules = [module for module in model.modules() if type(module).__name__ == "FalconAttention"]
     try:
         for layer, module in enumerate(modules):
-            module.forward = _within(_Sdpa(layer), module.forward)  # type: ignore[method-assign]
+            module.forward = _within(_Sdpa(layer), module.forward)
         yield
     finally:
         for module in modules:

@@ -28,17 +28,35 @@ class Attention:
         """Query heads to a key head."""
         return self.query.shape[1] // self.key.shape[1]
 
+    def folded(self) -> tuple[Tensor, Tensor | None]:
+        """Query and mask with the query heads of a key head as further rows: [batch, kv_head, group × query, ...].
+
+        In this form a grouped-query layer is a plain batched product, without repeating keys or values.
+        """
+        batch, _, length, dim = self.query.shape
+        kv_heads = self.key.shape[1]
+        query = self.query.reshape(batch, kv_heads, self.group * length, dim)
+        mask = self.mask
+        if mask is not None and mask.shape[1] > 1:
+            mask = mask.reshape(mask.shape[0], kv_heads, self.group * length, -1)
+        elif mask is not None and self.group > 1:
+            mask = mask.repeat(1, 1, self.group, 1)
+        return query, mask
+
 
 def attention_weights(
-    query: Float[Tensor, "batch kv_head group query dim"],
+    query: Float[Tensor, "batch kv_head row dim"],
     key: Float[Tensor, "batch kv_head key dim"],
-    mask: Float[Tensor, "mask_batch mask_head mask_group query key"] | None,
+    mask: Float[Tensor, "mask_batch mask_head row key"] | None,
     scaling: float,
     softcap: float | None = None,
-) -> Float[Tensor, "batch kv_head group query key"]:
-    """softmax(query · key × scaling + mask), at least in float32, as transformers' eager attention computes it."""
+) -> Float[Tensor, "batch kv_head row key"]:
+    """softmax(query · key × scaling + mask), at least in float32, as transformers' eager attention computes it.
+
+    Rows are query positions, of one head or (see `Attention.folded`) of a group of heads.
+    """
     precision = torch.promote_types(query.dtype, torch.float32)
-    scores = torch.matmul(query.to(precision), key.to(precision).unsqueeze(2).transpose(-1, -2)).mul_(scaling)
+    scores = torch.matmul(query.to(precision), key.to(precision).transpose(-1, -2)).mul_(scaling)
     if softcap is not None:
         scores = softcap * torch.tanh(scores / softcap)
     if mask is not None:

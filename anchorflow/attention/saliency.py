@@ -54,7 +54,10 @@ class SaliencyFlow:
             raise ValueError("a prompt needs a word before and a word beside its label words")
 
     def __call__(self, attention: Attention, attend: Attend) -> Tensor:
-        return _Flow.apply(attention.query, attention.key, attention.value, self._means, self, attention, attend)
+        output: Tensor = _Flow.apply(  # type: ignore[no-untyped-call]
+            attention.query, attention.key, attention.value, self._means, self, attention, attend
+        )
+        return output
 
     def gather(self, loss: Float[Tensor, ""]) -> Float[Tensor, "layer batch 3"]:
         """S_wp, S_pq and S_ww of every layer and prompt, from the sum of the prompts' losses."""
@@ -90,52 +93,52 @@ class _Flow(torch.autograd.Function):
         attention: Attention,
         attend: Attend,
     ) -> Tensor:
-        mask = attention.mask
-        ctx.save_for_backward(query, key, value, *([] if mask is None else [mask]))
+        rows, mask = attention.folded()
+        ctx.save_for_backward(rows, key, value, *([] if mask is None else [mask]))
         ctx.flow, ctx.layer = flow, attention.layer
         ctx.scaling, ctx.softcap, ctx.means = attention.scaling, attention.softcap, means.shape
+        ctx.query_shape = query.shape
         return attend(attention)
 
     @staticmethod
-    @once_differentiable  # type: ignore[untyped-decorator]
+    @once_differentiable
     def backward(ctx: Any, grad_output: Tensor) -> tuple[Tensor | None, ...]:
         query, key, value, *masks = ctx.saved_tensors
-        batch, heads, length, dim = query.shape
-        kv_heads = key.shape[1]
-        group = heads // kv_heads
-        grouped = (batch, kv_heads, group, length, dim)
-        query, grad_output = query.view(grouped), grad_output.reshape(grouped)
-        mask = masks[0].unsqueeze(2) if masks else None
-        if mask is not None and mask.shape[1] not in (1, kv_heads):
-            mask = masks[0].unflatten(1, (kv_heads, group))
+        batch, kv_heads, rows, _ = query.shape
+        length = ctx.query_shape[2]
+        grad_output = grad_output.reshape(batch, kv_heads, rows, -1)
+        mask = masks[0] if masks else None
         precision = torch.promote_types(query.dtype, torch.float32)
 
         inputs = any(ctx.needs_input_grad[:3])  # not so in the first layer: its inputs depend on nothing
-        grad_query, grad_key, grad_value = (torch.empty_like(t) if inputs else None for t in (query, key, value))
+        gradients: tuple[list[Tensor], list[Tensor], list[Tensor]] = ([], [], [])
         total = torch.zeros(batch, length, length, dtype=precision, device=query.device)
-        step = max(1, MAP_BYTES // (batch * group * length * length * total.element_size()))
+        step = max(1, MAP_BYTES // (batch * rows * length * total.element_size()))
         for first in range(0, kv_heads, step):
-            some = slice(first, first + step)
-            part = None if mask is None else mask if mask.shape[1] == 1 else mask[:, some]
-            q, k, v = query[:, some], key[:, some], value[:, some]
-            dout = grad_output[:, some].to(precision)
+            q, k, v, dout = (
+                t[:, first : first + step].to(precision).contiguous() for t in (query, key, value, grad_output)
+            )
+            part = mask if mask is None or mask.shape[1] == 1 else mask[:, first : first + step]
             weights = attention_weights(q, k, part, ctx.scaling, ctx.softcap)
-            product = torch.matmul(dout, v.to(precision).unsqueeze(2).transpose(-1, -2))  # ∂L/∂A
+            product = torch.matmul(dout, v.transpose(-1, -2))  # ∂L/∂A
             product *= weights  # A ⊙ ∂L/∂A, signed
-            total += product.sum(dim=(1, 2))
-            if grad_query is None or grad_key is None or grad_value is None:
+            total += product.view(batch, -1, length, length).sum(dim=1)
+            if not inputs:
                 continue
-            grad_value[:, some] = torch.matmul(weights.transpose(-1, -2), dout).sum(dim=2)
             # Softmax: ∂L/∂score = A ⊙ (∂L/∂A − Σ_j A ⊙ ∂L/∂A)
             scores = product.addcmul_(weights, product.sum(dim=-1, keepdim=True), value=-1)
             if ctx.softcap is not None:
-                raw = torch.matmul(q.to(precision), k.to(precision).unsqueeze(2).transpose(-1, -2)) * ctx.scaling
+                raw = torch.matmul(q, k.transpose(-1, -2)) * ctx.scaling
                 scores *= 1 - torch.tanh(raw / ctx.softcap) ** 2
             scores *= ctx.scaling
-            grad_query[:, some] = torch.matmul(scores, k.to(precision).unsqueeze(2)).to(query.dtype)
-            grad_key[:, some] = torch.matmul(scores.transpose(-1, -2), q.to(precision)).sum(dim=2).to(key.dtype)
+            of_query, of_key, of_value = gradients
+            of_query.append(torch.matmul(scores, k))
+            of_key.append(torch.matmul(scores.transpose(-1, -2), q))
+            of_value.append(torch.matmul(weights.transpose(-1, -2), dout))
 
         means = torch.zeros(ctx.means, dtype=torch.float64, device=ctx.flow._means.device)
         means[ctx.layer] = ctx.flow.reduce(total.abs_()).to(means.device)
-        grad_query = None if grad_query is None else grad_query.view(batch, heads, length, dim)
-        return grad_query, grad_key, grad_value, means, None, None, None
+        of_inputs: list[Tensor | None] = [torch.cat(g, dim=1).to(query.dtype) if g else None for g in gradients]
+        if of_inputs[0] is not None:
+            of_inputs[0] = of_inputs[0].view(ctx.query_shape)
+        return (*of_inputs, means, None, None, None)

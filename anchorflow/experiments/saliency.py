@@ -41,7 +41,7 @@ class Saliency(FewShot):
         for prompts in batches:
             batch = collate(prompts, lm.device)
             flow = SaliencyFlow(lm.n_layers, batch.anchors, batch.is_anchor, batch.real)
-            with torch.enable_grad(), tapped(lm.model, flow):
+            with torch.enable_grad(), tapped(lm.model, flow, last_position_only=True):
                 logits = next_word_logits(lm, batch)
                 log_probabilities = label_log_probabilities(logits, batch)
                 loss = nll_loss(log_probabilities, batch.labels.to(logits.device), reduction="sum")
