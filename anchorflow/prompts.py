@@ -110,7 +110,7 @@ class PromptBuilder:
                     formatting=tuple(i for i in inside if i not in texts and (i not in label_word or i < anchor)),
                 )
             )
-        shown = text[: offsets[cut][0]]
+        shown = text[: offsets[cut - 1][1]]
         return Prompt(query.row, query.label, tuple(ids[:cut]), tuple(located), self.label_tokens, shown)
 
     def _write(self, examples: Sequence[Example]) -> tuple[str, list[list[tuple[str, int, int]]]]:

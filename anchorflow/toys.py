@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import string
 from typing import Any
 
 WORDS = """
@@ -20,7 +21,8 @@ def tokenizer() -> Any:
 
     vocabulary = {letter: i for i, letter in enumerate(sorted(pre_tokenizers.ByteLevel.alphabet()))}
     merges: list[tuple[str, str]] = []
-    for word in dict.fromkeys(WORDS.split()):
+    # Every letter after a blank is a token as well, as in the tokenizers of real models.
+    for word in dict.fromkeys([*string.ascii_letters, *WORDS.split()]):
         token = "Ġ"  # the blank, as byte-level tokenizers write it
         for letter in word:
             if token + letter not in vocabulary:

@@ -8,9 +8,9 @@ found out by counting layers, and refused.
 
 import sys
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import AbstractContextManager, ExitStack, contextmanager
 from contextvars import ContextVar
-from typing import Any, Protocol
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -26,10 +26,11 @@ Attend = Callable[[Attention], Tensor]
 """Carries out an attention: [batch, head, query, dim]."""
 
 
-class Tap(Protocol):
-    """Reads or changes one layer's attention. It must call `attend` unless it computes the output itself."""
+Reach = Callable[[PreTrainedModel], AbstractContextManager[None]]
+"""Makes a family's attention layers call `_run` for a block."""
 
-    def __call__(self, attention: Attention, attend: Attend) -> Tensor: ...
+Tap = Callable[[Attention, Attend], Tensor]
+"""Reads or changes one layer's attention. It calls the given `attend` unless it computes the output itself."""
 
 
 @contextmanager
@@ -75,7 +76,8 @@ def tapped(model: PreTrainedModel, *taps: Tap, last_position_only: bool = False)
                 stack.callback(module.register_forward_pre_hook(cut).remove)
         outer = _taps.get()
         if not outer:
-            stack.enter_context(_FAMILIES.get(model.config.model_type, _through_interface)(model))
+            reach: Reach = _FAMILIES.get(model.config.model_type, _through_interface)
+            stack.enter_context(reach(model))
         token = _taps.set((*outer, note, *taps))
         stack.callback(_taps.reset, token)
         for hook in (model.base_model.register_forward_pre_hook(begin), model.base_model.register_forward_hook(check)):
@@ -168,18 +170,20 @@ def _through_method(model: PreTrainedModel) -> Iterator[None]:
     modules = [module for module in model.modules() if hasattr(module, "_attn")]
     try:
         for layer, module in enumerate(modules):
-            module._attn = _method_attention(layer, module, module._attn)
+            module._attn = _method_attention(layer, module)
         yield
     finally:
         for module in modules:
             module.__dict__.pop("_attn", None)  # uncovers the method of the class
 
 
-def _method_attention(layer: int, module: nn.Module, original: Callable[..., Any]) -> Callable[..., Any]:
-    def attn(query: Tensor, key: Tensor, value: Tensor, attention_mask: Tensor | None = None) -> tuple[Tensor, None]:
-        def vanilla(a: Attention) -> Tensor:
-            return original(a.query, a.key, a.value, a.mask)[0]
+def _method_attention(layer: int, module: nn.Module) -> Callable[..., Any]:
+    def vanilla(a: Attention) -> Tensor:
+        # Torch's kernel for the method's formula. The method itself keeps the whole map, and rounds float64 to float32.
+        mask = None if a.mask is None else a.mask.to(a.query.dtype)
+        return nn.functional.scaled_dot_product_attention(a.query, a.key, a.value, attn_mask=mask, scale=a.scaling)
 
+    def attn(query: Tensor, key: Tensor, value: Tensor, attention_mask: Tensor | None = None) -> tuple[Tensor, None]:
         scale = float(getattr(module, "scale_attn", 1.0)) ** -1  # GPT-Neo does not scale
         local = _local_mask(module, query, key)
         mask = attention_mask if local is None else local if attention_mask is None else attention_mask + local
@@ -195,7 +199,7 @@ def _local_mask(module: Any, query: Tensor, key: Tensor) -> Tensor | None:
     n, m = query.shape[-2], key.shape[-2]
     visible = module.bias[:, :, m - n : m, :m]
     precision = torch.promote_types(query.dtype, torch.float32)
-    # Large but far from the smallest float: it is added to the model's own mask and, once more, to that of GPT-Neo.
+    # Large but far from the smallest float, since the model's own mask is added to it.
     return torch.zeros(visible.shape, dtype=precision, device=query.device).masked_fill(~visible, -1e9)
 
 
@@ -247,7 +251,7 @@ class _Sdpa(TorchFunctionMode):
         return _run(Attention(self.layer, query, key, value, mask, query.shape[-1] ** -0.5), vanilla)
 
 
-_FAMILIES: dict[str, Callable[[PreTrainedModel], Any]] = {
+_FAMILIES: dict[str, Reach] = {
     "gptj": _through_method,
     "codegen": _through_method,
     "gpt_neo": _through_method,

@@ -1,0 +1,152 @@
+"""Taps are in force for a block, for every family that can be reached, and gone after it."""
+
+import pytest
+import torch
+from transformers import CONFIG_MAPPING, AutoModelForCausalLM, PreTrainedModel
+
+from anchorflow.attention import Attend, Attention, tapped
+from anchorflow.errors import UserError
+
+COMMON = {
+    "vocab_size": 64,
+    "hidden_size": 32,
+    "num_hidden_layers": 2,
+    "num_attention_heads": 4,
+    "intermediate_size": 64,
+    "max_position_embeddings": 64,
+    "bos_token_id": None,
+    "eos_token_id": None,
+    "pad_token_id": None,
+    "initializer_range": 0.3,
+}
+GROUPED = {"num_key_value_heads": 2}
+REACHED: dict[str, dict[str, object]] = {
+    "gpt2": {},
+    "gptj": {"rotary_dim": 4},
+    "llama": GROUPED,
+    "codegen": {"rotary_dim": 4},
+    "cohere": GROUPED,
+    "falcon": {},
+    "falcon/alibi": {"alibi": True},
+    "falcon/new": {"new_decoder_architecture": True, "num_kv_heads": 2},
+    "gemma": {**GROUPED, "head_dim": 8},
+    "gemma2": {**GROUPED, "head_dim": 8, "query_pre_attn_scalar": 8, "sliding_window": 4},
+    "gemma3_text": {**GROUPED, "head_dim": 8, "sliding_window": 4},
+    "gpt_neo": {"attention_types": [[["global", "local"], 1]], "num_layers": 2, "num_heads": 4, "window_size": 4},
+    "gpt_neox": {},
+    "mistral": {**GROUPED, "sliding_window": 4},
+    "olmo2": GROUPED,
+    "opt": {"ffn_dim": 64, "word_embed_proj_dim": 32},
+    "phi": {},
+    "phi3": GROUPED,
+    "qwen2": GROUPED,
+    "qwen3": {**GROUPED, "head_dim": 8},
+    "stablelm": GROUPED,
+    "starcoder2": GROUPED,
+}
+REFUSED: dict[str, dict[str, object]] = {"bloom": {}, "mpt": {"d_model": 32, "n_heads": 4, "n_layers": 2}}
+
+
+def make(family: str, more: dict[str, object]) -> PreTrainedModel:
+    torch.manual_seed(0)
+    config = CONFIG_MAPPING[family.split("/")[0]](**{**COMMON, **more})
+    return AutoModelForCausalLM.from_config(config).eval().requires_grad_(False)
+
+
+def untouched(attention: Attention, attend: Attend) -> torch.Tensor:
+    return attend(attention)
+
+
+@pytest.fixture(scope="module")
+def ids() -> torch.Tensor:
+    return torch.randint(1, 64, (2, 11), generator=torch.Generator().manual_seed(1))
+
+
+@pytest.mark.parametrize("family", REACHED)
+def test_a_tap_that_does_nothing_changes_nothing_and_sees_every_layer_with_its_causal_mask(
+    family: str, ids: torch.Tensor
+) -> None:
+    model = make(family, REACHED[family])
+    seen: list[int] = []
+
+    def look(attention: Attention, attend: Attend) -> torch.Tensor:
+        seen.append(attention.layer)
+        assert attention.mask is not None
+        assert (attention.mask[0, 0].triu(1)[torch.ones(11, 11).triu(1) > 0] < -1e8).all(), "the future is visible"
+        return attend(attention)
+
+    vanilla = model(input_ids=ids).logits
+    with tapped(model, look):
+        logits = model(input_ids=ids).logits
+    assert seen == [0, 1]
+    torch.testing.assert_close(logits, vanilla, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("family", REACHED)
+def test_what_a_tap_returns_is_what_the_model_goes_on_with(family: str, ids: torch.Tensor) -> None:
+    model = make(family, REACHED[family])
+
+    def silence(attention: Attention, attend: Attend) -> torch.Tensor:
+        output = attend(attention)
+        return torch.zeros_like(output) if attention.layer == 1 else output
+
+    with tapped(model, silence):
+        changed = model(input_ids=ids).logits
+    assert not torch.allclose(changed, model(input_ids=ids).logits)
+
+
+@pytest.mark.parametrize("family", REACHED)
+def test_the_last_position_is_right_when_it_alone_is_computed(family: str, ids: torch.Tensor) -> None:
+    model = make(family, REACHED[family])
+    vanilla = model(input_ids=ids).logits[:, -1]
+    with tapped(model, untouched, last_position_only=True):
+        alone = model(input_ids=ids, logits_to_keep=1).logits[:, -1]
+    torch.testing.assert_close(alone, vanilla, rtol=1e-4, atol=1e-5)
+    torch.testing.assert_close(model(input_ids=ids).logits[:, -1], vanilla)
+
+
+@pytest.mark.parametrize("family", ["gpt2", "gptj", "falcon"])
+def test_after_the_block_the_model_is_as_before_also_after_an_exception(family: str, ids: torch.Tensor) -> None:
+    model = make(family, REACHED[family])
+    before, implementation = model(input_ids=ids).logits, model.config._attn_implementation
+    attributes = {name: set(vars(module)) for name, module in model.named_modules()}
+
+    def fail(attention: Attention, attend: Attend) -> torch.Tensor:
+        raise RuntimeError("in the tap")
+
+    with pytest.raises(RuntimeError, match="in the tap"), tapped(model, fail, last_position_only=True):
+        model(input_ids=ids)
+    assert model.config._attn_implementation == implementation
+    assert attributes == {name: set(vars(module)) for name, module in model.named_modules()}
+    assert not any(module._forward_hooks or module._forward_pre_hooks for module in model.modules())
+    assert torch.equal(model(input_ids=ids).logits, before)
+
+
+def test_blocks_nest_the_inner_taps_come_after_the_outer_ones(ids: torch.Tensor) -> None:
+    model = make("llama", GROUPED)
+    order: list[str] = []
+
+    def named(name: str):  # type: ignore[no-untyped-def]
+        def tap(attention: Attention, attend: Attend) -> torch.Tensor:
+            order.append(name)
+            return attend(attention)
+
+        return tap
+
+    with tapped(model, named("a"), named("b")):
+        with tapped(model, named("c")):
+            model(input_ids=ids)
+        assert order == ["a", "b", "c"] * 2
+        order.clear()
+        model(input_ids=ids)
+    assert order == ["a", "b"] * 2
+
+
+@pytest.mark.parametrize("family", REFUSED)
+def test_a_family_whose_attention_cannot_be_reached_is_refused_by_name(family: str, ids: torch.Tensor) -> None:
+    model = make(family, REFUSED[family])
+    with (
+        pytest.raises(UserError, match=f"0 of the 2 attention layers of model type '{family}'"),
+        tapped(model, untouched),
+    ):
+        model(input_ids=ids)

@@ -1,0 +1,176 @@
+"""Saliency flow against a plain autograd oracle in float64, written from the method sheet alone."""
+
+import pytest
+import torch
+from torch import Tensor, nn
+from transformers import AttentionInterface, AttentionMaskInterface
+from transformers.masking_utils import eager_mask
+
+from anchorflow.attention import SaliencyFlow, saliency, tapped
+from anchorflow.data import Task
+from anchorflow.experiments import Saliency
+from anchorflow.models import LanguageModel
+from anchorflow.prompts import Prompt
+from anchorflow.scoring import collate, label_log_probabilities, next_word_logits, plan
+from tests.conftest import toy_prompts
+
+_weights: list[Tensor] = []
+
+
+def _keep(query, key, value, attention_mask, scaling):  # type: ignore[no-untyped-def]
+    groups = query.shape[1] // key.shape[1]
+    key, value = (t.repeat_interleave(groups, dim=1) for t in (key, value))
+    weights = torch.softmax(query @ key.transpose(-1, -2) * scaling + attention_mask, dim=-1)
+    if not weights.requires_grad:
+        weights.requires_grad_()  # the first layer's depend on nothing
+    _weights.append(weights)
+    return weights @ value
+
+
+def _interface(module, query, key, value, attention_mask, scaling=None, **_):  # type: ignore[no-untyped-def]
+    return _keep(query, key, value, attention_mask, scaling).transpose(1, 2), None
+
+
+AttentionInterface.register("oracle", _interface)
+AttentionMaskInterface.register("oracle", eager_mask)
+
+
+def oracle(lm: LanguageModel, prompt: Prompt) -> list[list[float]]:
+    """[kind][layer]: one prompt, whole maps, sums spelled out."""
+    _weights.clear()
+    before = lm.model.config._attn_implementation
+    patched = [module for module in lm.model.modules() if hasattr(module, "_attn")]
+    try:
+        lm.model.config._attn_implementation = "eager" if patched else "oracle"
+        for module in patched:
+            scale = 1 / module.scale_attn
+            module._attn = lambda q, k, v, mask, scale=scale: (_keep(q, k, v, mask, scale), None)
+        logits = lm.model(input_ids=torch.tensor([prompt.ids])).logits[0, prompt.target]
+    finally:
+        lm.model.config._attn_implementation = before
+        for module in patched:
+            del module._attn
+    loss = nn.functional.cross_entropy(logits[list(prompt.label_tokens)], torch.tensor(prompt.label))
+    gradients = torch.autograd.grad(loss, _weights)
+    found: list[list[float]] = [[], [], []]
+    for weights, gradient in zip(_weights, gradients, strict=True):
+        flow = (weights * gradient)[0].sum(dim=0).abs().tolist()
+        wp = [flow[p][j] for p in prompt.anchors for j in range(p)]
+        pq = [flow[prompt.target][p] for p in prompt.anchors]
+        ww = [
+            flow[i][j]
+            for i in range(prompt.target + 1)
+            for j in range(i)
+            if i not in prompt.anchors and not (i == prompt.target and j in prompt.anchors)
+        ]
+        for kind, values in zip(found, (wp, pq, ww), strict=True):
+            kind.append(sum(values) / len(values))
+    return found
+
+
+def run(lm: LanguageModel, prompts: list[Prompt], batch_tokens: int) -> Tensor:
+    """[prompt, kind, layer] from the experiment, in the prompts' order."""
+    records = {r["query"]: r for rs in Saliency().map(lm, plan(prompts, batch_tokens)) for r in rs}
+    return torch.tensor([[records[p.query][k] for k in ("S_wp", "S_pq", "S_ww")] for p in prompts], dtype=torch.float64)
+
+
+@pytest.mark.parametrize("shots", [1, 2])
+@pytest.mark.parametrize("batch_tokens", [1, 300, 10_000])
+def test_equal_to_the_oracle_alone_and_batched_with_padding(
+    lm: LanguageModel, task: Task, shots: int, batch_tokens: int
+) -> None:
+    prompts = toy_prompts(lm, task, shots)
+    assert len({len(p.ids) for p in prompts}) > 1, "no padding would be tested"
+    expected = torch.tensor([oracle(lm, p) for p in prompts], dtype=torch.float64)
+    torch.testing.assert_close(run(lm, prompts, batch_tokens), expected, rtol=1e-6, atol=0)
+
+
+def test_the_same_numbers_at_every_batch_size_and_with_few_heads_at_a_time(
+    lm: LanguageModel, task: Task, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    prompts = toy_prompts(lm, task)
+    alone = run(lm, prompts, 1)
+    monkeypatch.setattr(saliency, "MAP_BYTES", 1)
+    for batch_tokens in (200, 500, 10_000):
+        torch.testing.assert_close(run(lm, prompts, batch_tokens), alone, rtol=1e-6, atol=0)
+
+
+def test_prompts_with_different_numbers_of_demonstrations_share_a_batch(lm: LanguageModel, task: Task) -> None:
+    few, many = toy_prompts(lm, task, 1, 2), toy_prompts(lm, task, 2, 4)[2:]
+    mixed = [*few, *many]
+    expected = torch.tensor([oracle(lm, p) for p in mixed], dtype=torch.float64)
+    torch.testing.assert_close(run(lm, mixed, 10_000), expected, rtol=1e-6, atol=0)
+
+
+def test_gradients_pass_through_a_softcap() -> None:
+    """Gemma 2 squeezes its scores; no toy family of the oracle does."""
+    from transformers import AutoModelForCausalLM, Gemma2Config
+
+    torch.manual_seed(0)
+    config = Gemma2Config(
+        vocab_size=64,
+        hidden_size=32,
+        num_hidden_layers=2,
+        num_attention_heads=4,
+        head_dim=8,
+        num_key_value_heads=2,
+        intermediate_size=64,
+        initializer_range=0.5,
+        attn_logit_softcapping=2.0,
+        attn_implementation="eager",
+        bos_token_id=None,
+        eos_token_id=None,
+        pad_token_id=None,
+    )
+    model = AutoModelForCausalLM.from_config(config).double().eval().requires_grad_(False)
+    ids = torch.arange(1, 13)[None]
+
+    gates: list[Tensor] = []
+
+    def gated(attention, attend):  # type: ignore[no-untyped-def]
+        query, mask = attention.folded()
+        weights = saliency.attention_weights(query, attention.key, mask, attention.scaling, attention.softcap)
+        gates.append(torch.ones_like(weights, requires_grad=True))
+        return ((weights * gates[-1]) @ attention.value).reshape(attention.query.shape)
+
+    with tapped(model, gated):
+        (-torch.log_softmax(model(input_ids=ids).logits[0, -1, :3], dim=-1)[0]).backward()
+    flow = SaliencyFlow(
+        2, torch.tensor([[3, 7]]), torch.ones(1, 2, dtype=torch.bool), torch.ones(1, 12, dtype=torch.bool)
+    )
+    with tapped(model, flow):
+        means = flow.gather(-torch.log_softmax(model(input_ids=ids).logits[0, -1, :3], dim=-1)[0])
+    for layer, gate in enumerate(gates):
+        expected = gate.grad.view(-1, 12, 12).sum(dim=0).abs()[11, [3, 7]].mean()
+        torch.testing.assert_close(means[layer, 0, 1], expected, rtol=1e-6, atol=0)
+
+
+def test_a_prompt_without_label_words_is_refused() -> None:
+    with pytest.raises(ValueError, match="label words"):
+        SaliencyFlow(
+            2, torch.zeros(1, 1, dtype=torch.long), torch.zeros(1, 1, dtype=torch.bool), torch.ones(1, 5).bool()
+        )
+
+
+def test_no_map_of_all_layers_is_kept(task: Task) -> None:
+    """What autograd holds between the passes must not hold layers × heads × N² numbers."""
+    from anchorflow.models import Tiny
+
+    small = Tiny(layers=2, width=32, heads=4).load("cpu", "float32")
+    prompt = toy_prompts(small, task, 3, 1)
+    batch = collate(prompt, "cpu")
+    n = len(prompt[0].ids)
+    held: list[tuple[int, ...]] = []
+    flow = SaliencyFlow(2, batch.anchors, batch.is_anchor, batch.real)
+
+    def pack(tensor: Tensor) -> Tensor:
+        held.append(tuple(tensor.shape))
+        maps = tensor.ndim >= 4 and tensor.shape[-1] == n and tensor.shape[-2] >= n
+        assert not (maps and tensor.shape[1] > 1), f"a map of every head is kept: {tuple(tensor.shape)}"
+        return tensor
+
+    with torch.autograd.graph.saved_tensors_hooks(pack, lambda t: t), tapped(small.model, flow):
+        logits = next_word_logits(small, batch)
+        loss = -label_log_probabilities(logits, batch)[0, 0]
+    flow.gather(loss)
+    assert held

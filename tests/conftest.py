@@ -1,0 +1,67 @@
+"""The toy world: tiny GPT-2, GPT-J and LLaMA (grouped heads) built from configurations, and a toy task.
+
+Nothing is downloaded. Shapes of the public tensor functions are checked at every call.
+"""
+
+import os
+
+os.environ.update(HF_HUB_OFFLINE="1", WANDB_MODE="offline", WANDB_SILENT="true")
+os.environ.pop("ANCHORFLOW_DATA", None)
+
+from jaxtyping import install_import_hook
+
+install_import_hook(["anchorflow.attention", "anchorflow.scoring", "anchorflow.metrics"], "beartype.beartype")
+
+import json
+from pathlib import Path
+
+import pytest
+
+from anchorflow.data import Example, Provenance, Task
+from anchorflow.models import LanguageModel, Tiny
+from anchorflow.prompts import Prompt, PromptBuilder
+from anchorflow.templates import Template
+
+FAMILIES = ("gpt2", "gptj", "llama")
+ROOT = Path(__file__).parent.parent
+
+
+@pytest.fixture(scope="session", params=FAMILIES)
+def lm(request: pytest.FixtureRequest) -> LanguageModel:
+    """A tiny model of each family in float64, where identities are exact and doubts settled."""
+    return Tiny(family=request.param).load("cpu", "float64")
+
+
+@pytest.fixture(scope="session")
+def task() -> Task:
+    """Three classes, texts of many lengths, a label word of several tokens (Zebra)."""
+
+    def rows(n: int, split: str) -> tuple[Example, ...]:
+        return tuple(Example(i, f"{split} text number {i} " + "and so on " * (i % 5) + "!", i % 3) for i in range(n))
+
+    return Task(
+        name="toy",
+        template=Template("Question: {text}\nAnswer Type:{label}"),
+        separator="\n",
+        label_words=(" Person", " Location", " Zebra"),
+        train=rows(30, "train"),
+        test=rows(12, "test"),
+        provenance=Provenance("synthetic", None, {"train": "0", "test": "0"}),
+    )
+
+
+def toy_prompts(lm: LanguageModel, task: Task, shots: int = 1, queries: int = 6) -> list[Prompt]:
+    """Prompts of different lengths, with demonstrations of their own."""
+    builder = PromptBuilder(lm.tokenizer, task.template, task.label_words, task.separator)
+    return [builder.build(task.draw_demonstrations(shots, str(q.row)), q) for q in task.test[:queries]]
+
+
+def write_dataset(folder: Path, train: int = 12, test: int = 8, **described: object) -> Path:
+    """A local dataset of two classes with a dataset.yaml."""
+    folder.mkdir(parents=True, exist_ok=True)
+    for split, n in (("train", train), ("test", test)):
+        rows = [{"text": f"{split} sentence {i} " + "so " * (i % 4), "label": i % 2} for i in range(n)]
+        (folder / f"{split}.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
+    said = {"template": "Review: {text}\nSentiment:{label}", "label_words": [" Negative", " Positive"], **described}
+    (folder / "dataset.yaml").write_text(json.dumps(said), encoding="utf-8")  # JSON is YAML
+    return folder
