@@ -273,7 +273,7 @@ def _stop_signals() -> Iterator[None]:
 
 def _explain(error: BaseException, job: Job) -> UserError | None:
     """A sentence for what the machine ran out of; None where the error is not of that kind."""
-    if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
+    if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
         return UserError("the disk is full; finished records are kept, free some space and start again.")
     if type(error).__name__ == "OutOfMemoryError" or (
         isinstance(error, RuntimeError) and "can't allocate memory" in str(error)

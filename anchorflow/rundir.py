@@ -82,9 +82,9 @@ class RunDirectory:
         return list(found.values())
 
     def append(self, records: Sequence[Record]) -> None:
-        """Add records, all in one write."""
+        """Add records to the end of the file."""
         lines = "".join(dumps(record) + "\n" for record in records).encode()
-        with (self.path / "records.jsonl").open("ab", buffering=0) as file:
+        with (self.path / "records.jsonl").open("ab") as file:
             file.write(lines)
 
     def report(self, state: State, *, force: bool = True, **fields: Any) -> None:

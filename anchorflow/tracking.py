@@ -101,9 +101,9 @@ class Tracker:
 
     def finish(self, exit_code: int) -> None:
         """End the run: 0 is finished, 1 is failed."""
-        if self._run is not None:
-            _guarded("finishing", self._run.finish, exit_code)
-            self._run = None
+        run, self._run = self._run, None
+        if run is not None:
+            _guarded("finishing", lambda: run.finish(exit_code=exit_code))
 
     def _log(self, result: Result, figures: Sequence[Path]) -> None:
         import wandb
@@ -129,9 +129,8 @@ def _guarded(what: str, act: Callable[..., Any], *arguments: Any) -> Any:
     try:
         return act(*arguments)
     except Exception as error:  # whatever a tracker does, the result matters more
-        log.warning(
-            "tracker: %s failed (%s: %s); the run goes on", what, type(error).__name__, str(error).splitlines()[:1]
-        )
+        reason = (str(error).splitlines() or [""])[0]
+        log.warning("tracker: %s failed (%s: %s); the run goes on", what, type(error).__name__, reason)
         log.debug("the tracker's traceback", exc_info=True)
         return None
 

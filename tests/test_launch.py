@@ -1,0 +1,286 @@
+"""The real command line, on tiny models: what a user types, and what is there afterwards."""
+
+import json
+import os
+import resource
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.conftest import ROOT, write_dataset
+from tests.test_tracking import inspect, of_kind
+
+FILES = {"result.json", "records.jsonl", "status.json", "figures", ".hydra", "launch.log"}
+
+
+def command(*overrides: str) -> list[str]:
+    return [sys.executable, str(ROOT / "launch.py"), *overrides]
+
+
+def launch(*overrides: str, cwd: Path, **environment: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        command(*overrides), cwd=cwd, capture_output=True, text=True, env={**os.environ, **environment}, timeout=300
+    )
+
+
+def tiny(data: Path, *overrides: str, run_dir: str = "run") -> tuple[str, ...]:
+    return (
+        *("model=tiny", "dataset=local", f"dataset.path={data}", "tracking=none", f"hydra.run.dir={run_dir}"),
+        *("experiment.n_queries=6", "device=cpu", *overrides),
+    )
+
+
+def without_timing(folder: Path) -> dict[str, Any]:
+    found = json.loads((folder / "result.json").read_text())
+    del found["timing"]
+    return found
+
+
+def records(folder: Path) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in (folder / "records.jsonl").read_text().splitlines()]
+
+
+def failed_politely(done: subprocess.CompletedProcess[str]) -> str:
+    """Exit code ≠ 0, an error of one or two sentences, no traceback."""
+    assert done.returncode != 0
+    assert "Traceback" not in done.stderr
+    (line,) = [line for line in done.stderr.splitlines() if line.startswith("error: ")]
+    assert len(line) < 500
+    return line
+
+
+@pytest.fixture
+def data(tmp_path: Path) -> Path:
+    return write_dataset(tmp_path / "data", train=12, test=8)
+
+
+def test_help_is_a_page_of_our_own_and_loads_nothing_heavy(tmp_path: Path) -> None:
+    done = launch("--help", cwd=tmp_path)
+    assert done.returncode == 0
+    for part in ("model: ", "smollm2-135m", "dataset: ", "experiment: ", "tracking: ", "novel", "KEY=VALUE"):
+        assert part in done.stdout
+    assert done.stdout.count("python launch.py") >= 5
+    assert not list(tmp_path.iterdir())
+    traced = subprocess.run(
+        [sys.executable, "-X", "importtime", *command("--help")[1:]], cwd=tmp_path, capture_output=True, text=True
+    )
+    imported = {line.rsplit("|", 1)[-1].strip() for line in traced.stderr.splitlines()}
+    assert "hydra" in imported
+    assert not imported & {"torch", "transformers", "datasets", "wandb", "matplotlib", "numpy", "pydantic"}
+
+
+@pytest.mark.parametrize("experiment", ["saliency", "classification"])
+@pytest.mark.parametrize("family", ["gpt2", "gptj", "llama"])
+def test_a_run_leaves_what_the_contract_says(tmp_path: Path, data: Path, experiment: str, family: str) -> None:
+    done = launch(*tiny(data, f"experiment={experiment}", f"model.family={family}"), cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert "Warning" not in done.stderr
+    run = tmp_path / "run"
+    assert {path.name for path in run.iterdir()} >= FILES
+    result = without_timing(run)
+    assert (result["schema"], result["experiment"], result["seed"]) == (1, experiment, 42)
+    assert set(result) == {
+        *("schema", "experiment", "identity", "seed", "metrics", "stderr", "curves", "tables", "counts", "config"),
+        *("data", "environment"),
+    }
+    assert 0 <= result["metrics"]["accuracy"] <= 1
+    assert result["data"]["source"] == "directory"
+    assert set(result["data"]["sha256"]) == {"train", "test"}
+    assert result["environment"]["dtype"] == "float32"
+    assert result["counts"] == {"queries": 6, "skipped": 0}
+    assert len({r["query"] for r in records(run)}) == 6
+    for r in records(run):
+        assert set(r) >= {"query", "label", "variants"}
+        assert abs(sum(r["variants"]["full"]["probs"]) - 1) < 1e-5
+        assert len(r["variants"]["full"]["top5"]) == 5
+    if experiment == "saliency":
+        assert result["curves"]["S_pq_share"]["at"] == [1, 2, 3]
+        shares = [result["curves"][f"{flow}_share"]["values"] for flow in ("S_wp", "S_pq", "S_ww")]
+        assert all(abs(sum(values) - 1) < 1e-9 for values in zip(*shares, strict=True))
+        assert len(records(run)[0]["S_wp"]) == 3
+    else:
+        assert set(result["metrics"]) == {"accuracy", "macro_f1", "ece"}
+    for path in (run / "figures").iterdir():
+        assert path.read_bytes()[:4] in (b"\x89PNG", b"%PDF")
+    assert {path.suffix for path in (run / "figures").iterdir()} == {".png", ".pdf"}
+    status = json.loads((run / "status.json").read_text())
+    assert (status["state"], status["progress"]) == ("completed", {"done": 6, "total": 6})
+
+
+def test_a_finished_run_returns_at_once_and_another_identity_is_refused(tmp_path: Path, data: Path) -> None:
+    assert launch(*tiny(data), cwd=tmp_path).returncode == 0
+    before = {path: path.stat().st_mtime_ns for path in (tmp_path / "run").glob("*.json*")}
+    again = launch(*tiny(data, "batch_tokens=99", "tracking=offline"), cwd=tmp_path)
+    assert again.returncode == 0
+    assert "already complete" in again.stderr
+    assert before == {path: path.stat().st_mtime_ns for path in (tmp_path / "run").glob("*.json*")}
+    assert not (tmp_path / "run" / "wandb").exists()
+    assert "another run" in failed_politely(launch(*tiny(data, "seed=43"), cwd=tmp_path))
+    assert before == {path: path.stat().st_mtime_ns for path in (tmp_path / "run").glob("*.jsonl")} | {
+        path: t for path, t in before.items() if path.suffix == ".json"
+    }
+
+
+def interrupted(arguments: Sequence[str], cwd: Path, at: int, with_: signal.Signals) -> int:
+    """Start a run, send a signal once `at` records are there, and give back the exit code."""
+    process = subprocess.Popen(command(*arguments), cwd=cwd, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    path = cwd / "run" / "records.jsonl"
+    deadline = time.monotonic() + 120
+    while not (path.exists() and path.read_bytes().count(b"\n") >= at):
+        assert process.poll() is None, "ended before it could be interrupted"
+        assert time.monotonic() < deadline
+        time.sleep(0.005)
+    process.send_signal(with_)
+    return process.wait(timeout=60)
+
+
+@pytest.mark.parametrize("with_", [signal.SIGKILL, signal.SIGTERM, signal.SIGINT])
+def test_after_a_kill_a_run_goes_on_and_ends_as_if_nothing_had_been(tmp_path: Path, with_: signal.Signals) -> None:
+    data = write_dataset(tmp_path / "data", train=60, test=400)
+    several = ("experiment.n_queries=400", "batch_tokens=300")
+    undisturbed = tiny(data, *several, run_dir="undisturbed")
+    assert launch(*undisturbed, cwd=tmp_path).returncode == 0
+    code = interrupted(tiny(data, *several), tmp_path, 20, with_)
+    run = tmp_path / "run"
+    assert not (run / "result.json").exists()
+    if with_ != signal.SIGKILL:
+        assert code == 128 + with_
+        assert json.loads((run / "status.json").read_text())["state"] == "preempted"
+    kept = (run / "records.jsonl").read_bytes()
+    kept = kept[: kept.rfind(b"\n") + 1]
+    assert 20 <= kept.count(b"\n") < 400
+    again = launch(*tiny(data, *several), cwd=tmp_path)
+    assert again.returncode == 0, again.stderr
+    assert "going on from" in again.stderr
+    assert (run / "records.jsonl").read_bytes().startswith(kept)
+    assert without_timing(run) == without_timing(tmp_path / "undisturbed")
+
+    def by_query(folder: Path) -> list[dict[str, Any]]:
+        return sorted(records(folder), key=lambda r: r["query"])
+
+    assert by_query(run) == by_query(tmp_path / "undisturbed")
+
+
+def test_a_deleted_result_is_made_again_from_the_records_without_new_work(tmp_path: Path, data: Path) -> None:
+    assert launch(*tiny(data), cwd=tmp_path).returncode == 0
+    before, kept = without_timing(tmp_path / "run"), (tmp_path / "run" / "records.jsonl").read_bytes()
+    (tmp_path / "run" / "result.json").unlink()
+    assert launch(*tiny(data), cwd=tmp_path).returncode == 0
+    assert without_timing(tmp_path / "run") == before
+    assert (tmp_path / "run" / "records.jsonl").read_bytes() == kept
+
+
+def test_identity_is_of_what_changes_a_number_and_of_nothing_else(tmp_path: Path, data: Path) -> None:
+    moved = write_dataset(tmp_path / "moved", train=12, test=8)
+
+    def identity(name: str, *overrides: str, where: Path = data) -> str:
+        done = launch(*tiny(where, "experiment.n_queries=2", *overrides, run_dir=name), cwd=tmp_path)
+        assert done.returncode == 0, done.stderr
+        found = json.loads((tmp_path / name / "result.json").read_text())["identity"]
+        assert isinstance(found, str)
+        return found
+
+    base = identity("base")
+    assert base == identity("same", "batch_tokens=64", "tracking.project=other", where=moved)
+    assert (
+        len({base, identity("seed", "seed=1"), identity("dtype", "dtype=float64"), identity("k", "model.seed=3")}) == 4
+    )
+
+
+@pytest.mark.parametrize(
+    ("overrides", "complaint"),
+    [
+        (("experiment.n_queries=9",), "n_queries is 9; local has 8 test examples"),
+        (("experiment.n_queries=-1",), "n_queries is -1"),
+        (("experiment.shots_per_class=7",), "shots_per_class is 7"),
+        (("device=cuda:7",), "device is 'cuda:7'"),
+        (("dataset.label_words=[' Zebra',' Zoo']",), "begin with the same token"),
+        (("dataset.path=/no/where",), "dataset local was not found"),
+        (("model=local", "model.path=/no/where"), "model.path is '/no/where'"),
+        (("model=gpt2",), "the hub cannot be reached"),
+        (("experiment=isolation",), "not built yet"),
+    ],
+)
+def test_a_users_mistake_is_one_sentence_and_the_log_keeps_the_traceback(
+    tmp_path: Path, data: Path, overrides: tuple[str, ...], complaint: str
+) -> None:
+    done = launch(*tiny(data, *overrides), cwd=tmp_path)
+    assert complaint in failed_politely(done)
+    assert "Traceback" in (tmp_path / "run" / "launch.log").read_text()
+    assert not (tmp_path / "run" / "result.json").exists()
+
+
+def test_an_option_that_does_not_exist_is_answered_with_those_that_do(tmp_path: Path) -> None:
+    done = launch("model=gpt5", cwd=tmp_path)
+    assert done.returncode != 0
+    assert "Traceback" not in done.stderr
+    assert "gpt2-xl" in done.stderr
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_prompt_longer_than_the_context_is_refused_or_skipped_and_counted(tmp_path: Path, data: Path) -> None:
+    with (data / "test.jsonl").open("a") as file:
+        file.write(json.dumps({"text": "very " * 3000, "label": 0}) + "\n")
+    refused = failed_politely(launch(*tiny(data, "experiment.n_queries=null"), cwd=tmp_path))
+    assert "test row 8 has" in refused
+    assert "the context of tiny is 2048" in refused
+    done = launch(*tiny(data, "experiment.n_queries=null", "too_long=skip", run_dir="skipping"), cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert "skipping 1 of 9 queries" in done.stderr
+    assert without_timing(tmp_path / "skipping")["counts"] == {"queries": 8, "skipped": 1}
+    assert [r["query"] for r in records(tmp_path / "skipping") if "skipped" in r] == [8]
+
+
+def test_a_full_disk_is_named_and_what_was_finished_is_kept(tmp_path: Path) -> None:
+    """A limit on the size of files stands in for the full disk: a write is cut short, then refused."""
+    data = write_dataset(tmp_path / "data", train=12, test=200)
+    several = ("experiment.n_queries=200", "batch_tokens=300")
+
+    def limit() -> None:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, 20_000))
+
+    process = subprocess.run(
+        command(*tiny(data, *several)), cwd=tmp_path, capture_output=True, text=True, preexec_fn=limit, timeout=300
+    )
+    assert "the disk is full; finished records are kept" in failed_politely(process)
+    run = tmp_path / "run"
+    assert json.loads((run / "status.json").read_text())["state"] == "failed"
+    kept = (run / "records.jsonl").read_bytes()
+    assert len(kept) == 20_000
+    assert launch(*tiny(data, *several), cwd=tmp_path).returncode == 0
+    assert (run / "records.jsonl").read_bytes().startswith(kept[: kept.rfind(b"\n") + 1])
+    assert len(records(run)) == 200
+
+
+def test_a_sweep_runs_its_cells_and_a_failing_one_does_not_stop_the_others(tmp_path: Path, data: Path) -> None:
+    done = launch(
+        *("-m", "model=tiny", "dataset=local", f"dataset.path={data}", "tracking=none", "experiment.n_queries=99,2,3"),
+        cwd=tmp_path,
+    )
+    assert done.returncode != 0
+    assert "n_queries is 99; local has 8" in done.stderr
+    assert "Traceback" not in done.stderr
+    results = list((tmp_path / "outputs").glob("saliency/tiny/local/seed42-*/result.json"))
+    assert sorted(json.loads(path.read_text())["counts"]["queries"] for path in results) == [2, 3]
+    single = launch("model=tiny", "dataset=local", f"dataset.path={data}", "experiment.n_queries=2", cwd=tmp_path)
+    assert "already complete" in single.stderr
+
+
+def test_the_tracker_gets_the_run_its_figures_and_its_failure(tmp_path: Path, data: Path) -> None:
+    done = launch(*tiny(data, "tracking=auto"), cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    events = inspect(tmp_path / "run")
+    identity = without_timing(tmp_path / "run")["identity"]
+    assert of_kind(events, "run")[0]["run_id"] == identity
+    assert "saliency_shares" in json.dumps(events)
+    broken = launch(
+        *tiny(data, "tracking=auto", "dataset.label_words=[' Zebra',' Zoo']", run_dir="broken"), cwd=tmp_path
+    )
+    assert broken.returncode == 1
+    assert of_kind(inspect(tmp_path / "broken"), "exit")[0]["exit_code"] == 1
