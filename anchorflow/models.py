@@ -5,6 +5,7 @@ The classes are nodes of the configuration; torch and transformers are imported 
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import importlib.util
 import inspect
@@ -204,9 +205,21 @@ def prepare(name: str, model: Any, tokenizer: Any) -> LanguageModel:
                 setattr(module, name_, nn.GELU(approximate="tanh"))
     # A slice of the hidden states (the targets) is not contiguous, and a matrix product with it would read
     # the whole vocabulary's matrix once for every prompt.
+    if model.device.type == "cpu":
+        _keep_freed_memory()
     head = model.get_output_embeddings()
     head.register_forward_pre_hook(lambda _, inputs: (inputs[0].contiguous(), *inputs[1:]))
     return LanguageModel(name, model, tokenizer)
+
+
+def _keep_freed_memory() -> None:
+    """Ask glibc not to hand each batch's tensors back to the system, which would map them page by page again."""
+    import ctypes
+
+    with contextlib.suppress(OSError, AttributeError):  # another C library: no harm, less speed
+        mallopt = ctypes.CDLL(None).mallopt
+        mallopt(-1, -1)  # M_TRIM_THRESHOLD: never shrink the heap
+        mallopt(-4, 0)  # M_MMAP_MAX: large blocks come from the heap, too
 
 
 def _load(path: str, revision: str | None, options: dict[str, Any]) -> tuple[Any, Any]:

