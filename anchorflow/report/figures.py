@@ -41,8 +41,10 @@ def flow_shares(result: Result, title: str) -> Figure:
 def flow_means(result: Result, title: str) -> Figure:
     """Mean saliency of each kind over the layers, before shares are taken."""
     figure = _flows(result, title, "", "mean saliency")
-    if any(value > 0 for flow in FLOW_STYLES for value in result.curves[flow].values):
+    positive = [value for flow in FLOW_STYLES for value in result.curves[flow].values if value > 0]
+    if positive:  # an exact zero (S_wp of the last layer, where only the target's row counts) has no place here
         figure.axes[0].set_yscale("log")
+        figure.axes[0].set_ylim(bottom=min(positive) / 2)
     return figure
 
 
@@ -82,13 +84,16 @@ def _flows(result: Result, title: str, suffix: str, ylabel: str) -> Figure:
     for flow, (label, colour, style) in FLOW_STYLES.items():
         curve = result.curves[flow + suffix]
         x, y = np.array(curve.at), np.array(curve.values, dtype=float)
+        if not suffix:
+            y[y == 0] = np.nan
         axes.plot(x, y, color=colour, linestyle=style, linewidth=2, label=label)
         if curve.stderr is not None:
             band = np.array(curve.stderr, dtype=float)
             axes.fill_between(x, y - band, y + band, color=colour, alpha=0.2, linewidth=0)
     axes.set(xlabel="layer", ylabel=ylabel)
     axes.xaxis.set_major_locator(MaxNLocator(integer=True))
-    figure.legend(loc="outside lower center", ncols=3, frameon=False, fontsize=8)
+    axes.set_xlim(0.5, max(x) + 0.5)
+    figure.legend(loc="outside lower center", ncols=3, frameon=False, fontsize=7.5, columnspacing=1.2, handlelength=2.2)
     return figure
 
 
