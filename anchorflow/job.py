@@ -102,12 +102,12 @@ def execute(config: Mapping[str, Any], folder: Path) -> dict[str, Any]:
         try:
             return _execute(chosen, config, directory)
         except Stopped:
-            _report_quietly(directory, "preempted")
+            directory.report_end("preempted")
             raise
         except BaseException as error:
             import traceback
 
-            _report_quietly(directory, "failed", error=str(error), traceback=traceback.format_exc())
+            directory.report_end("failed", error=str(error), traceback=traceback.format_exc())
             known = _explain(error, chosen.job)
             if known is not None:
                 raise known from error
@@ -155,7 +155,7 @@ def _execute(chosen: Settings, config: Mapping[str, Any], directory: RunDirector
             "counts": {"queries": len(kept), "skipped": len(records) - len(kept)},
             "config": dict(config),
             "data": vars(task.provenance),
-            "environment": _environment(str(lm.device), dtype),
+            "environment": {**_environment(str(lm.device), dtype), "weights": lm.revision},
             "timing": {
                 "load_s": round(loaded - started, 3),
                 "run_s": round(run_s, 3),
@@ -275,20 +275,14 @@ def _explain(error: BaseException, job: Job) -> UserError | None:
     """A sentence for what the machine ran out of; None where the error is not of that kind."""
     if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
         return UserError("the disk is full; finished records are kept, free some space and start again.")
-    if type(error).__name__ == "OutOfMemoryError" or (
-        isinstance(error, RuntimeError) and "can't allocate memory" in str(error)
+    if isinstance(error, (MemoryError, RuntimeError)) and (
+        type(error).__name__ in ("MemoryError", "OutOfMemoryError") or "can't allocate memory" in str(error)
     ):
         half = max(1, job.batch_tokens // 2)
         return UserError(
             f"out of memory with batch_tokens={job.batch_tokens}; try batch_tokens={half}, or a smaller dtype."
         )
     return None
-
-
-def _report_quietly(directory: RunDirectory, state: Any, **fields: Any) -> None:
-    """The state of a run that ends early; the reason it ends is told by its own error."""
-    with contextlib.suppress(OSError):
-        directory.report(state, **fields)
 
 
 def _environment(device: str, dtype: str) -> dict[str, Any]:

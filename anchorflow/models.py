@@ -58,6 +58,11 @@ class LanguageModel:
         return getattr(self.model.config.get_text_config(), "max_position_embeddings", None)
 
     @property
+    def revision(self) -> str | None:
+        """The commit on the hub that the weights came from; None for weights that did not come from there."""
+        return getattr(self.model.config, "_commit_hash", None)
+
+    @property
     def takes_positions(self) -> bool:
         """Whether the forward pass wants `position_ids` (others count the tokens of the mask themselves)."""
         return "position_ids" in inspect.signature(self.model.forward).parameters

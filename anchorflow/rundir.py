@@ -1,5 +1,6 @@
 """A run's directory: records as they come, the state of the work, the result. What is finished is never lost."""
 
+import contextlib
 import fcntl
 import json
 import logging
@@ -30,6 +31,7 @@ class RunDirectory:
         self.key = key
         self._started = time.time()
         self._written = 0.0
+        self._claimed = False
         self._status: dict[str, Any] = {}
 
     @contextmanager
@@ -46,19 +48,27 @@ class RunDirectory:
 
     def result(self) -> dict[str, Any] | None:
         """The result, if the run is complete."""
-        return self._read_json("result.json")
+        path = self.path / "result.json"
+        try:
+            found: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+        except FileNotFoundError:
+            return None
+        except ValueError as error:
+            raise UserError(f"{path} is damaged ({error}); delete it, and the run goes on from its records.") from error
+        return found
 
     def claim(self, identity: str) -> None:
         """Make sure that what lies here belongs to the run `identity`. UserError where it does not."""
-        before = self._read_json("status.json") or {}
-        found = (self.result() or before).get("identity")
-        occupied = (self.path / "records.jsonl").exists() or (self.path / "result.json").exists()
-        if occupied and found != identity:
+        owner = self.path / ".identity"  # a file of its own: status.json is for people
+        found = owner.read_text(encoding="utf-8").strip() if owner.exists() else None
+        if self._occupied() and found != identity:
             raise UserError(
                 f"{self.path} holds records of another run ({found}, this one is {identity}): its data, weights or dtype "
                 "differ. Choose another hydra.run.dir, or delete that directory."
             )
-        self._status = {"identity": identity, "starts": int(before.get("starts", 0)) + 1}
+        write_atomically(owner, identity + "\n")
+        self._claimed = True
+        self._status = {"identity": identity}
 
     def records(self) -> list[Record]:
         """All whole records, each unit once. A line cut off by a kill is removed; UserError for one that is damaged."""
@@ -107,19 +117,18 @@ class RunDirectory:
         }
         write_atomically(self.path / "status.json", dumps(status, indent=2) + "\n")
 
+    def report_end(self, state: State, **fields: Any) -> None:
+        """The state of a run that ends early. Says nothing over the records of another run, or a finished one."""
+        if self._claimed or not self._occupied():
+            with contextlib.suppress(OSError):  # the reason why it ends is told by its own error
+                self.report(state, **fields)
+
     def complete(self, result: Mapping[str, Any]) -> None:
         """Write `result.json`: from now on the run counts as complete."""
         write_atomically(self.path / "result.json", dumps(result, indent=2) + "\n")
 
-    def _read_json(self, name: str) -> dict[str, Any] | None:
-        path = self.path / name
-        try:
-            found = json.loads(path.read_text(encoding="utf-8"))
-        except FileNotFoundError:
-            return None
-        except ValueError as error:
-            raise UserError(f"{path} is damaged ({error}); delete it, and the run goes on from its records.") from error
-        return found if isinstance(found, dict) else None
+    def _occupied(self) -> bool:
+        return any((self.path / name).exists() for name in ("records.jsonl", "result.json"))
 
 
 def _iso(seconds: float) -> str:

@@ -55,6 +55,22 @@ def test_the_records_of_another_run_are_not_touched(tmp_path: Path) -> None:
         RunDirectory(tmp_path).claim("bbbb")
 
 
+def test_a_start_that_fails_early_does_not_part_the_records_from_their_run(tmp_path: Path) -> None:
+    directory = RunDirectory(tmp_path)
+    directory.claim("aaaa")
+    directory.append([{"query": 0}])
+    directory.report("running")
+    before = (tmp_path / "status.json").read_text()
+    RunDirectory(tmp_path).report_end("failed", error="no data today")  # before it knew who it was
+    with pytest.raises(UserError, match="another run"):
+        RunDirectory(tmp_path).claim("bbbb")
+    assert (tmp_path / "status.json").read_text() == before
+    RunDirectory(tmp_path).claim("aaaa")
+    (tmp_path / "status.json").write_text("garbage")
+    RunDirectory(tmp_path).claim("aaaa")
+    RunDirectory(tmp_path).report("running")
+
+
 def test_an_empty_directory_may_be_taken_over(tmp_path: Path) -> None:
     directory = RunDirectory(tmp_path)
     directory.claim("aaaa")
@@ -84,7 +100,7 @@ def test_status_says_who_where_and_how_far(tmp_path: Path, monkeypatch: pytest.M
     directory.report("running", force=False, progress={"done": 4, "total": 10})  # too soon to be written
     status = json.loads((tmp_path / "status.json").read_text())
     assert status["progress"] == {"done": 3, "total": 10}
-    assert (status["state"], status["identity"], status["job_id"], status["starts"]) == ("running", "aaaa", "17_3", 1)
+    assert (status["state"], status["identity"], status["job_id"]) == ("running", "aaaa", "17_3")
 
 
 def test_a_damaged_result_is_named_and_the_run_can_go_on_without_it(tmp_path: Path) -> None:

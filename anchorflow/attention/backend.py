@@ -168,13 +168,22 @@ AttentionMaskInterface.register(_NAME, eager_mask)
 @contextmanager
 def _through_method(model: PreTrainedModel) -> Iterator[None]:
     modules = [module for module in model.modules() if hasattr(module, "_attn")]
-    try:
+    with ExitStack() as stack:
         for layer, module in enumerate(modules):
-            module._attn = _method_attention(layer, module)
+            stack.enter_context(_replaced(module, "_attn", _method_attention(layer, module)))
+        yield
+
+
+@contextmanager
+def _replaced(module: nn.Module, name: str, function: Callable[..., Any]) -> Iterator[None]:
+    """Put `function` over a method of this one module; what an offloading library put there comes back."""
+    before = {name: module.__dict__[name]} if name in module.__dict__ else {}
+    module.__dict__[name] = function
+    try:
         yield
     finally:
-        for module in modules:
-            module.__dict__.pop("_attn", None)  # uncovers the method of the class
+        del module.__dict__[name]
+        module.__dict__.update(before)
 
 
 def _method_attention(layer: int, module: nn.Module) -> Callable[..., Any]:
@@ -209,13 +218,10 @@ def _local_mask(module: Any, query: Tensor, key: Tensor) -> Tensor | None:
 @contextmanager
 def _through_sdpa(model: PreTrainedModel) -> Iterator[None]:
     modules = [module for module in model.modules() if type(module).__name__ == "FalconAttention"]
-    try:
+    with ExitStack() as stack:
         for layer, module in enumerate(modules):
-            module.forward = _within(_Sdpa(layer), module.forward)
+            stack.enter_context(_replaced(module, "forward", _within(_Sdpa(layer), module.forward)))
         yield
-    finally:
-        for module in modules:
-            module.__dict__.pop("forward", None)
 
 
 def _within(mode: TorchFunctionMode, forward: Callable[..., Any]) -> Callable[..., Any]:

@@ -41,15 +41,16 @@ class SaliencyFlow:
         batch, length = real.shape
         # Nothing else in the graph needs a gradient: these zeros are what a layer's backward pass hangs on,
         # and the flow arrives as their "gradient".
-        self._means = torch.zeros(n_layers, batch, 3, dtype=torch.float64, device=real.device, requires_grad=True)
+        self._precision = torch.float32 if real.device.type == "mps" else torch.float64  # Apple's GPUs have no float64
+        self._means = torch.zeros(n_layers, batch, 3, dtype=self._precision, device=real.device, requires_grad=True)
         self._anchors = anchors
         self._is_anchor = is_anchor
         start = length - real.sum(dim=1)  # left padding
-        n = (length - start).double()
+        n = (length - start).to(self._precision)
         k = is_anchor.sum(dim=1)
-        n_wp = ((anchors - start[:, None]) * is_anchor).sum(dim=1).double()
+        n_wp = ((anchors - start[:, None]) * is_anchor).sum(dim=1).to(self._precision)
         # Pairs j < i of each kind; a pair q-p_k is never also one of p_k-j, since q comes last.
-        self._pairs = torch.stack([n_wp, k.double(), n * (n - 1) / 2 - n_wp - k], dim=1)
+        self._pairs = torch.stack([n_wp, k.to(self._precision), n * (n - 1) / 2 - n_wp - k], dim=1)
         if not bool((self._pairs > 0).all()):
             raise ValueError("a prompt needs a word before and a word beside its label words")
 
@@ -69,13 +70,13 @@ class SaliencyFlow:
         anchors, is_anchor = self._anchors.to(device), self._is_anchor.to(device)
         row = torch.arange(flow.shape[0], device=device)[:, None]
         flow.diagonal(dim1=1, dim2=2).zero_()
-        wp = (flow[row, anchors].sum(dim=-1, dtype=torch.float64) * is_anchor).sum(dim=1)
-        pq = (flow[row, -1, anchors].double() * is_anchor).sum(dim=1)
+        wp = (flow[row, anchors].sum(dim=-1, dtype=self._precision) * is_anchor).sum(dim=1)
+        pq = (flow[row, -1, anchors].to(self._precision) * is_anchor).sum(dim=1)
         # Taken out before the rest is summed, which would otherwise be a difference of large sums. Filler
         # repeats an anchor of its prompt, so it takes out nothing more.
         flow[row, anchors] = 0
         flow[row, -1, anchors] = 0
-        ww = flow.sum(dim=(1, 2), dtype=torch.float64)
+        ww = flow.sum(dim=(1, 2), dtype=self._precision)
         return torch.stack([wp, pq, ww], dim=1) / self._pairs.to(device)
 
 
@@ -96,7 +97,7 @@ class _Flow(torch.autograd.Function):
         rows, mask = attention.folded()
         ctx.save_for_backward(rows, key, value, *([] if mask is None else [mask]))
         ctx.flow, ctx.layer = flow, attention.layer
-        ctx.scaling, ctx.softcap, ctx.means = attention.scaling, attention.softcap, means.shape
+        ctx.scaling, ctx.softcap = attention.scaling, attention.softcap
         ctx.query_shape = query.shape
         return attend(attention)
 
@@ -136,7 +137,7 @@ class _Flow(torch.autograd.Function):
             of_key.append(torch.matmul(scores.transpose(-1, -2), q))
             of_value.append(torch.matmul(weights.transpose(-1, -2), dout))
 
-        means = torch.zeros(ctx.means, dtype=torch.float64, device=ctx.flow._means.device)
+        means = torch.zeros_like(ctx.flow._means)
         means[ctx.layer] = ctx.flow.reduce(total.abs_()).to(means.device)
         of_inputs: list[Tensor | None] = [torch.cat(g, dim=1).to(query.dtype) if g else None for g in gradients]
         if of_inputs[0] is not None:
