@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 from hydra.core.hydra_config import HydraConfig
 from hydra.errors import CompactHydraException
+from hydra.experimental.callback import Callback
 from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 
@@ -47,6 +48,28 @@ def register_resolvers() -> None:
         return run_name({key: _plain(OmegaConf.select(_root_, key)) for key in keys})
 
     OmegaConf.register_new_resolver("run_name", name, replace=True)
+
+
+class MakeFolder(Callback):  # type: ignore[misc]
+    """Hydra's callback: makes the directory before Hydra does, to say in one sentence where that cannot be."""
+
+    def on_run_start(self, config: DictConfig, **others: Any) -> None:
+        """Before a single run."""
+        self._make(config.hydra.run.dir, "hydra.run.dir")
+
+    def on_multirun_start(self, config: DictConfig, **others: Any) -> None:
+        """Before a sweep."""
+        self._make(config.hydra.sweep.dir, "hydra.sweep.dir")
+
+    @staticmethod
+    def _make(folder: str, key: str) -> None:
+        try:
+            Path(folder).mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            print(
+                f"error: {key} is {folder!r}, which cannot be made ({error.strerror}); choose another.", file=sys.stderr
+            )
+            sys.exit(1)  # Hydra turns exceptions of callbacks into warnings
 
 
 def run_job(config: DictConfig) -> None:

@@ -224,6 +224,14 @@ def test_an_option_that_does_not_exist_is_answered_with_those_that_do(tmp_path: 
     assert not list(tmp_path.iterdir())
 
 
+@pytest.mark.parametrize("overrides", [("hydra.run.dir=file/run",), ("-m", "hydra.sweep.dir=file/sweep", "seed=1,2")])
+def test_a_directory_that_cannot_be_made_is_named(tmp_path: Path, overrides: tuple[str, ...]) -> None:
+    (tmp_path / "file").write_text("in the way")
+    line = failed_politely(launch(*overrides, "model=tiny", cwd=tmp_path))
+    assert "dir is 'file/" in line
+    assert "cannot be made (Not a directory)" in line
+
+
 def test_a_prompt_longer_than_the_context_is_refused_or_skipped_and_counted(tmp_path: Path, data: Path) -> None:
     with (data / "test.jsonl").open("a") as file:
         file.write(json.dumps({"text": "very " * 3000, "label": 0}) + "\n")
