@@ -36,12 +36,16 @@ class Attention:
         batch, _, length, dim = self.query.shape
         kv_heads = self.key.shape[1]
         query = self.query.reshape(batch, kv_heads, self.group * length, dim)
-        mask = self.mask
-        if mask is not None and mask.shape[1] > 1:
-            mask = mask.reshape(mask.shape[0], kv_heads, self.group * length, -1)
-        elif mask is not None and self.group > 1:
-            mask = mask.repeat(1, 1, self.group, 1)
-        return query, mask
+        return query, None if self.mask is None else fold_mask(self.mask, kv_heads, self.group)
+
+
+def fold_mask(
+    mask: Float[Tensor, "mask_batch mask_head query key"], kv_heads: int, group: int
+) -> Float[Tensor, "mask_batch folded_head row key"]:
+    """The mask for rows that hold the `group` query heads of a key head one after another."""
+    if mask.shape[1] > 1:
+        return mask.reshape(mask.shape[0], kv_heads, group * mask.shape[2], -1)
+    return mask.repeat(1, 1, group, 1) if group > 1 else mask
 
 
 def attention_weights(

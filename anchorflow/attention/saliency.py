@@ -13,7 +13,7 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 
 from anchorflow.attention.backend import Attend
-from anchorflow.attention.core import Attention, attention_weights
+from anchorflow.attention.core import Attention, attention_weights, fold_mask
 
 MAP_BYTES = 64 * 2**20
 """How much of a layer's attention maps the backward pass holds at a time, in each of its two or three buffers."""
@@ -94,7 +94,7 @@ class _Flow(torch.autograd.Function):
         attention: Attention,
         attend: Attend,
     ) -> Tensor:
-        rows, mask = attention.folded()
+        rows, mask = attention.folded()[0], attention.mask  # the model's one mask, not a folded copy for every layer
         ctx.save_for_backward(rows, key, value, *([] if mask is None else [mask]))
         ctx.flow, ctx.layer = flow, attention.layer
         ctx.scaling, ctx.softcap = attention.scaling, attention.softcap
@@ -108,7 +108,7 @@ class _Flow(torch.autograd.Function):
         batch, kv_heads, rows, _ = query.shape
         length = ctx.query_shape[2]
         grad_output = grad_output.reshape(batch, kv_heads, rows, -1)
-        mask = masks[0] if masks else None
+        mask = fold_mask(masks[0], kv_heads, rows // length) if masks else None
         precision = torch.promote_types(query.dtype, torch.float32)
 
         inputs = any(ctx.needs_input_grad[:3])  # not so in the first layer: its inputs depend on nothing
