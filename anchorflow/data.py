@@ -71,16 +71,22 @@ class Task:
             )
         return random.Random(f"{seed}/queries").sample(self.test, n)
 
-    def draw_demonstrations(self, per_class: int, key: str) -> list[Example]:
-        """`per_class` train examples of every class in shuffled order; `key` is all that the draw depends on."""
+    def draw_demonstrations(
+        self, per_class: int, key: str, besides: Sequence[Example] = (), setting: str = "experiment.shots_per_class"
+    ) -> list[Example]:
+        """`per_class` train examples of every class in shuffled order; `key` is all that the draw depends on.
+
+        None of them is one of `besides`. UserError, naming `setting`, where a class has too few.
+        """
         generator = random.Random(key)
+        taken = {example.row for example in besides}
         drawn: list[Example] = []
         for label, word in enumerate(self.labels):
-            pool = [example for example in self.train if example.label == label]
+            pool = [example for example in self.train if example.label == label and example.row not in taken]
             if len(pool) < per_class:
+                left = " left" if taken else ""
                 raise UserError(
-                    f"experiment.shots_per_class is {per_class}; the train split of {self.name} has "
-                    f"{len(pool)} examples of {word!r}."
+                    f"{setting} is {per_class}; the train split of {self.name} has {len(pool)} examples of {word!r}{left}."
                 )
             drawn += generator.sample(pool, per_class)
         generator.shuffle(drawn)

@@ -9,8 +9,8 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -110,7 +110,7 @@ def settings(config: Mapping[str, Any]) -> Settings:
     rest = {key: value for key, value in config.items() if key not in GROUPS}
     chosen = Settings(job=build(rest, "", Job), **parts)
     if not hasattr(chosen.experiment, "map"):
-        raise UserError(f"experiment={chosen.experiment.name} is not built yet; allowed: saliency, classification.")
+        raise UserError(f"experiment={chosen.experiment.name} is not built yet; allowed: the other experiments.")
     return chosen
 
 
@@ -152,6 +152,7 @@ def _execute(chosen: Settings, config: Mapping[str, Any], directory: RunDirector
         log.info("already complete: %s", directory.path / "result.json")
         _show(done["metrics"], done.get("stderr", {}))
         return done
+    experiment.check(task, chosen.model.shape())
     directory.report("running", progress={"done": 0, "total": None})
     names = {
         "experiment": experiment.name,
@@ -167,7 +168,10 @@ def _execute(chosen: Settings, config: Mapping[str, Any], directory: RunDirector
         kept = [record for record in records if "skipped" not in record]
         if not kept:
             raise UserError(f"all {len(records)} prompts are longer than the {lm.max_length} tokens of {lm.name}.")
-        result = experiment.reduce(kept, task.labels)
+        finished = experiment.finish(kept)
+        if finished != kept:
+            directory.rewrite([*finished, *(record for record in records if "skipped" in record)])
+        result = experiment.reduce(finished, task.labels)
         run_s = time.perf_counter() - loaded
         found = {
             "schema": SCHEMA,
@@ -190,6 +194,8 @@ def _execute(chosen: Settings, config: Mapping[str, Any], directory: RunDirector
         directory.complete(found)
         directory.report("completed", progress={"done": len(records), "total": len(records)})
     _show(found["metrics"], found["stderr"])
+    for note in result.notes:
+        log.info("note: %s", note)
     log.info("result: %s", directory.path / "result.json")
     return found
 
@@ -202,8 +208,11 @@ def _map(chosen: Settings, lm: LanguageModel, task: Task, directory: RunDirector
     from anchorflow.scoring import plan
 
     builder = PromptBuilder(lm.tokenizer, task.template, task.label_words, task.separator)
-    prompts = list(chosen.experiment.prompts(task, builder, chosen.job.seed))
+    work = chosen.experiment.prepare(task, builder, chosen.job.seed)
+    prompts = work.prompts
     fitting, skipped = _sort_out(prompts, lm, chosen.job)
+    work = replace(work, training=tuple(_sort_out(work.training, lm, chosen.job, "training example")[0]))
+    shared = chosen.experiment.demonstrations == "per seed"
     done = {record["query"]: record for record in directory.records()}
     new = [record for record in skipped if record["query"] not in done]
     if new:
@@ -211,12 +220,14 @@ def _map(chosen: Settings, lm: LanguageModel, task: Task, directory: RunDirector
         done |= {record["query"]: record for record in new}
     # A batch is computed whole if any record of it is missing: then every number is what it would
     # have been without the interruption.
-    todo = [batch for batch in plan(fitting, chosen.job.batch_tokens) if any(p.query not in done for p in batch)]
+    todo = [
+        batch for batch in plan(fitting, chosen.job.batch_tokens, shared) if any(p.query not in done for p in batch)
+    ]
     if len(done) > len(new):
         log.info("going on from %d of %d records", len(done), len(prompts))
     began, before = time.perf_counter(), len(done)
     with tqdm(total=len(prompts), initial=before, desc=chosen.experiment.name, unit="query", mininterval=0.5) as bar:
-        for records in chosen.experiment.map(lm, todo):
+        for records in chosen.experiment.map(lm, work, todo, directory.path):
             new = [record for record in records if record["query"] not in done]
             directory.append(new)
             done |= {record["query"]: record for record in new}
@@ -228,7 +239,9 @@ def _map(chosen: Settings, lm: LanguageModel, task: Task, directory: RunDirector
     return [done[prompt.query] for prompt in prompts], len(done) - before
 
 
-def _sort_out(prompts: list[Prompt], lm: LanguageModel, job: Job) -> tuple[list[Prompt], list[Record]]:
+def _sort_out(
+    prompts: Sequence[Prompt], lm: LanguageModel, job: Job, what: str = "test row"
+) -> tuple[list[Prompt], list[Record]]:
     """The prompts that fit the model's context, and records of those that do not (or a UserError, as configured)."""
     limit = lm.max_length
     fitting, skipped = [], []
@@ -239,12 +252,12 @@ def _sort_out(prompts: list[Prompt], lm: LanguageModel, job: Job) -> tuple[list[
         reason = f"{len(prompt.ids)} tokens, the context is {limit}"
         if job.too_long == "refuse":
             raise UserError(
-                f"the prompt for test row {prompt.query} has {len(prompt.ids)} tokens; the context of {lm.name} is {limit}. "
+                f"the prompt for {what} {prompt.query} has {len(prompt.ids)} tokens; the context of {lm.name} is {limit}. "
                 "Use fewer demonstrations, or too_long=skip to leave such queries out and count them."
             )
         skipped.append({"query": prompt.query, "label": prompt.label, "skipped": reason})
     if skipped:
-        log.warning("skipping %d of %d queries, which are longer than the context", len(skipped), len(prompts))
+        log.warning("skipping %d of %d prompts (%ss), longer than the context", len(skipped), len(prompts), what)
     return fitting, skipped
 
 
@@ -263,7 +276,7 @@ def _what_counts(chosen: Settings, config: Mapping[str, Any], task: Task, dtype:
         "model": chosen.model.fingerprint(),
         "data": task.provenance.sha256,
         "prompts": [task.template.source, list(task.label_words), task.separator],
-        "experiment": dict(config["experiment"]),
+        "experiment": chosen.experiment.fingerprint(),
         "seed": chosen.job.seed,
         "dtype": dtype,
         "too_long": chosen.job.too_long,

@@ -30,6 +30,21 @@ log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
+class Shape:
+    """What can be known of a model before its weights are loaded."""
+
+    name: str
+    layers: int
+    heads: int
+
+    @classmethod
+    def of(cls, name: str, config: Any) -> Shape:
+        """Read from transformers' configuration."""
+        text = config.get_text_config()
+        return cls(name, int(text.num_hidden_layers), int(text.num_attention_heads))
+
+
+@dataclass(frozen=True)
 class LanguageModel:
     """A model ready to be measured: evaluation mode, no gradients to its parameters."""
 
@@ -94,22 +109,33 @@ class Pretrained:
             return {"files": _files_hash(place), "quantization": self.quantization}
         return {"hub": place, "revision": self.revision, "quantization": self.quantization}
 
+    def shape(self) -> Shape:
+        """From the configuration alone. UserError where it cannot be had."""
+        from transformers import AutoConfig
+
+        return Shape.of(self.name, _fetch(self._converted(), self.revision, AutoConfig))
+
     def load(self, device: str, dtype: str) -> LanguageModel:
         """The model in evaluation mode. UserError where it cannot be had or does not fit the machine."""
         import torch
+        from transformers import AutoModelForCausalLM, AutoTokenizer
 
-        place = self._place()
-        converted = _from_gguf(place) if isinstance(place, Path) and place.suffix == ".gguf" else place
         options: dict[str, Any] = {"dtype": getattr(torch, dtype), "use_safetensors": True}
         if self.device_map is not None:
             options["device_map"] = self.device_map
         if self.quantization is not None:
             options["quantization_config"] = _eight_bit(device)
             options.setdefault("device_map", {"": device})
-        model, tokenizer = _load(str(converted), self.revision, options)
+        place = self._converted()
+        tokenizer = _fetch(place, self.revision, AutoTokenizer)
+        model = _fetch(place, self.revision, AutoModelForCausalLM, **options)
         if "device_map" not in options:
             model = model.to(device)
         return prepare(self.name, model, tokenizer)
+
+    def _converted(self) -> str:
+        place = self._place()
+        return str(_from_gguf(place) if isinstance(place, Path) and place.suffix == ".gguf" else place)
 
     def _place(self) -> Path | str:
         path = str(self.path)
@@ -138,7 +164,7 @@ class Tiny:
 
     name: str = "tiny"
     family: Literal["gpt2", "gptj", "llama"] = "llama"
-    layers: int = 3
+    layers: int = 8
     heads: int = 4
     width: int = 32
     seed: int = 0
@@ -153,6 +179,10 @@ class Tiny:
     def fingerprint(self) -> dict[str, Any]:
         """The numbers that the weights are made from."""
         return {"tiny": [self.family, self.layers, self.heads, self.width, self.seed]}
+
+    def shape(self) -> Shape:
+        """As configured."""
+        return Shape(self.name, self.layers, self.heads)
 
     def load(self, device: str, dtype: str) -> LanguageModel:
         """The same weights for the same settings; the caller's random state is left alone."""
@@ -197,7 +227,7 @@ def choose_dtype(dtype: str, device: str) -> str:
 
 
 def prepare(name: str, model: Any, tokenizer: Any) -> LanguageModel:
-    """Evaluation mode, frozen parameters, and two changes that save time and no digit worth having."""
+    """Evaluation mode, frozen parameters, and a change that saves time and no digit worth having."""
     from torch import nn
     from transformers.activations import FastGELUActivation, NewGELUActivation
 
@@ -208,12 +238,8 @@ def prepare(name: str, model: Any, tokenizer: Any) -> LanguageModel:
             if isinstance(child, (NewGELUActivation, FastGELUActivation)):
                 # The same formula in one kernel instead of eight, which took a sixth of GPT-2's time.
                 setattr(module, name_, nn.GELU(approximate="tanh"))
-    # A slice of the hidden states (the targets) is not contiguous, and a matrix product with it would read
-    # the whole vocabulary's matrix once for every prompt.
     if model.device.type == "cpu":
         _keep_freed_memory()
-    head = model.get_output_embeddings()
-    head.register_forward_pre_hook(lambda _, inputs: (inputs[0].contiguous(), *inputs[1:]))
     return LanguageModel(name, model, tokenizer)
 
 
@@ -227,16 +253,14 @@ def _keep_freed_memory() -> None:
         mallopt(-4, 0)  # M_MMAP_MAX: large blocks come from the heap, too
 
 
-def _load(path: str, revision: str | None, options: dict[str, Any]) -> tuple[Any, Any]:
-    from transformers import AutoModelForCausalLM, AutoTokenizer
-
+def _fetch(path: str, revision: str | None, kind: Any, **options: Any) -> Any:
+    """`kind.from_pretrained`, with the hub left alone where it is not needed or not there."""
     local = Path(path).exists()
     offline = not local and not hub.reachable()
     where: dict[str, Any] = {"revision": revision or "main", "local_files_only": local or offline}
     try:
         with _quiet_library():
-            tokenizer = AutoTokenizer.from_pretrained(path, **where)
-            return AutoModelForCausalLM.from_pretrained(path, **where, **options), tokenizer
+            return kind.from_pretrained(path, **where, **options)
     except (OSError, ValueError, KeyError, ImportError, RuntimeError) as error:
         if offline:
             raise UserError(

@@ -53,6 +53,11 @@ class Prompt:
         return len(self.ids) - 1
 
     @property
+    def context(self) -> tuple[int, ...]:
+        """The tokens of the demonstrations, the separator behind the last one included."""
+        return self.ids[: self.demonstrations[-1].stop] if self.demonstrations else ()
+
+    @property
     def anchors(self) -> tuple[int, ...]:
         """The positions p_k of the demonstrations' label words, in order."""
         return tuple(demonstration.anchor for demonstration in self.demonstrations)

@@ -40,12 +40,16 @@ class Table:
 
 @dataclass(frozen=True)
 class Result:
-    """What reduce makes of the records. Metrics are fractions; `stderr` holds the standard errors of some of them."""
+    """What reduce makes of the records. Metrics are fractions; `stderr` holds the standard errors of some of them.
+
+    `notes` say what the numbers do not: why one is undefined, what was left out.
+    """
 
     metrics: Mapping[str, float]
     stderr: Mapping[str, float] = field(default_factory=dict)
     curves: Mapping[str, Curve] = field(default_factory=dict)
     tables: Mapping[str, Table] = field(default_factory=dict)
+    notes: Sequence[str] = ()
 
     def to_json(self) -> dict[str, Any]:
         """JSON's types; what is undefined (nan) is null."""
@@ -54,6 +58,7 @@ class Result:
             "stderr": _plain(self.stderr),
             "curves": {name: _plain(vars(curve)) for name, curve in self.curves.items()},
             "tables": {name: _plain(vars(table)) for name, table in self.tables.items()},
+            "notes": list(self.notes),
         }
 
 
@@ -69,12 +74,12 @@ def _plain(value: Any) -> Any:
     return value
 
 
-def write_atomically(path: Path, text: str) -> None:
+def write_atomically(path: Path, content: str | bytes) -> None:
     """The file is there whole or as it was: written beside its place, flushed to the disk, renamed."""
     beside = path.with_name(f".{path.name}.{os.getpid()}")
     try:
-        with beside.open("w", encoding="utf-8") as file:
-            file.write(text)
+        with beside.open("wb") as file:
+            file.write(content.encode() if isinstance(content, str) else content)
             file.flush()
             os.fsync(file.fileno())
         beside.replace(path)

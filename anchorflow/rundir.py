@@ -97,6 +97,10 @@ class RunDirectory:
         with (self.path / "records.jsonl").open("ab") as file:
             file.write(lines)
 
+    def rewrite(self, records: Sequence[Record]) -> None:
+        """Put these in the place of all records, at once."""
+        write_atomically(self.path / "records.jsonl", "".join(dumps(record) + "\n" for record in records))
+
     def report(self, state: State, *, force: bool = True, **fields: Any) -> None:
         """Update `status.json`; without `force` at most every two seconds."""
         now = time.time()

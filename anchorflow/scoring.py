@@ -1,75 +1,160 @@
-"""Label-word probabilities of prompts: batched by a token budget, logits only where they are needed."""
+"""Label-word probabilities of prompts: shared demonstrations read once, logits only where they are needed."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from typing import Any
 
 import torch
 from jaxtyping import Bool, Float, Int
-from torch import Tensor
+from torch import Tensor, nn
 
+from anchorflow.attention.backend import replaced
+from anchorflow.attention.cache import Context
+from anchorflow.errors import UserError
 from anchorflow.models import LanguageModel
 from anchorflow.prompts import Prompt
 
 TOP = 5
 """How many of the most probable next words a record keeps (word loyalty compares them)."""
 
+LENT = 8
+"""So many tokens of a shared context count as one of the budget: only one layer's copy of them is alive at a time."""
+
 
 @dataclass(frozen=True)
 class Batch:
-    """Prompts padded on the left, so that the target of every one is the last position."""
+    """Prompts that go on from the same context (or from none): what follows it, padded on the right.
 
+    Padding on the right leaves every position, causal mask and sliding window as they are in a prompt alone.
+    `anchors` count from the prompt's first token, `targets` within `ids`.
+    """
+
+    context: tuple[int, ...]
     ids: Int[Tensor, "batch position"]
-    real: Bool[Tensor, "batch position"]
+    targets: Int[Tensor, " batch"]
     anchors: Int[Tensor, "batch anchor"]
     is_anchor: Bool[Tensor, "batch anchor"]
     labels: Int[Tensor, " batch"]
     label_tokens: Int[Tensor, " label"]
 
 
-def plan(prompts: Sequence[Prompt], batch_tokens: int) -> list[list[Prompt]]:
+def plan(prompts: Sequence[Prompt], batch_tokens: int, shared: bool = False) -> list[list[Prompt]]:
     """Batches of prompts of similar length whose padded size is at most `batch_tokens` (a longer prompt goes alone).
 
+    With `shared`, prompts of a batch have the same demonstrations, which are left out of its size but for an eighth.
     It depends on nothing but the prompts and the budget: a resumed run makes the same batches.
     """
+    groups: dict[tuple[int, ...], list[Prompt]] = {}
+    for prompt in prompts:
+        groups.setdefault(prompt.context if shared else (), []).append(prompt)
     batches: list[list[Prompt]] = []
-    for prompt in sorted(prompts, key=lambda p: (-len(p.ids), p.query)):
-        if batches and (len(batches[-1]) + 1) * len(batches[-1][0].ids) <= batch_tokens:
-            batches[-1].append(prompt)
-        else:
-            batches.append([prompt])
+    for context, group in groups.items():
+        first = len(batches)
+        for prompt in sorted(group, key=lambda p: (-len(p.ids), p.query)):
+            longest = len(batches[-1][0].ids) - len(context) + len(context) / LENT if len(batches) > first else 0
+            if len(batches) > first and (len(batches[-1]) + 1) * longest <= batch_tokens:
+                batches[-1].append(prompt)
+            else:
+                batches.append([prompt])
     return batches
 
 
-def collate(prompts: Sequence[Prompt], device: torch.device | str) -> Batch:
-    """One tensor of each kind; shorter prompts are padded on the left, fewer anchors filled up with the first."""
-    length = max(len(p.ids) for p in prompts)
+def collate(prompts: Sequence[Prompt], device: torch.device | str, context: tuple[int, ...] = ()) -> Batch:
+    """One tensor of each kind. The prompts all begin with `context`, and `ids` is what follows it.
+
+    Shorter prompts are padded on the right, fewer anchors filled up with the first.
+    """
+    if any(p.ids[: len(context)] != context for p in prompts):
+        raise ValueError("prompts of one batch must begin with its context")
+    follow = [p.ids[len(context) :] for p in prompts]
+    length = max(len(ids) for ids in follow)
     most = max(len(p.anchors) for p in prompts)
-    ids, real, anchors, is_anchor = [], [], [], []
-    for p in prompts:
-        pad = length - len(p.ids)
-        ids.append([0] * pad + list(p.ids))
-        real.append([False] * pad + [True] * len(p.ids))
-        fill = most - len(p.anchors)
-        anchors.append([pad + a for a in (*p.anchors, *[(p.anchors or (0,))[0]] * fill)])
-        is_anchor.append([True] * len(p.anchors) + [False] * fill)
+    fill = [most - len(p.anchors) for p in prompts]
+    anchors = [(*p.anchors, *[(p.anchors or (0,))[0]] * n) for p, n in zip(prompts, fill, strict=True)]
     return Batch(
-        ids=torch.tensor(ids, device=device),
-        real=torch.tensor(real, device=device),
+        context=context,
+        ids=torch.tensor([(*ids, *[0] * (length - len(ids))) for ids in follow], device=device),
+        targets=torch.tensor([len(ids) - 1 for ids in follow], device=device),
         anchors=torch.tensor(anchors, dtype=torch.long, device=device),
-        is_anchor=torch.tensor(is_anchor, dtype=torch.bool, device=device),
+        is_anchor=torch.tensor([[True] * (most - n) + [False] * n for n in fill], dtype=torch.bool, device=device),
         labels=torch.tensor([p.label for p in prompts], device=device),
         label_tokens=torch.tensor(prompts[0].label_tokens, device=device),
     )
 
 
-def next_word_logits(lm: LanguageModel, batch: Batch) -> Float[Tensor, "batch word"]:
-    """Logits over the vocabulary at the target positions, and nowhere else; at least float32."""
-    positions = (batch.real.cumsum(dim=1) - 1).clamp(min=0)
-    given = {"position_ids": positions} if lm.takes_positions else {}
-    output = lm.model(input_ids=batch.ids, attention_mask=batch.real.long(), use_cache=False, logits_to_keep=1, **given)
-    logits = output.logits[:, -1]
+class Contexts:
+    """What `make` reads for a batch, by name, kept as long as batches with the same context come."""
+
+    def __init__(self, make: Callable[[Batch], dict[str, Context]]) -> None:
+        self._make = make
+        self._ids: tuple[int, ...] | None = None
+        self._found: dict[str, Context] = {}
+
+    def __call__(self, batch: Batch) -> dict[str, Context]:
+        """The contexts of this batch."""
+        if self._ids != batch.context:
+            self._found = {}  # freed before the next ones are made
+            self._found, self._ids = self._make(batch), batch.context
+        return self._found
+
+
+def next_word_logits(
+    lm: LanguageModel, batch: Batch, context: Context | None = None, label_words_only: bool = False
+) -> Float[Tensor, "batch word"]:
+    """Logits over the vocabulary, or over the label words, at the target positions, and nowhere else; at least float32.
+
+    `context` is what `batch.ids` go on from. Its `next_position` may differ from the number of its positions, if the
+    model takes positions (UserError if not).
+    """
+    given: dict[str, Any] = {}
+    if context is not None and len(context):
+        given = {"past_key_values": context.cache(), "use_cache": True}
+        if context.next_position != len(context):
+            if not lm.takes_positions:
+                raise UserError(
+                    f"{lm.name} takes no positions ({lm.model.config.model_type}), so a part of a context cannot keep its own."
+                )
+            positions = torch.arange(batch.ids.shape[1], device=batch.ids.device) + context.next_position
+            given["position_ids"] = positions.expand(batch.ids.shape)
+    with ExitStack() as stack:
+        stack.enter_context(_at(lm, batch.targets))
+        if label_words_only:
+            stack.enter_context(_words(lm, batch.label_tokens))
+        logits = lm.model(**{"input_ids": batch.ids, "use_cache": False, **given}).logits[:, 0]
     return logits.to(torch.promote_types(logits.dtype, torch.float32))
+
+
+@contextmanager
+def _at(lm: LanguageModel, targets: Int[Tensor, " batch"]) -> Iterator[None]:
+    """Within the block the model's head sees the hidden states of these positions alone."""
+
+    def pick(_: Any, inputs: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
+        hidden = inputs[0]
+        rows = torch.arange(len(hidden), device=hidden.device)
+        return (hidden[rows, targets.to(hidden.device)][:, None], *inputs[1:])
+
+    hook = lm.model.get_output_embeddings().register_forward_pre_hook(pick)
+    try:
+        yield
+    finally:
+        hook.remove()
+
+
+@contextmanager
+def _words(lm: LanguageModel, words: Int[Tensor, " label"]) -> Iterator[None]:
+    """Within the block the model's head computes the logits of these words alone."""
+    head = lm.model.get_output_embeddings()
+    whole = head.forward
+
+    def part(hidden: Tensor) -> Tensor:
+        if type(head) is not nn.Linear:  # quantised: its rows cannot be picked
+            return whole(hidden)[..., words.to(hidden.device)]
+        chosen = words.to(head.weight.device)
+        return nn.functional.linear(hidden, head.weight[chosen], None if head.bias is None else head.bias[chosen])
+
+    with replaced(head, "forward", part):
+        yield
 
 
 def label_log_probabilities(logits: Float[Tensor, "batch word"], batch: Batch) -> Float[Tensor, "batch label"]:

@@ -57,11 +57,16 @@ class Template:
         return "text_pair" in self.fields
 
     def render(self, values: Mapping[str, str]) -> tuple[str, list[Piece]]:
-        """The text for `values`, which gives every field its words, and the pieces it is made of."""
+        """The text for `values`, which gives every field its words, and the pieces it is made of.
+
+        A field without words takes the blank in front of it along.
+        """
         text, pieces = "", []
         for literal, field in self._pieces:
-            for name, words in ((None, literal), (field, values[field] if field else "")):
-                if words:
-                    pieces.append(Piece(name, len(text), len(text) + len(words)))
-                    text += words
+            words = values[field] if field else ""
+            before = literal if words or not field else literal.rstrip(" ")
+            for name, part in ((None, before), (field, words)):
+                if part:
+                    pieces.append(Piece(name, len(text), len(text) + len(part)))
+                    text += part
         return text, pieces

@@ -29,7 +29,7 @@ ROOT = Path(__file__).parent.parent
 @pytest.fixture(scope="session", params=FAMILIES)
 def lm(request: pytest.FixtureRequest) -> LanguageModel:
     """A tiny model of each family in float64, where identities are exact and doubts settled."""
-    return Tiny(family=request.param).load("cpu", "float64")
+    return Tiny(family=request.param, layers=3).load("cpu", "float64")
 
 
 @pytest.fixture(scope="session")

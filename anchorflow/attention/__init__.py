@@ -5,7 +5,27 @@ attention: it receives an `Attention` and the function that carries it out, and 
 """
 
 from anchorflow.attention.backend import Attend, Tap, tapped
+from anchorflow.attention.cache import Context, read
 from anchorflow.attention.core import Attention, attention_weights
+from anchorflow.attention.halfway import Halfway
+from anchorflow.attention.isolation import Isolate
 from anchorflow.attention.saliency import SaliencyFlow
+from anchorflow.attention.target import LabelAttention, Reweight, target_weights
+from anchorflow.attention.vectors import Vectors
 
-__all__ = ["Attend", "Attention", "SaliencyFlow", "Tap", "attention_weights", "tapped"]
+__all__ = [
+    "Attend",
+    "Attention",
+    "Context",
+    "Halfway",
+    "Isolate",
+    "LabelAttention",
+    "Reweight",
+    "SaliencyFlow",
+    "Tap",
+    "Vectors",
+    "attention_weights",
+    "read",
+    "tapped",
+    "target_weights",
+]

@@ -13,6 +13,7 @@ from contextvars import ContextVar
 from typing import Any
 
 import torch
+from jaxtyping import Int
 from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 from transformers import AttentionInterface, AttentionMaskInterface, PreTrainedModel
@@ -34,11 +35,11 @@ Tap = Callable[[Attention, Attend], Tensor]
 
 
 @contextmanager
-def tapped(model: PreTrainedModel, *taps: Tap, last_position_only: bool = False) -> Iterator[None]:
+def tapped(model: PreTrainedModel, *taps: Tap, only: Int[Tensor, " batch"] | None = None) -> Iterator[None]:
     """Within the block every attention layer of `model` goes through `taps`, the first one outermost.
 
-    With `last_position_only` what follows the last layer's attention is computed for the last position alone,
-    which is right if nothing else is read: one layer less of nearly all matrix products.
+    With `only`, a position of each prompt, what follows the last layer's attention is computed there alone, which
+    is right if nothing else is read: one layer less of nearly all matrix products.
 
     Afterwards, also after an exception, the model is as before. Blocks nest (around one
     model): the taps of the inner one come after those of the outer one.
@@ -66,13 +67,14 @@ def tapped(model: PreTrainedModel, *taps: Tap, last_position_only: bool = False)
 
     def cut(module: nn.Module, inputs: tuple[Any, ...]) -> tuple[Any, ...] | None:
         """One row into a linear map, one row out; the residual sum spreads it over the others, which nobody reads."""
-        if seen and seen[-1] == layers[-1] and inputs[0].ndim == 3:
-            return (inputs[0][:, -1:].contiguous(), *inputs[1:])
+        if seen and seen[-1] == layers[-1] and inputs[0].ndim == 3 and inputs[0].shape[1] > 1 and only is not None:
+            rows = torch.arange(len(inputs[0]), device=inputs[0].device)
+            return (inputs[0][rows, only.to(rows.device)][:, None], *inputs[1:])
         return None
 
     with ExitStack() as stack:
-        if last_position_only:
-            for module in _linear_maps(_last_layer(model, len(layers))):
+        if only is not None:
+            for module in _linear_maps(decoder_layers(model)[-1]):
                 stack.callback(module.register_forward_pre_hook(cut).remove)
         outer = _taps.get()
         if not outer:
@@ -85,9 +87,13 @@ def tapped(model: PreTrainedModel, *taps: Tap, last_position_only: bool = False)
         yield
 
 
-def _last_layer(model: PreTrainedModel, n_layers: int) -> nn.Module:
-    stacks = [m for m in model.base_model.modules() if isinstance(m, nn.ModuleList) and len(m) == n_layers]
-    return stacks[0][-1] if stacks else nn.Module()  # no stack, nothing saved
+def decoder_layers(model: PreTrainedModel) -> nn.ModuleList:
+    """The model's layers in order. UserError where they are not in one list."""
+    n_layers = model.config.get_text_config().num_hidden_layers
+    for module in model.base_model.modules():
+        if isinstance(module, nn.ModuleList) and len(module) == n_layers:
+            return module
+    raise UserError(f"model type {model.config.model_type!r} does not keep its {n_layers} layers in one list.")
 
 
 def _linear_maps(layer: nn.Module) -> list[nn.Module]:
@@ -170,12 +176,12 @@ def _through_method(model: PreTrainedModel) -> Iterator[None]:
     modules = [module for module in model.modules() if hasattr(module, "_attn")]
     with ExitStack() as stack:
         for layer, module in enumerate(modules):
-            stack.enter_context(_replaced(module, "_attn", _method_attention(layer, module)))
+            stack.enter_context(replaced(module, "_attn", _method_attention(layer, module)))
         yield
 
 
 @contextmanager
-def _replaced(module: nn.Module, name: str, function: Callable[..., Any]) -> Iterator[None]:
+def replaced(module: nn.Module, name: str, function: Callable[..., Any]) -> Iterator[None]:
     """Put `function` over a method of this one module; what an offloading library put there comes back."""
     before = {name: module.__dict__[name]} if name in module.__dict__ else {}
     module.__dict__[name] = function
@@ -220,7 +226,7 @@ def _through_sdpa(model: PreTrainedModel) -> Iterator[None]:
     modules = [module for module in model.modules() if type(module).__name__ == "FalconAttention"]
     with ExitStack() as stack:
         for layer, module in enumerate(modules):
-            stack.enter_context(_replaced(module, "forward", _within(_Sdpa(layer), module.forward)))
+            stack.enter_context(replaced(module, "forward", _within(_Sdpa(layer), module.forward)))
         yield
 
 

@@ -26,7 +26,7 @@ class SaliencyFlow:
         n_layers: layers of the model.
         anchors: positions p_k of the label words; every prompt has at least one.
         is_anchor: False where `anchors` is filler, for prompts with fewer demonstrations than others.
-        real: True at a prompt's tokens, False at padding. The last position is the target q.
+        targets: the last position q of each prompt; padding may follow.
 
     Use it as `with tapped(model, flow): loss = ...` and then `flow.gather(loss)`.
     """
@@ -36,19 +36,22 @@ class SaliencyFlow:
         n_layers: int,
         anchors: Int[Tensor, "batch anchor"],
         is_anchor: Bool[Tensor, "batch anchor"],
-        real: Bool[Tensor, "batch position"],
+        targets: Int[Tensor, " batch"],
     ) -> None:
-        batch, length = real.shape
         # Nothing else in the graph needs a gradient: these zeros are what a layer's backward pass hangs on,
         # and the flow arrives as their "gradient".
-        self._precision = torch.float32 if real.device.type == "mps" else torch.float64  # Apple's GPUs have no float64
-        self._means = torch.zeros(n_layers, batch, 3, dtype=self._precision, device=real.device, requires_grad=True)
+        self._precision = (
+            torch.float32 if targets.device.type == "mps" else torch.float64
+        )  # Apple's GPUs have no float64
+        self._means = torch.zeros(
+            n_layers, len(targets), 3, dtype=self._precision, device=targets.device, requires_grad=True
+        )
         self._anchors = anchors
         self._is_anchor = is_anchor
-        start = length - real.sum(dim=1)  # left padding
-        n = (length - start).to(self._precision)
+        self._targets = targets
+        n = (targets + 1).to(self._precision)
         k = is_anchor.sum(dim=1)
-        n_wp = ((anchors - start[:, None]) * is_anchor).sum(dim=1).to(self._precision)
+        n_wp = (anchors * is_anchor).sum(dim=1).to(self._precision)
         # Pairs j < i of each kind; a pair q-p_k is never also one of p_k-j, since q comes last.
         self._pairs = torch.stack([n_wp, k.to(self._precision), n * (n - 1) / 2 - n_wp - k], dim=1)
         if not bool((self._pairs > 0).all()):
@@ -65,17 +68,19 @@ class SaliencyFlow:
         return torch.autograd.grad(loss, self._means)[0]
 
     def reduce(self, flow: Float[Tensor, "batch position position"]) -> Float[Tensor, "batch 3"]:
-        """The three means over pairs j < i of one layer's I (which is consumed)."""
+        """The three means over pairs j < i of one layer's I (which is consumed). Rows of padding are zero: the loss
+        does not depend on them.
+        """
         device = flow.device
-        anchors, is_anchor = self._anchors.to(device), self._is_anchor.to(device)
+        anchors, is_anchor, targets = (t.to(device) for t in (self._anchors, self._is_anchor, self._targets))
         row = torch.arange(flow.shape[0], device=device)[:, None]
         flow.diagonal(dim1=1, dim2=2).zero_()
         wp = (flow[row, anchors].sum(dim=-1, dtype=self._precision) * is_anchor).sum(dim=1)
-        pq = (flow[row, -1, anchors].to(self._precision) * is_anchor).sum(dim=1)
+        pq = (flow[row, targets[:, None], anchors].to(self._precision) * is_anchor).sum(dim=1)
         # Taken out before the rest is summed, which would otherwise be a difference of large sums. Filler
         # repeats an anchor of its prompt, so it takes out nothing more.
         flow[row, anchors] = 0
-        flow[row, -1, anchors] = 0
+        flow[row, targets[:, None], anchors] = 0
         ww = flow.sum(dim=(1, 2), dtype=self._precision)
         return torch.stack([wp, pq, ww], dim=1) / self._pairs.to(device)
 

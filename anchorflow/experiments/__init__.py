@@ -3,16 +3,14 @@
 The classes are nodes of the configuration, so importing them loads no torch.
 """
 
+from anchorflow.experiments.attention_prediction import AttentionPrediction
 from anchorflow.experiments.classification import Classification
-from anchorflow.experiments.few_shot import Experiment, FewShot
-from anchorflow.experiments.planned import (
-    AttentionPrediction,
-    Compression,
-    Diagnosis,
-    Isolation,
-    LabelRelationships,
-    Reweighting,
-)
+from anchorflow.experiments.compression import Compression
+from anchorflow.experiments.diagnosis import Diagnosis
+from anchorflow.experiments.few_shot import Experiment, FewShot, Work
+from anchorflow.experiments.isolation import Isolation
+from anchorflow.experiments.planned import LabelRelationships
+from anchorflow.experiments.reweighting import Reweighting
 from anchorflow.experiments.saliency import Saliency
 
 __all__ = [
@@ -26,4 +24,5 @@ __all__ = [
     "LabelRelationships",
     "Reweighting",
     "Saliency",
+    "Work",
 ]

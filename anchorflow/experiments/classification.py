@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar
 
-import numpy as np
-
 from anchorflow import metrics
-from anchorflow.experiments.few_shot import FewShot
+from anchorflow.experiments import variants
+from anchorflow.experiments.few_shot import FewShot, Work
 from anchorflow.prompts import Prompt
 from anchorflow.results import Curve, Record, Result, Table
 
@@ -22,17 +22,22 @@ class Classification(FewShot):
     """Predict each query's label after demonstrations drawn once per seed; 0 shots ask without any."""
 
     name: ClassVar[str] = "classification"
+    fewest_shots: ClassVar[int] = 0
 
-    def map(self, lm: LanguageModel, batches: Iterable[Sequence[Prompt]]) -> Iterator[list[Record]]:
+    def map(
+        self, lm: LanguageModel, work: Work, batches: Iterable[Sequence[Prompt]], folder: Path
+    ) -> Iterator[list[Record]]:
         """Records with the label words' probabilities and the most probable next words."""
         import torch
 
-        from anchorflow.scoring import collate, next_word_logits, scores
+        from anchorflow.attention import read
+        from anchorflow.scoring import Contexts, collate, next_word_logits, scores
 
+        contexts = Contexts(lambda batch: {"full": read(lm.model, batch.context, lm.device)})
         for prompts in batches:
-            batch = collate(prompts, lm.device)
+            batch = collate(prompts, lm.device, prompts[0].context)
             with torch.no_grad():
-                found = scores(next_word_logits(lm, batch), batch)
+                found = scores(next_word_logits(lm, batch, contexts(batch)["full"]), batch)
             yield [
                 {"query": p.query, "label": p.label, "variants": {"full": s}}
                 for p, s in zip(prompts, found, strict=True)
@@ -40,8 +45,7 @@ class Classification(FewShot):
 
     def reduce(self, records: Sequence[Record], labels: Sequence[str]) -> Result:
         """`accuracy`, `macro_f1`, `ece` (10 bins), the confusion matrix and the curve of reliability."""
-        truth = np.array([record["label"] for record in records])
-        probs = metrics.stack_probs([record["variants"]["full"] for record in records])
+        truth, probs = variants.truth(records), variants.probs(records)
         accuracy = metrics.accuracy(truth, probs)
         bins = metrics.calibration_bins(truth, probs)
         centres = [(b + 0.5) / len(bins) for b in range(len(bins))]

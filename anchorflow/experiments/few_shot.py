@@ -2,29 +2,59 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, ClassVar, Literal, Protocol
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, Protocol
 
 from anchorflow.data import Example, Task
 from anchorflow.prompts import Prompt, PromptBuilder
 from anchorflow.results import Record, Result
 
 if TYPE_CHECKING:
-    from anchorflow.models import LanguageModel
+    from anchorflow.models import LanguageModel, Shape
+
+
+@dataclass(frozen=True, kw_only=True)
+class Work:
+    """What a run has to do: a record for each of `prompts`, and what else that takes.
+
+    `training` is what re-weighting learns from; `text_anchors` are the prompts of the same queries (by row) after
+    demonstrations without their texts; `seed` is what random controls are drawn from.
+    """
+
+    prompts: tuple[Prompt, ...]
+    seed: int
+    training: tuple[Prompt, ...] = ()
+    text_anchors: Mapping[int, Prompt] = field(default_factory=dict)
 
 
 class Experiment(Protocol):
     """Maps prompts to records (touching the model) and reduces records to a Result (touching nothing)."""
 
     name: ClassVar[str]
+    demonstrations: ClassVar[Literal["per query", "per seed"]]
 
-    def prompts(self, task: Task, builder: PromptBuilder, seed: int) -> Iterator[Prompt]:
+    def fingerprint(self) -> dict[str, Any]:
+        """The settings that can change a number; files by their content."""
+        ...
+
+    def check(self, task: Task, shape: Shape) -> None:
+        """UserError for settings that this data or a model of this shape cannot satisfy; nothing is loaded yet."""
+        ...
+
+    def prepare(self, task: Task, builder: PromptBuilder, seed: int) -> Work:
         """The work, one prompt a unit."""
         ...
 
-    def map(self, lm: LanguageModel, batches: Iterable[Sequence[Prompt]]) -> Iterator[list[Record]]:
-        """For each batch of prompts its records, in the same order."""
+    def map(
+        self, lm: LanguageModel, work: Work, batches: Iterable[Sequence[Prompt]], folder: Path
+    ) -> Iterator[list[Record]]:
+        """For each batch of the work's prompts its records, in the same order. `folder` takes what else is to be kept."""
+        ...
+
+    def finish(self, records: Sequence[Record]) -> Sequence[Record]:
+        """The records with what can only be known when all are there."""
         ...
 
     def reduce(self, records: Sequence[Record], labels: Sequence[str]) -> Result:
@@ -39,7 +69,7 @@ class FewShot:
     n_queries: int | None = 100
     shots_per_class: int = 1
 
-    fewest_shots: ClassVar[int] = 0
+    fewest_shots: ClassVar[int] = 1
     demonstrations: ClassVar[Literal["per query", "per seed"]] = "per seed"
     """Drawn anew for every query, or once per seed (the papers' "common protocol")."""
 
@@ -49,15 +79,28 @@ class FewShot:
         if self.shots_per_class < self.fewest_shots:
             raise ValueError(f"shots_per_class is {self.shots_per_class}; allowed: {self.fewest_shots} or more")
 
-    def prompts(self, task: Task, builder: PromptBuilder, seed: int) -> Iterator[Prompt]:
+    def fingerprint(self) -> dict[str, Any]:
+        """Every setting."""
+        return {"_target_": type(self).__name__, **asdict(self)}
+
+    def check(self, task: Task, shape: Shape) -> None:
+        """UserError if there are fewer examples than asked for."""
+        task.draw_queries(self.n_queries, 0)
+        task.draw_demonstrations(self.shots_per_class, "")
+
+    def prepare(self, task: Task, builder: PromptBuilder, seed: int) -> Work:
         """One prompt per query. A test row that brings its own demonstrations keeps them, in their order."""
-        shared: list[Example] | None = None
+        return Work(prompts=tuple(builder.build(shown, query) for shown, query in self.draw(task, seed)), seed=seed)
+
+    def draw(self, task: Task, seed: int) -> Iterator[tuple[Sequence[Example], Example]]:
+        """Each query with its demonstrations."""
         for query in task.draw_queries(self.n_queries, seed):
             if query.demonstrations is not None:
-                demonstrations: Sequence[Example] = query.demonstrations
-            elif self.demonstrations == "per query":
-                demonstrations = task.draw_demonstrations(self.shots_per_class, f"{seed}/demonstrations/{query.row}")
+                yield query.demonstrations, query
             else:
-                shared = shared or task.draw_demonstrations(self.shots_per_class, f"{seed}/demonstrations")
-                demonstrations = shared
-            yield builder.build(demonstrations, query)
+                row = f"/{query.row}" if self.demonstrations == "per query" else ""
+                yield task.draw_demonstrations(self.shots_per_class, f"{seed}/demonstrations{row}"), query
+
+    def finish(self, records: Sequence[Record]) -> Sequence[Record]:
+        """The records as they are."""
+        return records

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar, Literal
 
 import numpy as np
 
 from anchorflow import metrics
-from anchorflow.experiments.few_shot import FewShot
+from anchorflow.experiments import variants
+from anchorflow.experiments.few_shot import FewShot, Work
 from anchorflow.prompts import Prompt
 from anchorflow.results import Curve, Record, Result
 
@@ -27,10 +29,11 @@ class Saliency(FewShot):
     """
 
     name: ClassVar[str] = "saliency"
-    fewest_shots: ClassVar[int] = 1
     demonstrations: ClassVar[Literal["per query", "per seed"]] = "per query"
 
-    def map(self, lm: LanguageModel, batches: Iterable[Sequence[Prompt]]) -> Iterator[list[Record]]:
+    def map(
+        self, lm: LanguageModel, work: Work, batches: Iterable[Sequence[Prompt]], folder: Path
+    ) -> Iterator[list[Record]]:
         """Records with S_wp, S_pq and S_ww as lists over the layers, beside the prediction."""
         import torch
         from torch.nn.functional import nll_loss
@@ -40,8 +43,8 @@ class Saliency(FewShot):
 
         for prompts in batches:
             batch = collate(prompts, lm.device)
-            flow = SaliencyFlow(lm.n_layers, batch.anchors, batch.is_anchor, batch.real)
-            with torch.enable_grad(), tapped(lm.model, flow, last_position_only=True):
+            flow = SaliencyFlow(lm.n_layers, batch.anchors, batch.is_anchor, batch.targets)
+            with torch.enable_grad(), tapped(lm.model, flow, only=batch.targets):
                 logits = next_word_logits(lm, batch)
                 log_probabilities = label_log_probabilities(logits, batch)
                 loss = nll_loss(log_probabilities, batch.labels.to(logits.device), reduction="sum")
@@ -54,8 +57,7 @@ class Saliency(FewShot):
 
     def reduce(self, records: Sequence[Record], labels: Sequence[str]) -> Result:
         """Mean flows per layer with standard errors, and their shares of the sum, taken after the mean."""
-        truth = np.array([record["label"] for record in records])
-        accuracy = metrics.accuracy(truth, metrics.stack_probs([record["variants"]["full"] for record in records]))
+        accuracy = metrics.accuracy(variants.truth(records), variants.probs(records))
         values = np.array([[record[flow] for flow in FLOWS] for record in records], dtype=float)  # query, kind, layer
         mean, stderr = metrics.mean_and_stderr(values)
         layers = range(1, values.shape[-1] + 1)

@@ -1,0 +1,102 @@
+"""The keys and values of a text that was read once: what later tokens see of it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+from transformers import PreTrainedModel
+from transformers.cache_utils import Cache, DynamicCache, DynamicLayer
+
+from anchorflow.errors import UserError
+
+
+@dataclass(frozen=True)
+class Context:
+    """Keys and values of some positions, for every layer; `next_position` is where the text goes on.
+
+    Queries that share their demonstrations share this, however many they are.
+    """
+
+    keys: tuple[Float[Tensor, "1 kv_head position dim"], ...]
+    values: tuple[Float[Tensor, "1 kv_head position dim"], ...]
+    next_position: int
+
+    def __len__(self) -> int:
+        """How many positions are kept."""
+        return self.keys[0].shape[2] if self.keys else 0
+
+    @property
+    def bytes(self) -> int:
+        """What the kept keys and values take in memory."""
+        return sum(t.numel() * t.element_size() for t in (*self.keys, *self.values))
+
+    def select(self, positions: Sequence[int], next_position: int | None = None) -> Context:
+        """The same with these of the kept positions alone; the text goes on where it did, or at `next_position`."""
+
+        def kept(tensors: Sequence[Tensor]) -> tuple[Tensor, ...]:
+            return tuple(t[:, :, list(positions)] for t in tensors)
+
+        return Context(
+            kept(self.keys), kept(self.values), self.next_position if next_position is None else next_position
+        )
+
+    def cache(self) -> Cache | None:
+        """As transformers wants it, for a batch of any size that goes on from here; None if nothing is kept."""
+        return Cache(layers=[_Lent(k, v) for k, v in zip(self.keys, self.values, strict=True)]) if len(self) else None
+
+    def save(self, path: Path) -> None:
+        """Write a safetensors file that `load` reads."""
+        from safetensors.torch import save_file
+
+        tensors = {f"key.{i}": t.contiguous() for i, t in enumerate(self.keys)}
+        tensors |= {f"value.{i}": t.contiguous() for i, t in enumerate(self.values)}
+        save_file(tensors, path, metadata={"next_position": str(self.next_position)})
+
+    @classmethod
+    def load(cls, path: Path, device: torch.device | str = "cpu") -> Context:
+        """What `save` wrote. UserError for a file that is something else."""
+        from safetensors import SafetensorError, safe_open
+
+        try:
+            with safe_open(path, "pt", device=str(device)) as file:
+                names = set(file.keys())
+                layers = range(len(names) // 2)
+                keys, values = (tuple(file.get_tensor(f"{kind}.{i}") for i in layers) for kind in ("key", "value"))
+                return cls(keys, values, int(file.metadata()["next_position"]))
+        except (OSError, SafetensorError, KeyError, TypeError) as error:
+            raise UserError(f"{path} does not hold a context's keys and values ({error}).") from error
+
+
+class _Lent(DynamicLayer):  # type: ignore[misc]
+    """One layer of a context: every prompt of a batch sees it and none adds to it, so nothing new is kept."""
+
+    def __init__(self, keys: Tensor, values: Tensor) -> None:
+        super().__init__()
+        self.lazy_initialization(keys, values)
+        self.keys, self.values = keys, values
+
+    def update(self, key_states: Tensor, value_states: Tensor, *_: object, **__: object) -> tuple[Tensor, Tensor]:
+        """Context and new positions after one another, in every prompt."""
+        batch = key_states.shape[0]
+        keys, values = (t.expand(batch, -1, -1, -1) for t in (self.keys, self.values))
+        return torch.cat([keys, key_states], dim=2), torch.cat([values, value_states], dim=2)
+
+
+def read(
+    model: PreTrainedModel, ids: Sequence[int], device: torch.device | str, after: Context | None = None
+) -> Context:
+    """Read a text, alone or `after` another, under the taps in force: every layer's keys and values of all positions."""
+    if not len(ids):
+        return after or Context((), (), 0)
+    known = [] if after is None else list(zip(after.keys, after.values, strict=True))
+    cache = DynamicCache(known)  # made without the configuration, it also keeps what a sliding window would drop
+    with torch.no_grad():
+        model.base_model(input_ids=torch.tensor([list(ids)], device=device), past_key_values=cache, use_cache=True)
+    start = 0 if after is None else after.next_position
+    layers = cache.layers
+    return Context(tuple(layer.keys for layer in layers), tuple(layer.values for layer in layers), start + len(ids))

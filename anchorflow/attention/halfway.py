@@ -1,0 +1,41 @@
+"""Begin a forward pass in the middle: layers whose output is known already are not run again."""
+
+from collections.abc import Collection, Iterator
+from contextlib import ExitStack, contextmanager
+from typing import Any
+
+from torch import nn
+from transformers import PreTrainedModel
+
+from anchorflow.attention.backend import decoder_layers, replaced
+
+
+class Halfway:
+    """What came out of some layers in one pass, for passes of the same tokens that differ only further up."""
+
+    def __init__(self, model: PreTrainedModel) -> None:
+        self._layers = decoder_layers(model)
+        self._found: dict[int, Any] = {}
+
+    @contextmanager
+    def noting(self, starts: Collection[int]) -> Iterator[None]:
+        """Within the block a pass leaves what the layers (from 0) named in `starts` begin from."""
+        with ExitStack() as stack:
+            for start in starts:
+                if start > 0:
+                    stack.callback(self._layers[start - 1].register_forward_hook(self._keeper(start)).remove)
+            yield
+
+    @contextmanager
+    def beginning(self, start: int) -> Iterator[None]:
+        """Within the block the layers below `start` give back what was noted, without being run."""
+        with ExitStack() as stack:
+            for layer in list(self._layers)[:start]:
+                stack.enter_context(replaced(layer, "forward", lambda *_, **__: self._found[start]))
+            yield
+
+    def _keeper(self, start: int) -> Any:
+        def keep(module: nn.Module, inputs: Any, output: Any) -> None:
+            self._found[start] = output
+
+        return keep

@@ -1,0 +1,36 @@
+"""Positions that lose their view of what came before (Label Words are Anchors, sec. 2.2)."""
+
+from collections.abc import Collection, Sequence
+from dataclasses import replace
+
+import torch
+from torch import Tensor
+
+from anchorflow.attention.backend import Attend
+from anchorflow.attention.core import Attention
+
+
+class Isolate:
+    """A tap: in the layers (from 0), `A(p, j) = 0` for every j < p, for each of the positions p.
+
+    Scores are masked before the softmax, so the row is left with itself alone. Positions count from the first token
+    of the text, also where a pass begins in the middle of it.
+    """
+
+    def __init__(self, positions: Sequence[int], layers: Collection[int]) -> None:
+        self._positions = positions
+        self._layers = layers
+
+    def __call__(self, attention: Attention, attend: Attend) -> Tensor:
+        if attention.layer not in self._layers:
+            return attend(attention)
+        length, total = attention.query.shape[2], attention.key.shape[2]
+        mask = attention.mask
+        if mask is None:
+            mask = torch.zeros(1, 1, length, total, dtype=attention.query.dtype, device=attention.query.device)
+        mask = mask.clone()
+        for position in self._positions:
+            row = position - (total - length)
+            if 0 <= row < length:
+                mask[:, :, row, :position] = torch.finfo(mask.dtype).min
+        return attend(replace(attention, mask=mask))

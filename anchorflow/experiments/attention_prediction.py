@@ -1,0 +1,85 @@
+"""Does attention to the label words tell the prediction? (Label Words are Anchors, sec. 2.3, fig. 5)"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, ClassVar
+
+import numpy as np
+
+from anchorflow import metrics
+from anchorflow.experiments import variants
+from anchorflow.experiments.few_shot import FewShot, Work
+from anchorflow.prompts import Prompt
+from anchorflow.results import Curve, Record, Result
+
+if TYPE_CHECKING:
+    from anchorflow.models import LanguageModel
+
+
+@dataclass(frozen=True, kw_only=True)
+class AttentionPrediction(FewShot):
+    """a[l,c] = Σ_h Σ_{k: class(k)=c} A[l,h](q, p_k) as a score for the model's own prediction: AUCROC_l and R_l."""
+
+    name: ClassVar[str] = "attention_prediction"
+
+    def map(
+        self, lm: LanguageModel, work: Work, batches: Iterable[Sequence[Prompt]], folder: Path
+    ) -> Iterator[list[Record]]:
+        """Records with `label_attention`, layer × class."""
+        import torch
+
+        from anchorflow.attention import LabelAttention, read, tapped
+        from anchorflow.scoring import Contexts, collate, next_word_logits, scores
+
+        contexts = Contexts(lambda batch: {"full": read(lm.model, batch.context, lm.device)})
+        for prompts in batches:
+            batch = collate(prompts, lm.device, prompts[0].context)
+            attention = LabelAttention(lm.n_layers, batch.anchors, batch.targets)
+            context = contexts(batch)["full"]
+            with torch.no_grad(), tapped(lm.model, attention):
+                found = scores(next_word_logits(lm, batch, context), batch)
+            yield [
+                {
+                    "query": p.query,
+                    "label": p.label,
+                    "variants": {"full": s},
+                    "label_attention": _by_class(p, attention.found[:, i].numpy()).tolist(),
+                }
+                for i, (p, s) in enumerate(zip(prompts, found, strict=True))
+            ]
+
+    def reduce(self, records: Sequence[Record], labels: Sequence[str]) -> Result:
+        """Curves `AUCROC` and `R` over the layers; what is undefined is nan, and a note says why."""
+        probs = variants.probs(records)
+        accuracy = metrics.accuracy(variants.truth(records), probs)
+        predicted = probs.argmax(axis=1)
+        attention = np.array([record["label_attention"] for record in records])  # query, layer, class
+        areas = [metrics.auc_of_prediction(predicted, attention[:, layer]) for layer in range(attention.shape[1])]
+        never = [label for c, label in enumerate(labels) if c not in predicted]
+        notes = []
+        if len(labels) - len(never) == 1:
+            only = labels[int(predicted[0])]
+            notes.append(f"AUCROC and R are undefined: the model predicts {only!r} for all {len(records)} queries")
+        elif never:
+            notes.append(f"left out, since the model never predicts them: {', '.join(never)}")
+        layers = range(1, len(areas) + 1)
+        return Result(
+            metrics={"accuracy": accuracy},
+            stderr={"accuracy": metrics.proportion_stderr(accuracy, len(records))},
+            curves={
+                "AUCROC": Curve("layer", layers, areas),
+                "R": Curve("layer", layers, metrics.cumulative_contribution(areas)),
+            },
+            notes=notes,
+        )
+
+
+def _by_class(prompt: Prompt, attention: np.ndarray) -> np.ndarray:
+    """[layer, class] from [layer, anchor], filler left out."""
+    found = np.zeros((len(attention), len(prompt.label_tokens)))
+    for k, demonstration in enumerate(prompt.demonstrations):
+        found[:, demonstration.label] += attention[:, k]
+    return found

@@ -1,0 +1,181 @@
+"""Demonstrations compressed to their anchors (Label Words are Anchors, sec. 3.2, tables 2, 3 and 6)."""
+
+from __future__ import annotations
+
+import random
+import time
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from statistics import median
+from typing import TYPE_CHECKING, ClassVar, Literal
+
+import numpy as np
+
+from anchorflow import metrics
+from anchorflow.data import Task
+from anchorflow.experiments import variants
+from anchorflow.experiments.few_shot import FewShot, Work
+from anchorflow.prompts import Prompt, PromptBuilder
+from anchorflow.results import Record, Result
+
+if TYPE_CHECKING:
+    from anchorflow.attention import Context
+    from anchorflow.models import LanguageModel
+    from anchorflow.scoring import Batch
+
+VARIANTS = ("full", "text_anchor", "hidden_anchor", "hidden_random", "hidden_random_top")
+FILE = "hidden_anchor.safetensors"
+TIMED_ROUNDS = 3
+
+
+@dataclass(frozen=True, kw_only=True)
+class Compression(FewShot):
+    """What is left of the prediction when the query sees the anchors of its demonstrations alone.
+
+    `hidden_anchor` keeps keys and values of formatting and label words as the full prompt made them; `text_anchor`
+    reads those words alone; `hidden_random` swaps label words for random earlier positions, in `random_sets` draws.
+    `positions` of the query go on as in the full prompt, or `restart` at 0.
+    """
+
+    name: ClassVar[str] = "compression"
+    positions: Literal["original", "restart"] = "original"
+    random_sets: int = 20
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.random_sets < 1:
+            raise ValueError(f"random_sets is {self.random_sets}; allowed: 1 or more")
+
+    def prepare(self, task: Task, builder: PromptBuilder, seed: int) -> Work:
+        """Also the prompts whose demonstrations have lost their texts."""
+        pair = "" if task.template.pair else None
+        bare = {
+            query.row: builder.build([replace(d, text="", text_pair=pair) for d in shown], query)
+            for shown, query in self.draw(task, seed)
+        }
+        return replace(super().prepare(task, builder, seed), text_anchors=bare)
+
+    def map(
+        self, lm: LanguageModel, work: Work, batches: Iterable[Sequence[Prompt]], folder: Path
+    ) -> Iterator[list[Record]]:
+        """Records with every variant but `hidden_random_top`, and how much of the context each keeps.
+
+        The first batch is also timed: its records have the `seconds` of each variant for one query.
+        """
+        import torch
+
+        from anchorflow.attention import read
+        from anchorflow.scoring import Contexts, collate, next_word_logits, scores
+
+        demonstrations: list[Prompt] = []
+
+        def make(batch: Batch) -> dict[str, Context]:
+            full = read(lm.model, batch.context, lm.device)
+            text = read(lm.model, demonstrations[1].context, lm.device)
+            return {"full": full, "text_anchor": text, **self._kept(full, demonstrations[0], work.seed)}
+
+        contexts = Contexts(make)
+        first = True
+        for prompts in batches:
+            bare = [work.text_anchors[p.query] for p in prompts]
+            demonstrations[:] = prompts[0], bare[0]
+            batch = collate(prompts, lm.device, prompts[0].context)
+            read_contexts = contexts(batch)
+            found = {}
+            for name, context in read_contexts.items():
+                asked = collate(bare, lm.device, bare[0].context) if name == "text_anchor" else batch
+                with torch.no_grad():
+                    found[name] = scores(next_word_logits(lm, asked, context), asked)
+            kept = {name: read_contexts[name] for name in VARIANTS if name in read_contexts}
+            records: list[Record] = [
+                {
+                    "query": p.query,
+                    "label": p.label,
+                    "variants": {name: s[i] for name, s in found.items()},
+                    "context": {name: {"tokens": len(c), "bytes": c.bytes} for name, c in kept.items()},
+                }
+                for i, p in enumerate(prompts)
+            ]
+            if first:
+                first = False
+                read_contexts["hidden_anchor"].save(folder / FILE)
+                records[0]["seconds"] = _time(lm, prompts, bare, kept)
+            yield records
+
+    def finish(self, records: Sequence[Record]) -> Sequence[Record]:
+        """With the variant `hidden_random_top`: of all random sets the one with the best label loyalty."""
+        full = variants.probs(records)
+        names = [variants.draw_name("hidden_random", draw) for draw in range(self.random_sets)]
+        loyalty = [metrics.label_agreement(variants.probs(records, name), full).mean() for name in names]
+        best = names[int(np.argmax(loyalty))]
+        return [
+            {**record, "variants": {**record["variants"], "hidden_random_top": record["variants"][best]}}
+            for record in records
+        ]
+
+    def reduce(self, records: Sequence[Record], labels: Sequence[str]) -> Result:
+        """Accuracy and loyalty of every variant, its size, and its speed against the full prompt without and with cache."""
+        values, stderr = {}, {}
+        timed = [record["seconds"] for record in records if "seconds" in record]
+        for name in VARIANTS:
+            found = variants.measure(records, name, self.random_sets if name == "hidden_random" else 1)
+            for key, (mean, error) in found.items():
+                values[f"{name}/{key}"], stderr[f"{name}/{key}"] = mean, error
+            kept = name.removesuffix("_top")
+            tokens = np.mean([record["context"][kept]["tokens"] for record in records])
+            values[f"{name}/kept_tokens"] = float(tokens)
+            values[f"{name}/kept_share"] = float(tokens / np.mean([r["context"]["full"]["tokens"] for r in records]))
+            values[f"{name}/cache_bytes"] = float(np.mean([record["context"][kept]["bytes"] for record in records]))
+            if timed:
+                values[f"{name}/speedup"] = median(seconds["full_uncached"] / seconds[kept] for seconds in timed)
+                values[f"{name}/speedup_over_cache"] = median(seconds["full"] / seconds[kept] for seconds in timed)
+        return Result(metrics=values, stderr=stderr)
+
+    def _kept(self, full: Context, prompt: Prompt, seed: int) -> dict[str, Context]:
+        """The contexts of `hidden_anchor` and of every random set."""
+        demonstrations = prompt.demonstrations
+        # What stands before the first demonstration (a BOS) belongs to no text and stays.
+        formatting = [*range(demonstrations[0].start), *(p for d in demonstrations for p in d.formatting)]
+        chosen = {"hidden_anchor": [p for d in demonstrations for p in d.label_word]}
+        for draw in range(self.random_sets):
+            generator = random.Random(f"{seed}/compression/{draw}")
+            swapped: list[int] = []
+            for d in demonstrations:
+                earlier = [p for p in range(d.start, d.anchor) if p not in d.formatting]
+                swapped += generator.sample(earlier, min(len(d.label_word), len(earlier)))
+            chosen[variants.draw_name("hidden_random", draw)] = swapped
+        found = {}
+        for name, words in chosen.items():
+            positions = sorted({*formatting, *words})
+            found[name] = full.select(positions, 0 if self.positions == "restart" else positions[-1] + 1)
+        return found
+
+
+def _time(
+    lm: LanguageModel, prompts: Sequence[Prompt], bare: Sequence[Prompt], contexts: dict[str, Context]
+) -> dict[str, float]:
+    """Seconds a query, for the full prompt without cache and for every context; medians of rounds that take turns.
+
+    Timed on as many prompts as take no more tokens without cache than the batch has with it.
+    """
+    import torch
+
+    from anchorflow.scoring import collate, next_word_logits
+
+    longest = len(prompts[0].ids)
+    count = max(1, len(prompts) * (longest - len(prompts[0].context)) // longest)
+    batch = collate(prompts[:count], lm.device, prompts[0].context)
+    ways: dict[str, tuple[Batch, Context | None]] = {"full_uncached": (collate(prompts[:count], lm.device), None)}
+    for name, context in contexts.items():
+        asked = collate(bare[:count], lm.device, bare[0].context) if name == "text_anchor" else batch
+        ways[name] = (asked, context)
+    seconds: dict[str, list[float]] = {name: [] for name in ways}
+    way: Context | None
+    for _ in range(1 + TIMED_ROUNDS):  # the first one warms up
+        for name, (asked, way) in ways.items():
+            started = time.perf_counter()
+            with torch.no_grad():
+                next_word_logits(lm, asked, way)[0, 0].item()  # waits for the device
+            seconds[name].append(time.perf_counter() - started)
+    return {name: median(times[1:]) / count for name, times in seconds.items()}

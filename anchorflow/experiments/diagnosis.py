@@ -1,0 +1,158 @@
+"""Classes whose anchors have near keys get confused (Label Words are Anchors, sec. 3.3, fig. 6)."""
+
+from __future__ import annotations
+
+import base64
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from itertools import combinations
+from pathlib import Path
+from typing import TYPE_CHECKING, ClassVar
+
+import numpy as np
+
+from anchorflow import metrics
+from anchorflow.data import Task
+from anchorflow.errors import UserError
+from anchorflow.experiments import variants
+from anchorflow.experiments.few_shot import FewShot, Work
+from anchorflow.prompts import Prompt
+from anchorflow.results import Curve, Record, Result, Table
+
+if TYPE_CHECKING:
+    from anchorflow.models import LanguageModel, Shape
+
+
+@dataclass(frozen=True, kw_only=True)
+class Diagnosis(FewShot):
+    """The confusion of each pair of classes, and what the distance of their anchors' keys predicts of it.
+
+    `layer` (from 1) is the one whose matrices are shown, null is two thirds of the depth; `components` is M, the
+    number of principal directions of the query vectors.
+    """
+
+    name: ClassVar[str] = "diagnosis"
+    layer: int | None = None
+    components: int = 10
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.layer is not None and self.layer < 1:
+            raise ValueError(f"layer is {self.layer}; allowed: 1 (the first) to the model's depth, or null")
+        if self.components < 1:
+            raise ValueError(f"components is {self.components}; allowed: 1 or more")
+
+    def check(self, task: Task, shape: Shape) -> None:
+        """UserError for a layer that is not there, or queries of one class."""
+        super().check(task, shape)
+        if self.layer is not None and self.layer > shape.layers:
+            raise UserError(
+                f"experiment.layer is {self.layer}; {shape.name} has {shape.layers} layers, allowed: 1 to {shape.layers}."
+            )
+        found = sorted({task.labels[example.label] for example in task.test})
+        if len(found) < 2:
+            raise UserError(
+                f"experiment=diagnosis compares classes; all test examples of {task.name} are {found[0]!r}, two are needed."
+            )
+
+    def map(
+        self, lm: LanguageModel, work: Work, batches: Iterable[Sequence[Prompt]], folder: Path
+    ) -> Iterator[list[Record]]:
+        """Records with q's query vector in every layer (float32, base64) and its products with each class's anchor key."""
+        import torch
+
+        from anchorflow.attention import Vectors, read, tapped
+        from anchorflow.scoring import Contexts, collate, next_word_logits, scores
+
+        contexts = Contexts(lambda batch: {"full": read(lm.model, batch.context, lm.device)})
+        for prompts in batches:
+            batch = collate(prompts, lm.device, prompts[0].context)
+            vectors = Vectors(lm.n_layers, batch.anchors, batch.targets)
+            context = contexts(batch)["full"]
+            with torch.no_grad(), tapped(lm.model, vectors):
+                found = scores(next_word_logits(lm, batch, context), batch)
+            yield [
+                {
+                    "query": p.query,
+                    "label": p.label,
+                    "variants": {"full": s},
+                    "query_vectors": [_packed(layer[i].numpy()) for layer in vectors.queries],
+                    "anchor_products": _by_class(p, vectors.products[:, i].numpy()).tolist(),
+                }
+                for i, (p, s) in enumerate(zip(prompts, found, strict=True))
+            ]
+
+    def reduce(self, records: Sequence[Record], labels: Sequence[str]) -> Result:
+        """`spearman` of both matrices at the layer and at every layer; the matrices; the pairs, most confused first."""
+        probs, truth = variants.probs(records), variants.truth(records)
+        accuracy = metrics.accuracy(truth, probs)
+        confusion = metrics.pairwise_auc(truth, probs)
+        products = np.array([record["anchor_products"] for record in records])  # query, layer, class
+        n_layers = products.shape[1]
+        predicted = []
+        for layer in range(n_layers):
+            queries = np.array([_unpacked(record["query_vectors"][layer]) for record in records], dtype=float)
+            predicted.append(predicted_confusion(queries, products[:, layer], self.components))
+        pairs = list(combinations(range(len(labels)), 2))
+        rows, columns = np.array(pairs).T
+        correlations = [metrics.rank_correlation(confusion[rows, columns], p[rows, columns]) for p in predicted]
+        chosen = (self.layer or round(2 / 3 * n_layers) or 1) - 1
+        by_confusion = sorted(pairs, key=lambda pair: (np.nan_to_num(confusion[pair], nan=2.0), pair))
+        notes = []
+        if np.isnan(correlations[chosen]):
+            notes.append(
+                "spearman is undefined: it needs three pairs of classes that have queries, and distances that differ"
+            )
+        missing = [label for c, label in enumerate(labels) if c not in truth]
+        if missing:
+            notes.append(f"no query of these classes was drawn: {', '.join(missing)}")
+        return Result(
+            metrics={"accuracy": accuracy, "spearman": correlations[chosen], "layer": chosen + 1},
+            stderr={"accuracy": metrics.proportion_stderr(accuracy, len(records))},
+            curves={"spearman_by_layer": Curve("layer", range(1, n_layers + 1), correlations)},
+            tables={
+                "confusion": Table(labels, labels, confusion.tolist()),
+                "predicted_confusion": Table(labels, labels, predicted[chosen].tolist()),
+                "most_confused": Table(
+                    [f"{labels[i]} / {labels[j]}" for i, j in by_confusion],
+                    ["confusion", "predicted_confusion"],
+                    [[confusion[pair], predicted[chosen][pair]] for pair in by_confusion],
+                ),
+            },
+            notes=notes,
+        )
+
+
+def predicted_confusion(queries: np.ndarray, products: np.ndarray, components: int) -> np.ndarray:
+    """‖k̂_i − k̂_j‖ over the largest of these, diagonal 1 [class, class].
+
+    With the centred queries X = U Σ Vᵀ, the key projected on the principal directions and scaled by the singular
+    values is k̂ = Σ Vᵀ k = Uᵀ X k: it takes the queries' products with the key [query, class], not the key itself.
+    """
+    centred = queries - queries.mean(axis=0)
+    left, singular, _ = np.linalg.svd(centred, full_matrices=False)
+    keep = min(components, int((singular > singular[0] * 1e-9).sum())) if singular[0] > 0 else 0
+    keys = left[:, :keep].T @ (products - products.mean(axis=0))  # direction, class
+    distance = np.linalg.norm(keys[:, :, None] - keys[:, None, :], axis=0)
+    with np.errstate(invalid="ignore"):
+        found: np.ndarray = distance / np.nanmax(distance)
+    np.fill_diagonal(found, 1.0)
+    return found
+
+
+def _by_class(prompt: Prompt, products: np.ndarray) -> np.ndarray:
+    """[layer, class] from [layer, anchor]: of several demonstrations of a class the mean, of none nan."""
+    found = np.full((len(products), len(prompt.label_tokens)), np.nan)
+    for c in range(found.shape[1]):
+        of_class = [k for k, d in enumerate(prompt.demonstrations) if d.label == c]
+        if of_class:
+            found[:, c] = products[:, of_class].mean(axis=1)
+    return found
+
+
+def _packed(vector: np.ndarray) -> str:
+    return base64.b64encode(vector.astype("<f4").tobytes()).decode()
+
+
+def _unpacked(text: str) -> np.ndarray:
+    return np.frombuffer(base64.b64decode(text), dtype="<f4")

@@ -1,0 +1,137 @@
+"""What label words that cannot see their demonstration cost (Label Words are Anchors, sec. 2.2, fig. 4)."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, ClassVar
+
+from anchorflow import metrics
+from anchorflow.data import Task
+from anchorflow.errors import UserError
+from anchorflow.experiments import variants
+from anchorflow.experiments.few_shot import FewShot, Work
+from anchorflow.prompts import Prompt
+from anchorflow.results import Record, Result
+
+if TYPE_CHECKING:
+    from anchorflow.attention import Context
+    from anchorflow.models import LanguageModel, Shape
+
+KINDS = ("label_first", "label_last", "random_first", "random_last")
+MEASURES = ("label_loyalty", "word_loyalty", "accuracy")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Isolation(FewShot):
+    """Loyalty to the untouched model when, in its first or last k layers, label words see only themselves.
+
+    The control isolates as many random positions of the demonstrations, drawn `random_draws` times.
+    """
+
+    name: ClassVar[str] = "isolation"
+    first_or_last_k: tuple[int, ...] = (1, 3, 5, 7)
+    random_draws: int = 1
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if not self.first_or_last_k or min(self.first_or_last_k) < 1:
+            raise ValueError(f"first_or_last_k is {list(self.first_or_last_k)}; allowed: numbers of layers from 1")
+        if self.random_draws < 1:
+            raise ValueError(f"random_draws is {self.random_draws}; allowed: 1 or more")
+
+    def check(self, task: Task, shape: Shape) -> None:
+        """UserError if a k is larger than the model."""
+        super().check(task, shape)
+        if max(self.first_or_last_k) > shape.layers:
+            raise UserError(
+                f"experiment.first_or_last_k is {list(self.first_or_last_k)}; {shape.name} has {shape.layers} layers, "
+                f"allowed: 1 to {shape.layers}."
+            )
+
+    def map(
+        self, lm: LanguageModel, work: Work, batches: Iterable[Sequence[Prompt]], folder: Path
+    ) -> Iterator[list[Record]]:
+        """Records with a variant for every k, first and last layers, label words and random positions.
+
+        Only the reading of the demonstrations differs between them; where the last layers differ, queries go on from
+        what came out of the layers below.
+        """
+        import torch
+
+        from anchorflow.attention import Halfway, Isolate, read, tapped
+        from anchorflow.scoring import Contexts, collate, next_word_logits, scores
+
+        layers = self._layers(lm.n_layers)
+        starts = {name: chosen.start for name, chosen in layers.items() if name.split("_")[1] == "last"}
+        halfway = Halfway(lm.model)
+        rows: dict[str, Sequence[int]] = {}
+
+        def isolated(name: str, context: Sequence[int]) -> Context:
+            with tapped(lm.model, Isolate(rows[name], layers[name])):
+                return read(lm.model, context, lm.device)
+
+        contexts = Contexts(
+            lambda batch: {
+                "full": read(lm.model, batch.context, lm.device),
+                **{name: isolated(name, batch.context) for name in layers},
+            }
+        )
+        for prompts in batches:
+            rows.update(self._positions(prompts[0], work.seed))
+            batch = collate(prompts, lm.device, prompts[0].context)
+            found = {}
+            with torch.no_grad():
+                for name, context in contexts(batch).items():
+                    how = (
+                        halfway.noting(set(starts.values()))
+                        if name == "full"
+                        else halfway.beginning(starts.get(name, 0))
+                    )
+                    with how:
+                        found[name] = scores(next_word_logits(lm, batch, context), batch)
+            yield [
+                {"query": p.query, "label": p.label, "variants": {name: s[i] for name, s in found.items()}}
+                for i, p in enumerate(prompts)
+            ]
+
+    def reduce(self, records: Sequence[Record], labels: Sequence[str]) -> Result:
+        """Label loyalty, word loyalty and accuracy of every variant, as metrics and as curves over k."""
+        accuracy = metrics.accuracy(variants.truth(records), variants.probs(records))
+        values, stderr = {"accuracy": accuracy}, {"accuracy": metrics.proportion_stderr(accuracy, len(records))}
+        curves = {}
+        ks = sorted(set(self.first_or_last_k))
+        for kind in KINDS:
+            draws = self.random_draws if kind.startswith("random") else 1
+            found = {k: variants.measure(records, f"{kind}_{k}", draws) for k in ks}
+            for measure in MEASURES:
+                curves[f"{kind}/{measure}"] = variants.curve("k", ks, [found[k][measure] for k in ks])
+                for k in ks:
+                    values[f"{kind}_{k}/{measure}"], stderr[f"{kind}_{k}/{measure}"] = found[k][measure]
+        return Result(metrics=values, stderr=stderr, curves=curves)
+
+    def _layers(self, n_layers: int) -> dict[str, range]:
+        """The layers (from 0) of every variant but the untouched one."""
+        found = {}
+        for k in sorted(set(self.first_or_last_k)):
+            for name, layers in (("first", range(k)), ("last", range(n_layers - k, n_layers))):
+                found[f"label_{name}_{k}"] = layers
+                for draw in range(self.random_draws):
+                    found[variants.draw_name(f"random_{name}_{k}", draw)] = layers
+        return found
+
+    def _positions(self, prompt: Prompt, seed: int) -> Mapping[str, Sequence[int]]:
+        """The isolated positions of every variant; those of a random draw are the same for every k."""
+        labels = {position for d in prompt.demonstrations for position in d.label_word}
+        others = [p for d in prompt.demonstrations for p in range(d.start, d.stop) if p not in labels]
+        count = min(len(prompt.anchors), len(others))
+        found: dict[str, Sequence[int]] = {}
+        for k in self.first_or_last_k:
+            for where in ("first", "last"):
+                found[f"label_{where}_{k}"] = prompt.anchors
+                for draw in range(self.random_draws):
+                    chosen = random.Random(f"{seed}/isolation/{draw}").sample(others, count)
+                    found[variants.draw_name(f"random_{where}_{k}", draw)] = chosen
+        return found

@@ -1,0 +1,234 @@
+"""Learned weights on the attention to the label words (Label Words are Anchors, sec. 3.1, table 1)."""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+import random
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, ClassVar
+
+import numpy as np
+
+from anchorflow import metrics
+from anchorflow.data import Task
+from anchorflow.errors import UserError
+from anchorflow.experiments import variants
+from anchorflow.experiments.few_shot import FewShot, Work
+from anchorflow.prompts import Prompt, PromptBuilder
+from anchorflow.results import Curve, Record, Result, Table
+
+if TYPE_CHECKING:
+    import torch
+
+    from anchorflow.attention import Context
+    from anchorflow.models import LanguageModel, Shape
+
+log = logging.getLogger(__name__)
+FILE = "beta.safetensors"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Reweighting(FewShot):
+    """A'[l,h](q, p_k) = exp(β[l,h,k]) · A[l,h](q, p_k), with one β for each layer, head and demonstration.
+
+    β is learned on `train_per_class` further examples after the same demonstrations, with Adam, one example at a time;
+    or it is the file `beta` that an earlier run left.
+    """
+
+    name: ClassVar[str] = "reweighting"
+    lr: float = 0.01
+    epochs: int = 10
+    train_per_class: int = 4
+    beta: str | None = None
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if not self.lr > 0:
+            raise ValueError(f"lr is {self.lr}; allowed: more than 0")
+        for key in ("epochs", "train_per_class"):
+            if getattr(self, key) < 1:
+                raise ValueError(f"{key} is {getattr(self, key)}; allowed: 1 or more")
+
+    def fingerprint(self) -> dict[str, Any]:
+        """Every setting; of a saved β its content, and then nothing of the training that it replaces."""
+        if self.beta is None:
+            return super().fingerprint()
+        content = self._file().read_bytes()
+        kept = {"n_queries": self.n_queries, "shots_per_class": self.shots_per_class}
+        return {"_target_": type(self).__name__, **kept, "beta": hashlib.sha256(content).hexdigest()}
+
+    def check(self, task: Task, shape: Shape) -> None:
+        """UserError for too few examples, demonstrations of a query's own, or a β of another shape."""
+        super().check(task, shape)
+        if any(example.demonstrations is not None for example in task.test):
+            raise UserError(
+                "experiment=reweighting learns one β for demonstrations that all queries share; "
+                f"rows of {task.name} bring their own."
+            )
+        if self.beta is not None:
+            self._load(shape, len(task.labels) * self.shots_per_class)
+        else:
+            self._extra(task, 0)
+
+    def prepare(self, task: Task, builder: PromptBuilder, seed: int) -> Work:
+        """Also the prompts to learn from: the same demonstrations, other examples."""
+        work = super().prepare(task, builder, seed)
+        if self.beta is not None:
+            return work
+        shown = task.draw_demonstrations(self.shots_per_class, f"{seed}/demonstrations")
+        return replace(work, training=tuple(builder.build(shown, example) for example in self._extra(task, seed)))
+
+    def map(
+        self, lm: LanguageModel, work: Work, batches: Iterable[Sequence[Prompt]], folder: Path
+    ) -> Iterator[list[Record]]:
+        """Records with the variants `vanilla` and `reweighted`; the first also says what was learned."""
+        import torch
+
+        from anchorflow.attention import Reweight, read, tapped
+        from anchorflow.models import Shape
+        from anchorflow.scoring import Contexts, collate, next_word_logits, scores
+
+        contexts = Contexts(lambda batch: {"full": read(lm.model, batch.context, lm.device)})
+        beta, losses = None, None
+        for prompts in batches:
+            batch = collate(prompts, lm.device, prompts[0].context)
+            context = contexts(batch)["full"]
+            found: list[Record] = [{"query": p.query, "label": p.label} for p in prompts]
+            if beta is None:
+                demonstrated = [demonstration.label for demonstration in prompts[0].demonstrations]
+                if self.beta is None:
+                    beta, losses = learn(lm, context, work.training, self.lr, self.epochs, work.seed)
+                else:
+                    shape = Shape.of(lm.name, lm.model.config)
+                    beta = _reordered(*self._load(shape, len(demonstrated)), demonstrated).to(lm.device)
+                _save(folder / FILE, beta, demonstrated)
+                # In the records, since the result is made from them alone. A resumed run learns the same again.
+                found[0]["learned"] = {"beta": beta.mean(dim=2).tolist(), "train_loss": losses}
+            with torch.no_grad():
+                vanilla = scores(next_word_logits(lm, batch, context), batch)
+                with tapped(lm.model, Reweight(beta, batch.anchors, batch.targets)):
+                    reweighted = scores(next_word_logits(lm, batch, context), batch)
+            for record, before, after in zip(found, vanilla, reweighted, strict=True):
+                record["variants"] = {"vanilla": before, "reweighted": after}
+            yield found
+
+    def reduce(self, records: Sequence[Record], labels: Sequence[str]) -> Result:
+        """Accuracy with and without, the training loss of every epoch, β of every layer and head."""
+        truth = variants.truth(records)
+        right = {v: variants.probs(records, v).argmax(axis=1) == truth for v in ("vanilla", "reweighted")}
+        values, stderr = {}, {}
+        for variant, hits in right.items():
+            values[f"{variant}/accuracy"] = float(hits.mean())
+            stderr[f"{variant}/accuracy"] = metrics.proportion_stderr(float(hits.mean()), len(records))
+        # On the same queries: its standard error is smaller than those of the two accuracies suggest.
+        gain, gain_stderr = metrics.mean_and_stderr(right["reweighted"].astype(float) - right["vanilla"])
+        values["gain"], stderr["gain"] = float(gain), float(gain_stderr)
+        learned = next((record["learned"] for record in records if "learned" in record), None)
+        curves, tables = {}, {}
+        if learned is not None:
+            beta = learned["beta"]
+            tables["beta"] = Table(
+                [str(layer + 1) for layer in range(len(beta))], [str(head + 1) for head in range(len(beta[0]))], beta
+            )
+            if learned["train_loss"] is not None:
+                losses = np.array(learned["train_loss"])  # epoch, example
+                mean, error = metrics.mean_and_stderr(losses.T)
+                curves["train_loss"] = Curve("epoch", range(1, len(losses) + 1), mean.tolist(), error.tolist())
+        return Result(metrics=values, stderr=stderr, curves=curves, tables=tables)
+
+    def _extra(self, task: Task, seed: int) -> Any:
+        shown = task.draw_demonstrations(self.shots_per_class, f"{seed}/demonstrations")
+        return task.draw_demonstrations(
+            self.train_per_class, f"{seed}/training", besides=shown, setting="experiment.train_per_class"
+        )
+
+    def _file(self) -> Path:
+        path = Path(str(self.beta)).expanduser()
+        path = path / FILE if path.is_dir() else path
+        if not path.is_file():
+            raise UserError(f"experiment.beta is {str(self.beta)!r}, which is not there; allowed: the {FILE} of a run.")
+        return path
+
+    def _load(self, shape: Shape, demonstrations: int) -> tuple[torch.Tensor, list[int]]:
+        """β and the classes of its demonstrations. UserError where it was learned for something else."""
+        from safetensors import SafetensorError, safe_open
+
+        path = self._file()
+        try:
+            with safe_open(path, "pt") as file:
+                beta, classes = file.get_tensor("beta"), file.metadata()["classes"]
+        except (SafetensorError, KeyError, TypeError) as error:
+            raise UserError(f"experiment.beta is {str(self.beta)!r}, which holds no β ({error}).") from error
+        wanted = (shape.layers, shape.heads, demonstrations)
+        if tuple(beta.shape) != wanted:
+            learned, here = (f"{a} layers, {b} heads and {c} demonstrations" for a, b, c in (beta.shape, wanted))
+            raise UserError(f"experiment.beta is {str(self.beta)!r}, learned for {learned}; this run has {here}.")
+        return beta, [int(c) for c in classes.split()]
+
+
+def learn(
+    lm: LanguageModel, context: Context, training: Sequence[Prompt], lr: float, epochs: int, seed: int
+) -> tuple[torch.Tensor, list[list[float]]]:
+    """β [layer, head, demonstration], and the loss at every example before its step [epoch][example].
+
+    β changes row q alone, so keys and values of all other positions are computed once, and an example of an
+    epoch takes one position through the model.
+    """
+    import torch
+    from torch.nn.functional import nll_loss
+    from tqdm import tqdm
+
+    from anchorflow.attention import Reweight, read, tapped
+    from anchorflow.models import Shape
+    from anchorflow.scoring import collate, next_word_logits
+
+    shape = Shape.of(lm.name, lm.model.config)
+    precision = torch.promote_types(lm.dtype, torch.float32)
+    beta = torch.zeros(shape.layers, shape.heads, len(training[0].anchors), dtype=precision, device=lm.device)
+    beta.requires_grad_()
+    adam = torch.optim.Adam([beta], lr=lr, betas=(0.9, 0.999))
+    before = [read(lm.model, p.ids[len(context) : -1], lm.device, after=context) for p in training]
+    ends = [collate([p], lm.device, p.ids[:-1]) for p in training]
+    order = list(range(len(training)))
+    shuffle = random.Random(f"{seed}/epochs").shuffle
+    losses = []
+    with tqdm(total=epochs * len(order), desc="learning β", unit="step", mininterval=0.5, leave=False) as bar:
+        for _ in range(epochs):
+            shuffle(order)
+            epoch = [0.0] * len(order)
+            for i in order:
+                with torch.enable_grad(), tapped(lm.model, Reweight(beta, ends[i].anchors, ends[i].targets)):
+                    logits = next_word_logits(lm, ends[i], before[i], label_words_only=True)
+                    loss = nll_loss(torch.log_softmax(logits, dim=-1), ends[i].labels.to(logits.device))
+                    (beta.grad,) = torch.autograd.grad(loss, beta)
+                adam.step()
+                epoch[i] = loss.item()
+                bar.update()
+            losses.append(epoch)
+    log.info("learned β: loss %.3f in the first epoch, %.3f in the last", *(float(np.mean(losses[i])) for i in (0, -1)))
+    return beta.detach(), losses
+
+
+def _save(path: Path, beta: torch.Tensor, classes: Sequence[int]) -> None:
+    from safetensors.torch import save
+
+    from anchorflow.results import write_atomically
+
+    content = save({"beta": beta.cpu().contiguous()}, metadata={"classes": " ".join(str(c) for c in classes)})
+    write_atomically(path, content)
+
+
+def _reordered(beta: torch.Tensor, learned: Sequence[int], shown: Sequence[int]) -> torch.Tensor:
+    """β for demonstrations in another order: each class keeps its own."""
+    if sorted(learned) != sorted(shown):
+        raise UserError(f"experiment.beta was learned for demonstrations of classes {learned}; these are of {shown}.")
+    left = list(enumerate(learned))
+    columns = []
+    for label in shown:
+        match = next(pair for pair in left if pair[1] == label)
+        left.remove(match)
+        columns.append(match[0])
+    return beta[:, :, columns]

@@ -1,0 +1,57 @@
+"""What the variants of a record (full, label_first_5, hidden_anchor, ...) say: pure functions of records.
+
+A random control that is drawn several times has variants NAME, NAME_2, NAME_3, ...: its numbers are means over the
+draws of each query first, then over queries.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from anchorflow import metrics
+from anchorflow.results import Curve, Record
+
+
+def draw_name(name: str, draw: int) -> str:
+    """The variant of the draw, counted from 0."""
+    return name if draw == 0 else f"{name}_{draw + 1}"
+
+
+def truth(records: Sequence[Record]) -> np.ndarray:
+    """The true labels."""
+    return np.array([record["label"] for record in records])
+
+
+def probs(records: Sequence[Record], variant: str = "full") -> np.ndarray:
+    """[query, label]"""
+    return metrics.stack_probs([record["variants"][variant] for record in records])
+
+
+def top(records: Sequence[Record], variant: str) -> np.ndarray:
+    """[query, 5]: the most probable next words."""
+    return np.array([record["variants"][variant]["top5"] for record in records])
+
+
+def measure(
+    records: Sequence[Record], name: str, draws: int = 1, reference: str = "full"
+) -> dict[str, tuple[float, float]]:
+    """`accuracy`, `label_loyalty` and `word_loyalty` of a variant, each a mean with its standard error."""
+    variants = [draw_name(name, draw) for draw in range(draws)]
+    labels, base, words = truth(records), probs(records, reference), top(records, reference)
+    per_query = {
+        "accuracy": [probs(records, v).argmax(axis=1) == labels for v in variants],
+        "label_loyalty": [metrics.label_agreement(probs(records, v), base) for v in variants],
+        "word_loyalty": [metrics.word_overlap(top(records, v), words) for v in variants],
+    }
+    found = {}
+    for key, values in per_query.items():
+        mean, stderr = metrics.mean_and_stderr(np.mean(values, axis=0, dtype=float))
+        found[key] = (float(mean), float(stderr))
+    return found
+
+
+def curve(x: str, at: Sequence[float], points: Sequence[tuple[float, float]]) -> Curve:
+    """A curve of means with standard errors."""
+    return Curve(x, at, [mean for mean, _ in points], [stderr for _, stderr in points])
