@@ -6,6 +6,7 @@ Nothing is downloaded. Shapes of the public tensor functions are checked at ever
 import os
 
 os.environ.update(HF_HUB_OFFLINE="1", WANDB_MODE="offline", WANDB_SILENT="true")
+os.environ["OMP_NUM_THREADS"] = "1"  # models this small are slower on two threads, many times on a busy machine
 os.environ.pop("ANCHORFLOW_DATA", None)
 
 from jaxtyping import install_import_hook
@@ -13,13 +14,17 @@ from jaxtyping import install_import_hook
 install_import_hook(["anchorflow.attention", "anchorflow.scoring", "anchorflow.metrics"], "beartype.beartype")
 
 import json
+import tempfile
 from pathlib import Path
 
 import pytest
 
 from anchorflow.data import Example, Provenance, Task
+from anchorflow.experiments import FewShot, Work
 from anchorflow.models import LanguageModel, Tiny
 from anchorflow.prompts import Prompt, PromptBuilder
+from anchorflow.results import Record
+from anchorflow.scoring import plan
 from anchorflow.templates import Template
 
 FAMILIES = ("gpt2", "gptj", "llama")
@@ -54,6 +59,27 @@ def toy_prompts(lm: LanguageModel, task: Task, shots: int = 1, queries: int = 6)
     """Prompts of different lengths, with demonstrations of their own."""
     builder = PromptBuilder(lm.tokenizer, task.template, task.label_words, task.separator)
     return [builder.build(task.draw_demonstrations(shots, str(q.row)), q) for q in task.test[:queries]]
+
+
+def toy_work(experiment: FewShot, lm: LanguageModel, task: Task, seed: int = 42) -> Work:
+    """What the experiment has to do on the toy task."""
+    return experiment.prepare(task, PromptBuilder(lm.tokenizer, task.template, task.label_words, task.separator), seed)
+
+
+def mapped(
+    experiment: FewShot,
+    lm: LanguageModel,
+    work: Work | list[Prompt],
+    batch_tokens: int = 1024,
+    folder: Path | None = None,
+) -> list[Record]:
+    """The experiment's records, in the prompts' order."""
+    if isinstance(work, list):
+        work = Work(prompts=tuple(work), seed=42)
+    batches = plan(work.prompts, batch_tokens, shared=experiment.demonstrations == "per seed")
+    with tempfile.TemporaryDirectory() as temporary:
+        found = {r["query"]: r for rs in experiment.map(lm, work, batches, folder or Path(temporary)) for r in rs}
+    return list(experiment.finish([found[p.query] for p in work.prompts]))
 
 
 def write_dataset(folder: Path, train: int = 12, test: int = 8, **described: object) -> Path:

@@ -28,7 +28,7 @@ def test_label_words_gather_in_shallow_layers_and_answer_in_deep_ones(tmp_path: 
         cwd=tmp_path,
         capture_output=True,
         text=True,
-        env=os.environ,
+        env={name: value for name, value in os.environ.items() if name != "OMP_NUM_THREADS"},
     )
     assert done.returncode == 0, done.stderr
     result = json.loads((tmp_path / "run" / "result.json").read_text())

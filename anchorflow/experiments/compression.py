@@ -73,7 +73,10 @@ class Compression(FewShot):
         def make(batch: Batch) -> dict[str, Context]:
             full = read(lm.model, batch.context, lm.device)
             text = read(lm.model, demonstrations[1].context, lm.device)
-            return {"full": full, "text_anchor": text, **self._kept(full, demonstrations[0], work.seed)}
+            kept = self.positions_kept(demonstrations[0], work.seed)
+            next_position = {name: 0 if self.positions == "restart" else p[-1] + 1 for name, p in kept.items()}
+            hidden = {name: full.select(p, next_position[name]) for name, p in kept.items()}
+            return {"full": full, "text_anchor": text, **hidden}
 
         contexts = Contexts(make)
         first = True
@@ -132,24 +135,20 @@ class Compression(FewShot):
                 values[f"{name}/speedup_over_cache"] = median(seconds["full"] / seconds[kept] for seconds in timed)
         return Result(metrics=values, stderr=stderr)
 
-    def _kept(self, full: Context, prompt: Prompt, seed: int) -> dict[str, Context]:
-        """The contexts of `hidden_anchor` and of every random set."""
+    def positions_kept(self, prompt: Prompt, seed: int) -> dict[str, list[int]]:
+        """The positions of the context that `hidden_anchor` and every random set keep."""
         demonstrations = prompt.demonstrations
         # What stands before the first demonstration (a BOS) belongs to no text and stays.
         formatting = [*range(demonstrations[0].start), *(p for d in demonstrations for p in d.formatting)]
-        chosen = {"hidden_anchor": [p for d in demonstrations for p in d.label_word]}
+        words = {"hidden_anchor": [p for d in demonstrations for p in d.label_word]}
         for draw in range(self.random_sets):
             generator = random.Random(f"{seed}/compression/{draw}")
             swapped: list[int] = []
             for d in demonstrations:
                 earlier = [p for p in range(d.start, d.anchor) if p not in d.formatting]
                 swapped += generator.sample(earlier, min(len(d.label_word), len(earlier)))
-            chosen[variants.draw_name("hidden_random", draw)] = swapped
-        found = {}
-        for name, words in chosen.items():
-            positions = sorted({*formatting, *words})
-            found[name] = full.select(positions, 0 if self.positions == "restart" else positions[-1] + 1)
-        return found
+            words[variants.draw_name("hidden_random", draw)] = swapped
+        return {name: sorted({*formatting, *chosen}) for name, chosen in words.items()}
 
 
 def _time(

@@ -124,8 +124,8 @@ class Reweighting(FewShot):
             values[f"{variant}/accuracy"] = float(hits.mean())
             stderr[f"{variant}/accuracy"] = metrics.proportion_stderr(float(hits.mean()), len(records))
         # On the same queries: its standard error is smaller than those of the two accuracies suggest.
-        gain, gain_stderr = metrics.mean_and_stderr(right["reweighted"].astype(float) - right["vanilla"])
-        values["gain"], stderr["gain"] = float(gain), float(gain_stderr)
+        gain, gain_stderr = metrics.mean_and_stderr((right["reweighted"].astype(float) - right["vanilla"])[:, None])
+        values["gain"], stderr["gain"] = float(gain[0]), float(gain_stderr[0])
         learned = next((record["learned"] for record in records if "learned" in record), None)
         curves, tables = {}, {}
         if learned is not None:

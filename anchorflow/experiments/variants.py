@@ -47,8 +47,8 @@ def measure(
     }
     found = {}
     for key, values in per_query.items():
-        mean, stderr = metrics.mean_and_stderr(np.mean(values, axis=0, dtype=float))
-        found[key] = (float(mean), float(stderr))
+        mean, stderr = metrics.mean_and_stderr(np.mean(values, axis=0, dtype=float)[:, None])
+        found[key] = (float(mean[0]), float(stderr[0]))
     return found
 
 

@@ -96,13 +96,14 @@ def test_what_a_tap_returns_is_what_the_model_goes_on_with(family: str, ids: tor
 
 
 @pytest.mark.parametrize("family", REACHED)
-def test_the_last_position_is_right_when_it_alone_is_computed(family: str, ids: torch.Tensor) -> None:
+def test_a_position_of_each_prompt_is_right_when_it_alone_is_computed(family: str, ids: torch.Tensor) -> None:
     model = make(family, REACHED[family])
-    vanilla = model(input_ids=ids).logits[:, -1]
-    with tapped(model, untouched, last_position_only=True):
-        alone = model(input_ids=ids, logits_to_keep=1).logits[:, -1]
-    torch.testing.assert_close(alone, vanilla, rtol=1e-4, atol=1e-5)
-    torch.testing.assert_close(model(input_ids=ids).logits[:, -1], vanilla)
+    vanilla = model(input_ids=ids).logits
+    rows, only = torch.arange(2), torch.tensor([10, 7])
+    with tapped(model, untouched, only=only):
+        alone = model(input_ids=ids).logits
+    torch.testing.assert_close(alone[rows, only], vanilla[rows, only], rtol=1e-4, atol=1e-5)
+    torch.testing.assert_close(model(input_ids=ids).logits, vanilla)
 
 
 @pytest.mark.parametrize("family", ["gpt2", "gptj", "falcon"])
@@ -114,7 +115,7 @@ def test_after_the_block_the_model_is_as_before_also_after_an_exception(family: 
     def fail(attention: Attention, attend: Attend) -> torch.Tensor:
         raise RuntimeError("in the tap")
 
-    with pytest.raises(RuntimeError, match="in the tap"), tapped(model, fail, last_position_only=True):
+    with pytest.raises(RuntimeError, match="in the tap"), tapped(model, fail, only=torch.tensor([10, 10])):
         model(input_ids=ids)
     assert model.config._attn_implementation == implementation
     assert attributes == {name: set(vars(module)) for name, module in model.named_modules()}

@@ -3,58 +3,26 @@
 import pytest
 import torch
 from torch import Tensor, nn
-from transformers import AttentionInterface, AttentionMaskInterface
-from transformers.masking_utils import eager_mask
 
 from anchorflow.attention import SaliencyFlow, saliency, tapped
 from anchorflow.data import Task
 from anchorflow.experiments import Saliency
 from anchorflow.models import LanguageModel
 from anchorflow.prompts import Prompt
-from anchorflow.scoring import collate, label_log_probabilities, next_word_logits, plan
-from tests.conftest import toy_prompts
-
-_weights: list[Tensor] = []
-
-
-def _keep(query, key, value, attention_mask, scaling):  # type: ignore[no-untyped-def]
-    groups = query.shape[1] // key.shape[1]
-    key, value = (t.repeat_interleave(groups, dim=1) for t in (key, value))
-    weights = torch.softmax(query @ key.transpose(-1, -2) * scaling + attention_mask, dim=-1)
-    if not weights.requires_grad:
-        weights.requires_grad_()  # the first layer's depend on nothing
-    _weights.append(weights)
-    return weights @ value
-
-
-def _interface(module, query, key, value, attention_mask, scaling=None, **_):  # type: ignore[no-untyped-def]
-    return _keep(query, key, value, attention_mask, scaling).transpose(1, 2), None
-
-
-AttentionInterface.register("oracle", _interface)
-AttentionMaskInterface.register("oracle", eager_mask)
+from anchorflow.scoring import collate, label_log_probabilities, next_word_logits
+from tests import oracle as plain
+from tests.conftest import mapped, toy_prompts
 
 
 def oracle(lm: LanguageModel, prompt: Prompt) -> list[list[float]]:
     """[kind][layer]: one prompt, whole maps, sums spelled out."""
-    _weights.clear()
-    before = lm.model.config._attn_implementation
-    patched = [module for module in lm.model.modules() if hasattr(module, "_attn")]
-    try:
-        lm.model.config._attn_implementation = "eager" if patched else "oracle"
-        for module in patched:
-            scale = 1 / module.scale_attn
-            module._attn = lambda q, k, v, mask, scale=scale: (_keep(q, k, v, mask, scale), None)
-        logits = lm.model(input_ids=torch.tensor([prompt.ids])).logits[0, prompt.target]
-    finally:
-        lm.model.config._attn_implementation = before
-        for module in patched:
-            del module._attn
+    seen = plain.run(lm, prompt.ids)
+    logits = seen.logits[prompt.target]
     loss = nn.functional.cross_entropy(logits[list(prompt.label_tokens)], torch.tensor(prompt.label))
-    gradients = torch.autograd.grad(loss, _weights)
+    gradients = torch.autograd.grad(loss, seen.weights)
     found: list[list[float]] = [[], [], []]
-    for weights, gradient in zip(_weights, gradients, strict=True):
-        flow = (weights * gradient)[0].sum(dim=0).abs().tolist()
+    for weights, gradient in zip(seen.weights, gradients, strict=True):
+        flow = (weights * gradient).sum(dim=0).abs().tolist()
         wp = [flow[p][j] for p in prompt.anchors for j in range(p)]
         pq = [flow[prompt.target][p] for p in prompt.anchors]
         ww = [
@@ -70,7 +38,7 @@ def oracle(lm: LanguageModel, prompt: Prompt) -> list[list[float]]:
 
 def run(lm: LanguageModel, prompts: list[Prompt], batch_tokens: int) -> Tensor:
     """[prompt, kind, layer] from the experiment, in the prompts' order."""
-    records = {r["query"]: r for rs in Saliency().map(lm, plan(prompts, batch_tokens)) for r in rs}
+    records = {r["query"]: r for r in mapped(Saliency(), lm, prompts, batch_tokens)}
     return torch.tensor([[records[p.query][k] for k in ("S_wp", "S_pq", "S_ww")] for p in prompts], dtype=torch.float64)
 
 
@@ -135,9 +103,7 @@ def test_gradients_pass_through_a_softcap() -> None:
 
     with tapped(model, gated):
         (-torch.log_softmax(model(input_ids=ids).logits[0, -1, :3], dim=-1)[0]).backward()
-    flow = SaliencyFlow(
-        2, torch.tensor([[3, 7]]), torch.ones(1, 2, dtype=torch.bool), torch.ones(1, 12, dtype=torch.bool)
-    )
+    flow = SaliencyFlow(2, torch.tensor([[3, 7]]), torch.ones(1, 2, dtype=torch.bool), torch.tensor([11]))
     with tapped(model, flow):
         means = flow.gather(-torch.log_softmax(model(input_ids=ids).logits[0, -1, :3], dim=-1)[0])
     for layer, gate in enumerate(gates):
@@ -147,9 +113,7 @@ def test_gradients_pass_through_a_softcap() -> None:
 
 def test_a_prompt_without_label_words_is_refused() -> None:
     with pytest.raises(ValueError, match="label words"):
-        SaliencyFlow(
-            2, torch.zeros(1, 1, dtype=torch.long), torch.zeros(1, 1, dtype=torch.bool), torch.ones(1, 5).bool()
-        )
+        SaliencyFlow(2, torch.zeros(1, 1, dtype=torch.long), torch.zeros(1, 1, dtype=torch.bool), torch.tensor([4]))
 
 
 def test_no_map_of_all_layers_is_kept(task: Task) -> None:
@@ -161,7 +125,7 @@ def test_no_map_of_all_layers_is_kept(task: Task) -> None:
     batch = collate(prompt, "cpu")
     n = len(prompt[0].ids)
     held: set[int] = set()
-    flow = SaliencyFlow(2, batch.anchors, batch.is_anchor, batch.real)
+    flow = SaliencyFlow(2, batch.anchors, batch.is_anchor, batch.targets)
 
     def pack(tensor: Tensor) -> Tensor:
         if tensor.ndim >= 3 and tensor.shape[-1] == n and tensor.shape[-2] >= n:

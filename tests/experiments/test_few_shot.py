@@ -11,7 +11,7 @@ from anchorflow.models import LanguageModel
 from anchorflow.prompts import PromptBuilder
 from anchorflow.report import figures
 from anchorflow.scoring import plan
-from tests.conftest import toy_prompts
+from tests.conftest import mapped, toy_prompts
 
 
 def record(query: int, label: int, probs: list[float], **more: object) -> dict[str, object]:
@@ -55,7 +55,7 @@ def test_saliency_draws_demonstrations_for_every_query_classification_once_per_s
     builder = PromptBuilder(lm.tokenizer, task.template, task.label_words, task.separator)
 
     def contexts(experiment: Saliency | Classification, seed: int = 42) -> list[str]:
-        found = list(experiment.prompts(task, builder, seed))
+        found = experiment.prepare(task, builder, seed).prompts
         assert all(sorted(d.label for d in p.demonstrations) == [0, 0, 1, 1, 2, 2] for p in found)
         return [p.text[: p.text.rindex("Question")] for p in found]
 
@@ -69,8 +69,8 @@ def test_saliency_draws_demonstrations_for_every_query_classification_once_per_s
 
 def test_a_query_keeps_its_demonstrations_whatever_else_is_asked(lm: LanguageModel, task: Task) -> None:
     builder = PromptBuilder(lm.tokenizer, task.template, task.label_words, task.separator)
-    few = {p.query: p.ids for p in Saliency(n_queries=4).prompts(task, builder, 42)}
-    many = {p.query: p.ids for p in Saliency(n_queries=None).prompts(task, builder, 42)}
+    few = {p.query: p.ids for p in Saliency(n_queries=4).prepare(task, builder, 42).prompts}
+    many = {p.query: p.ids for p in Saliency(n_queries=None).prepare(task, builder, 42).prompts}
     assert all(many[query] == ids for query, ids in few.items())
 
 
@@ -79,7 +79,7 @@ def test_a_row_with_its_own_demonstrations_gets_these_in_their_order(lm: Languag
     rows = (dataclasses.replace(task.test[0], demonstrations=own), task.test[1])
     with_own = dataclasses.replace(task, test=rows)
     builder = PromptBuilder(lm.tokenizer, task.template, task.label_words, task.separator)
-    prompts = list(Classification(n_queries=None).prompts(with_own, builder, 42))
+    prompts = Classification(n_queries=None).prepare(with_own, builder, 42).prompts
     assert [d.label for d in prompts[0].demonstrations] == [2, 2, 0]
     assert prompts[0].text.index("first") < prompts[0].text.index("second") < prompts[0].text.index("third")
     assert len(prompts[1].demonstrations) == 3
@@ -95,11 +95,10 @@ def test_probabilities_are_the_models_own_at_every_batch_size(lm: LanguageModel,
         probs = torch.softmax(logits[list(p.label_tokens)], dim=0)
         expected[p.query] = (probs.tolist(), logits.topk(5).indices.tolist())
     for batch_tokens in (1, 300, 10_000):
-        for records in Classification().map(lm, plan(prompts, batch_tokens)):
-            for r in records:
-                probs, top = expected[r["query"]]
-                assert r["variants"]["full"]["probs"] == pytest.approx(probs, rel=1e-6)
-                assert r["variants"]["full"]["top5"] == top
+        for r in mapped(Classification(), lm, prompts, batch_tokens):
+            probs, top = expected[r["query"]]
+            assert r["variants"]["full"]["probs"] == pytest.approx(probs, rel=1e-6)
+            assert r["variants"]["full"]["top5"] == top
 
 
 def test_batches_keep_to_the_budget_and_hold_every_prompt_once(lm: LanguageModel, task: Task) -> None:

@@ -1,0 +1,99 @@
+"""Label attention against whole maps, and the area under ROC by hand."""
+
+import math
+
+import numpy as np
+import pytest
+
+from anchorflow import metrics
+from anchorflow.data import Task
+from anchorflow.experiments import AttentionPrediction
+from anchorflow.models import LanguageModel
+from tests import oracle
+from tests.conftest import mapped, toy_work
+
+
+@pytest.mark.parametrize("shots", [1, 2])
+@pytest.mark.parametrize("batch_tokens", [1, 300, 10_000])
+def test_label_attention_equals_the_row_of_whole_maps(
+    lm: LanguageModel, task: Task, shots: int, batch_tokens: int
+) -> None:
+    experiment = AttentionPrediction(n_queries=5, shots_per_class=shots)
+    work = toy_work(experiment, lm, task)
+    for record, prompt in zip(mapped(experiment, lm, work, batch_tokens), work.prompts, strict=True):
+        seen = oracle.run(lm, prompt.ids)
+        for layer, weights in enumerate(seen.weights):
+            for label in range(3):
+                anchors = [d.anchor for d in prompt.demonstrations if d.label == label]
+                assert len(anchors) == shots
+                expected = sum(weights[:, prompt.target, p].sum().item() for p in anchors)
+                assert record["label_attention"][layer][label] == pytest.approx(expected, rel=1e-5)
+        probs = seen.logits[-1][list(prompt.label_tokens)].softmax(dim=0)
+        assert record["variants"]["full"]["probs"] == pytest.approx(probs.tolist(), rel=1e-4)
+
+
+def record(query: int, predicted: int, attention: list[list[float]]) -> dict[str, object]:
+    probs = [0.1] * len(attention[0])
+    probs[predicted] = 0.8
+    return {
+        "query": query,
+        "label": 0,
+        "variants": {"full": {"probs": probs, "top5": []}},
+        "label_attention": attention,
+    }
+
+
+def test_two_classes_are_told_by_the_score_of_the_second() -> None:
+    records = [  # layer 1: one pair of four in the wrong order; layer 2: all right, whatever the first class's score is
+        record(0, 0, [[9.0, 0.1], [0.0, 0.1]]),
+        record(1, 0, [[9.0, 0.3], [0.0, 0.2]]),
+        record(2, 1, [[0.0, 0.2], [9.0, 0.3]]),
+        record(3, 1, [[0.0, 0.4], [9.0, 0.4]]),
+    ]
+    result = AttentionPrediction().reduce(records, ["a", "b"])
+    assert list(result.curves["AUCROC"].values) == [0.75, 1.0]
+    assert list(result.curves["R"].values) == pytest.approx([0.25 / 0.75, 1.0])
+    assert result.curves["AUCROC"].x == "layer"
+    assert not result.notes
+
+
+def test_classes_that_are_never_predicted_are_dropped_and_said() -> None:
+    rows = [(0, [0.5, 7.0, 0.2]), (0, [0.4, 0.0, 0.3]), (2, [0.1, 0.0, 0.2]), (2, [0.1, 9.0, 0.9])]
+    result = AttentionPrediction().reduce([record(i, c, [a]) for i, (c, a) in enumerate(rows)], ["a", "b", "c"])
+    assert list(result.curves["AUCROC"].values) == [pytest.approx(0.625)]  # 0.2 and 0.3 against 0.2 (a tie) and 0.9
+    assert "never predicts them: b" in result.notes[0]
+
+
+def test_one_predicted_class_is_undefined_and_said() -> None:
+    result = AttentionPrediction().reduce([record(i, 1, [[0.1, 0.2]]) for i in range(3)], ["a", "b"])
+    assert math.isnan(result.curves["AUCROC"].values[0])
+    assert math.isnan(result.curves["R"].values[0])
+    assert result.notes == ("AUCROC and R are undefined: the model predicts 'b' for all 3 queries",) or list(
+        result.notes
+    ) == ["AUCROC and R are undefined: the model predicts 'b' for all 3 queries"]
+    assert result.to_json()["curves"]["AUCROC"]["values"] == [None]
+
+
+def test_more_classes_are_the_mean_over_pairs_of_normalised_scores() -> None:
+    generator = np.random.default_rng(0)
+    predicted, score = np.arange(30) % 3, generator.random((30, 3))
+    shares = score / score.sum(axis=1, keepdims=True)
+
+    def auc(positive: np.ndarray, negative: np.ndarray) -> float:
+        return float(np.mean([(p > n) + 0.5 * (p == n) for p in positive for n in negative]))
+
+    pairs = [
+        (
+            auc(shares[predicted == i, i], shares[predicted == j, i])
+            + auc(shares[predicted == j, j], shares[predicted == i, j])
+        )
+        / 2
+        for i in range(3)
+        for j in range(i)
+    ]
+    assert metrics.auc_of_prediction(predicted, score) == pytest.approx(np.mean(pairs))
+
+
+def test_contributions_add_up_to_one() -> None:
+    assert metrics.cumulative_contribution([0.6, 0.4, 0.8]) == pytest.approx([1 / 3, 0.0, 1.0])
+    assert math.isnan(metrics.cumulative_contribution([0.5, 0.5])[0])

@@ -1,0 +1,135 @@
+"""Compression against full prompts whose query rows cannot see what is dropped."""
+
+import dataclasses
+from pathlib import Path
+
+import pytest
+import torch
+from torch import Tensor
+
+from anchorflow.attention import Context
+from anchorflow.data import Task
+from anchorflow.experiments import Compression
+from anchorflow.models import LanguageModel
+from anchorflow.prompts import Prompt
+from anchorflow.results import Record
+from anchorflow.scoring import collate, next_word_logits
+from tests import oracle
+from tests.conftest import mapped, toy_work
+
+
+def kept_alone(lm: LanguageModel, prompt: Prompt, kept: list[int], restart: bool) -> list[float]:
+    n, length = len(prompt.context), len(prompt.ids)
+    dropped = [p for p in range(n) if p not in kept]
+
+    def mask(layer: int, scores: Tensor) -> Tensor:
+        scores = scores.clone()
+        scores[:, n:, dropped] = -torch.inf
+        return scores
+
+    positions = [*range(n), *(range(length - n) if restart else range(n, length))]
+    logits = oracle.run(lm, prompt.ids, of_scores=mask, positions=positions).logits[-1]
+    return torch.softmax(logits[list(prompt.label_tokens)], dim=0).tolist()
+
+
+@pytest.mark.parametrize("positions", ["original", "restart"])
+@pytest.mark.parametrize("shots", [1, 2])
+@pytest.mark.parametrize("batch_tokens", [1, 10_000])
+def test_every_variant_equals_its_oracle(
+    lm: LanguageModel, task: Task, positions: str, shots: int, batch_tokens: int
+) -> None:
+    experiment = Compression(n_queries=4, shots_per_class=shots, positions=positions, random_sets=3)  # type: ignore[arg-type]
+    work = toy_work(experiment, lm, task)
+    sets = experiment.positions_kept(work.prompts[0], work.seed)
+    assert list(sets) == ["hidden_anchor", "hidden_random", "hidden_random_2", "hidden_random_3"]
+    for record, prompt in zip(mapped(experiment, lm, work, batch_tokens), work.prompts, strict=True):
+        found = {name: variant["probs"] for name, variant in record["variants"].items()}
+        label_tokens = list(prompt.label_tokens)
+        full = oracle.run(lm, prompt.ids).logits[-1][label_tokens].softmax(dim=0)
+        assert found["full"] == pytest.approx(full.tolist(), rel=1e-4)
+        bare = work.text_anchors[prompt.query]
+        text = oracle.run(lm, bare.ids).logits[-1][label_tokens].softmax(dim=0)
+        assert found["text_anchor"] == pytest.approx(text.tolist(), rel=1e-4)
+        for name, kept in sets.items():
+            expected = kept_alone(lm, prompt, kept, positions == "restart")
+            assert found[name] == pytest.approx(expected, rel=1e-4), name
+
+
+def test_what_is_kept(lm: LanguageModel, task: Task) -> None:
+    experiment = Compression(n_queries=1, random_sets=5)
+    work = toy_work(experiment, lm, task)
+    (prompt,) = work.prompts
+    sets = experiment.positions_kept(prompt, 42)
+    shown = lm.tokenizer.decode([prompt.ids[p] for p in sets["hidden_anchor"]])
+    expected = "".join(f"Question:\nAnswer Type:{task.label_words[d.label]}\n" for d in prompt.demonstrations)
+    assert shown == expected
+    bare = work.text_anchors[prompt.query]
+    assert lm.tokenizer.decode(bare.context) == expected
+    assert bare.text.endswith(prompt.text[prompt.text.rindex("Question") :])
+    words = {p for d in prompt.demonstrations for p in d.label_word}
+    for draw in range(2, 6):
+        kept = sets[f"hidden_random_{draw}"]
+        assert not set(kept) & words
+        assert len(kept) == len(sets["hidden_anchor"])
+        for d in prompt.demonstrations:
+            swapped = [p for p in kept if d.start <= p < d.stop and p not in d.formatting]
+            assert len(swapped) == len(d.label_word)
+            assert max(swapped) < d.anchor
+
+
+def test_a_pair_of_texts_is_left_out_with_its_blanks(lm: LanguageModel, task: Task) -> None:
+    from anchorflow.templates import Template
+
+    pairs = dataclasses.replace(
+        task,
+        template=Template("One: {text}\nTwo: {text_pair}\nSame:{label}"),
+        train=tuple(dataclasses.replace(row, text_pair="the other") for row in task.train),
+        test=tuple(dataclasses.replace(row, text_pair="the other") for row in task.test),
+    )
+    work = toy_work(Compression(n_queries=1), lm, pairs)
+    (bare,) = work.text_anchors.values()
+    assert lm.tokenizer.decode(bare.context).startswith("One:\nTwo:\nSame: ")
+
+
+def test_the_saved_cache_is_a_drop_in_context(lm: LanguageModel, task: Task, tmp_path: Path) -> None:
+    experiment = Compression(n_queries=4, random_sets=1)
+    work = toy_work(experiment, lm, task)
+    records = mapped(experiment, lm, work, folder=tmp_path)
+    context = Context.load(tmp_path / "hidden_anchor.safetensors")
+    assert context.bytes == records[0]["context"]["hidden_anchor"]["bytes"]
+    batch = collate(work.prompts, lm.device, work.prompts[0].context)
+    probs = next_word_logits(lm, batch, context, label_words_only=True).softmax(dim=-1)
+    for row, record in zip(probs.tolist(), records, strict=True):
+        assert record["variants"]["hidden_anchor"]["probs"] == pytest.approx(row, rel=1e-9)
+
+
+def test_the_best_random_set_is_chosen_when_all_records_are_there() -> None:
+    def variant(best: int, *top: int) -> dict[str, list[float]]:
+        return {"probs": [float(best == 0), float(best == 1)], "top5": list(top or range(5))}
+
+    context = {name: {"tokens": 4, "bytes": 8} for name in ("text_anchor", "hidden_anchor", "hidden_random")}
+    shared = {"label": 1, "context": {"full": {"tokens": 16, "bytes": 32}, **context}}
+    alike = {"full": variant(1), "text_anchor": variant(0), "hidden_anchor": variant(1)}
+    other = variant(1, 5, 6, 7, 8, 9)
+    records: list[Record] = [
+        {"query": 0, **shared, "variants": {**alike, "hidden_random": variant(0), "hidden_random_2": variant(1)}},
+        {
+            "query": 1,
+            **shared,
+            "variants": {**alike, "hidden_random": variant(1), "hidden_random_2": other},
+        },
+    ]
+    seconds = {"full_uncached": 8.0, "full": 2.0, "text_anchor": 1.0, "hidden_anchor": 1.0, "hidden_random": 1.0}
+    records[1]["seconds"] = seconds
+    experiment = Compression(random_sets=2)
+    finished = list(experiment.finish(records))
+    assert finished == list(experiment.finish(finished))
+    assert [r["variants"]["hidden_random_top"] for r in finished] == [r["variants"]["hidden_random_2"] for r in records]
+    metrics = experiment.reduce(finished, ["a", "b"]).metrics
+    assert metrics["hidden_random_top/label_loyalty"] == 1.0
+    assert metrics["hidden_random_top/word_loyalty"] == 0.5
+    assert metrics["hidden_random/label_loyalty"] == 0.75  # over both sets
+    assert (metrics["text_anchor/accuracy"], metrics["full/accuracy"]) == (0.0, 1.0)
+    assert (metrics["hidden_anchor/kept_tokens"], metrics["hidden_anchor/kept_share"]) == (4, 0.25)
+    assert (metrics["hidden_anchor/speedup"], metrics["hidden_anchor/speedup_over_cache"]) == (8.0, 2.0)
+    assert metrics["full/speedup"] == 4.0

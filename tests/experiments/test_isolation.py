@@ -1,0 +1,108 @@
+"""Isolation against full prompts with masked scores, one at a time."""
+
+import dataclasses
+
+import pytest
+import torch
+from torch import Tensor
+
+from anchorflow.data import Example, Task
+from anchorflow.experiments import Isolation
+from anchorflow.experiments.isolation import KINDS
+from anchorflow.models import LanguageModel
+from anchorflow.prompts import Prompt
+from tests import oracle
+from tests.conftest import mapped, toy_work
+
+
+def isolated(lm: LanguageModel, prompt: Prompt, positions: list[int], layers: range) -> tuple[list[float], list[int]]:
+    def mask(layer: int, scores: Tensor) -> Tensor:
+        if layer not in layers:
+            return scores
+        scores = scores.clone()
+        for p in positions:
+            scores[:, p, :p] = -torch.inf
+        return scores
+
+    logits = oracle.run(lm, prompt.ids, of_scores=mask).logits[-1]
+    return torch.softmax(logits[list(prompt.label_tokens)], dim=0).tolist(), logits.topk(5).indices.tolist()
+
+
+@pytest.mark.parametrize("shots", [1, 2])
+@pytest.mark.parametrize("batch_tokens", [1, 300, 10_000])
+def test_every_variant_equals_masked_full_prompts(lm: LanguageModel, task: Task, shots: int, batch_tokens: int) -> None:
+    experiment = Isolation(n_queries=4, shots_per_class=shots, first_or_last_k=(1, 2, 3), random_draws=2)
+    work = toy_work(experiment, lm, task)
+    rows = experiment._positions(work.prompts[0], work.seed)
+    n = lm.n_layers
+    for record, prompt in zip(mapped(experiment, lm, work, batch_tokens), work.prompts, strict=True):
+        variants = record["variants"]
+        assert len(variants) == 1 + 3 * 2 * (1 + 2)
+        for name, found in variants.items():
+            _, where, k = (*name.split("_"), "", "0")[:3]
+            layers = range(int(k)) if where == "first" else range(n - int(k), n)
+            probs, top = isolated(lm, prompt, list(rows.get(name, ())), layers)
+            assert found["probs"] == pytest.approx(probs, rel=1e-4), name
+            assert found["top5"] == top, name
+
+
+def test_random_positions_are_as_many_no_label_words_and_the_same_for_every_k(lm: LanguageModel, task: Task) -> None:
+    experiment = Isolation(n_queries=1, shots_per_class=2, first_or_last_k=(1, 3), random_draws=3)
+    (prompt,) = toy_work(experiment, lm, task).prompts
+    rows = experiment._positions(prompt, 42)
+    words = {p for d in prompt.demonstrations for p in d.label_word}
+    draws = [tuple(rows[name]) for name in ("random_first_1", "random_first_1_2", "random_first_1_3")]
+    assert len(set(draws)) == 3
+    for draw in draws:
+        assert len(set(draw)) == len(prompt.anchors)
+        assert not set(draw) & words
+        assert max(draw) < len(prompt.context)
+    assert rows["random_first_1_2"] == rows["random_last_3_2"]
+    assert rows["label_last_3"] == prompt.anchors
+    assert experiment._positions(prompt, 43)["random_first_1"] != rows["random_first_1"]
+
+
+def test_isolating_nothing_changes_nothing(lm: LanguageModel, task: Task, monkeypatch: pytest.MonkeyPatch) -> None:
+    experiment = Isolation(n_queries=4, first_or_last_k=(2,))
+    work = toy_work(experiment, lm, task)
+    monkeypatch.setattr(Isolation, "_positions", lambda self, prompt, seed: dict.fromkeys(self._layers(3), ()))
+    records = mapped(experiment, lm, work)
+    result = experiment.reduce(records, task.labels)
+    for kind in KINDS:
+        assert result.metrics[f"{kind}_2/label_loyalty"] == result.metrics[f"{kind}_2/word_loyalty"] == 1
+    for record in records:
+        for variant in record["variants"].values():
+            assert variant["probs"] == pytest.approx(record["variants"]["full"]["probs"], rel=1e-4)
+
+
+def test_rows_with_their_own_demonstrations_are_isolated_in_these(lm: LanguageModel, task: Task) -> None:
+    own = (Example(0, "first", 2), Example(1, "second one", 0))
+    rows = tuple(dataclasses.replace(row, demonstrations=own if row.row == 1 else None) for row in task.test[:3])
+    experiment = Isolation(n_queries=None, first_or_last_k=(2,))
+    work = toy_work(experiment, lm, dataclasses.replace(task, test=rows))
+    for record, prompt in zip(mapped(experiment, lm, work), work.prompts, strict=True):
+        probs, _ = isolated(lm, prompt, list(prompt.anchors), range(2))
+        assert record["variants"]["label_first_2"]["probs"] == pytest.approx(probs, rel=1e-4)
+
+
+def variant(best: int, *top: int) -> dict[str, list[float]]:
+    return {"probs": [float(best == 0), float(best == 1)], "top5": list(top)}
+
+
+def test_loyalties_by_hand_a_random_control_is_the_mean_of_its_draws() -> None:
+    full = variant(0, 1, 2, 3, 4, 5)
+    away = variant(1, 1, 2, 3, 6, 7)  # 3 of 7 words in common
+    fine = {name: full for kind in KINDS for name in (f"{kind}_1", f"{kind}_3", f"{kind}_1_2", f"{kind}_3_2")}
+    records = [
+        {"query": 0, "label": 0, "variants": {"full": full, **fine, "label_first_1": away, "random_last_3_2": away}},
+        {"query": 1, "label": 1, "variants": {"full": full, **fine}},
+    ]
+    result = Isolation(first_or_last_k=(3, 1), random_draws=2).reduce(records, ["a", "b"])
+    assert result.metrics["label_first_1/label_loyalty"] == 0.5
+    assert result.metrics["label_first_1/word_loyalty"] == pytest.approx((3 / 7 + 1) / 2)
+    assert result.metrics["label_first_1/accuracy"] == 0.0
+    assert result.metrics["random_last_3/label_loyalty"] == 0.75
+    assert result.stderr["random_last_3/label_loyalty"] == pytest.approx(0.25)
+    curve = result.curves["label_first/label_loyalty"]
+    assert (curve.x, list(curve.at), list(curve.values)) == ("k", [1, 3], [0.5, 1.0])
+    assert result.metrics["accuracy"] == 0.5
