@@ -9,9 +9,18 @@ import importlib
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 from anchorflow.errors import UserError
+
+
+@dataclass(frozen=True, kw_only=True)
+class Sweep:
+    """Which size of a preset (conf/sweep/) the job is a cell of. The settings that follow from it are what counts."""
+
+    __pydantic_config__: ClassVar[dict[str, str]] = {"extra": "forbid"}
+
+    scale: Literal["full", "small"] = "full"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -23,6 +32,7 @@ class Job:
     dtype: Literal["auto", "float64", "float32", "bfloat16", "float16"] = "auto"
     batch_tokens: int = 1024
     too_long: Literal["refuse", "skip"] = "refuse"
+    sweep: Sweep | None = None
 
     def __post_init__(self) -> None:
         if not 0 <= self.seed < 2**63:

@@ -12,15 +12,16 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NoReturn
 
 from hydra.core.hydra_config import HydraConfig
+from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.errors import CompactHydraException
 from hydra.experimental.callback import Callback
 from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 
-from anchorflow.configuration import Job, build, digest, run_name
+from anchorflow.configuration import Job, Sweep, build, digest, run_name
 from anchorflow.errors import UserError
 from anchorflow.results import SCHEMA, Record, Result
 from anchorflow.rundir import RunDirectory
@@ -41,13 +42,24 @@ PACKAGES = ("torch", "transformers", "tokenizers", "datasets", "numpy", "hydra-c
 
 
 def register_resolvers() -> None:
-    """What conf/ may interpolate: `${run_name:}`, the directory of a run below outputs/."""
+    """What conf/ may interpolate.
+
+    `${run_name:}` is the directory of a run below outputs/. `${by:KEY, {VALUE: result, ..., else: result}}` is the
+    result for the value that the configuration has at KEY.
+    """
 
     def name(*, _root_: DictConfig) -> str:
         keys = ("model", "dataset", "experiment", "seed", "dtype", "too_long")
         return run_name({key: _plain(OmegaConf.select(_root_, key)) for key in keys})
 
+    def by(key: str, results: Mapping[str, Any], *, _root_: DictConfig) -> Any:
+        value = OmegaConf.select(_root_, key)
+        if value not in results and "else" not in results:
+            raise UserError(f"{key} is {value!r}; allowed: {', '.join(results)}.")
+        return results[value if value in results else "else"]
+
     OmegaConf.register_new_resolver("run_name", name, replace=True)
+    OmegaConf.register_new_resolver("by", by, replace=True)
 
 
 class MakeFolder(Callback):  # type: ignore[misc]
@@ -66,10 +78,30 @@ class MakeFolder(Callback):  # type: ignore[misc]
         try:
             Path(folder).mkdir(parents=True, exist_ok=True)
         except OSError as error:
-            print(
-                f"error: {key} is {folder!r}, which cannot be made ({error.strerror}); choose another.", file=sys.stderr
-            )
-            sys.exit(1)  # Hydra turns exceptions of callbacks into warnings
+            _refuse(f"{key} is {folder!r}, which cannot be made ({error.strerror}); choose another.")
+
+
+class CheckPreset(Callback):  # type: ignore[misc]
+    """Hydra's callback: a sweep has one preset in one size, or none; anything else is refused in one sentence."""
+
+    def on_multirun_start(self, config: DictConfig, **others: Any) -> None:
+        """Before a sweep. Hydra would run the cells of several presets without the grid of any."""
+        for override in OverridesParser.create().parse_overrides(list(config.hydra.overrides.task)):
+            if override.is_sweep_override() and override.key_or_group in ("sweep", "sweep.scale"):
+                _refuse(f"{override.input_line} names several; allowed: one at a time, since the grid follows from it.")
+        chosen = OmegaConf.select(config, "sweep")
+        if chosen is not None:
+            try:
+                build(_plain(chosen), "sweep", Sweep)
+            except UserError as error:
+                _refuse(str(error))
+
+    on_run_start = on_multirun_start
+
+
+def _refuse(message: str) -> NoReturn:
+    print(f"error: {message}", file=sys.stderr)
+    sys.exit(1)  # Hydra turns exceptions of callbacks into warnings
 
 
 def run_job(config: DictConfig) -> None:

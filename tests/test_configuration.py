@@ -70,6 +70,7 @@ def test_label_words_and_names_match_in_every_dataset() -> None:
         (["+experiment.sots=1"], "experiment.sots is not a setting of Saliency; allowed: n_queries, shots_per_class"),
         (["experiment._target_=nowhere.Thing"], "experiment._target_ is 'nowhere.Thing', which cannot be imported"),
         (["+nonsense=1"], "nonsense is not a setting of Job"),
+        (["+sweep.scale=medium"], "sweep.scale is 'medium': input should be 'full' or 'small'"),
         (["seed=-1"], "seed is -1; allowed: 0 or more"),
         (["seed=x"], "seed is 'x'"),
         (["dtype=float8"], "dtype is 'float8': input should be 'auto', 'float64'"),
@@ -87,7 +88,7 @@ def test_label_words_and_names_match_in_every_dataset() -> None:
         (["tracking.mode=sometimes"], "tracking.mode is 'sometimes'"),
         (["experiment=isolation", "experiment.first_or_last_k=[0]"], "first_or_last_k is [0]"),
         (["experiment=compression", "experiment.positions=middle"], "experiment.positions is 'middle'"),
-        (["experiment=isolation"], "experiment=isolation is not built yet"),
+        (["experiment=label_relationships"], "experiment=label_relationships is not built yet"),
     ],
 )
 def test_what_is_unknown_or_impossible_is_refused_by_name(overrides: list[str], complaint: str) -> None:

@@ -1,0 +1,158 @@
+"""Presets: each is a figure or table with its grid of runs, and each cell is the run that the same settings give by hand."""
+
+import json
+import subprocess
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hydra import compose, initialize_config_dir
+from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
+from hydra.core.override_parser.overrides_parser import OverridesParser
+
+from anchorflow.configuration import Sweep, run_name
+from anchorflow.job import register_resolvers, settings
+from tests.test_configuration import CONF, composed
+from tests.test_launch import failed_politely, launch
+
+FOUR = "sst2,trec,agnews,emo"
+PRESETS = {  # experiments, models, datasets of scale=full
+    "fig3_saliency": ("saliency", "gpt2-xl,gpt-j", FOUR),
+    "fig4_isolation": ("isolation", "gpt2-xl,gpt-j", FOUR),
+    "fig5_attention_prediction": ("attention_prediction", "gpt2-xl,gpt-j", FOUR),
+    "table1_reweighting": ("reweighting,classification", "gpt2-xl", FOUR),
+    "table2_compression": ("compression", "gpt2-xl,gpt-j", FOUR),
+    "table3_speed": ("compression", "gpt2-xl,gpt-j", FOUR),
+    "fig6_diagnosis": ("diagnosis", "gpt2-xl", "trec"),
+    "appendix_two_shot": ("saliency,isolation,attention_prediction,reweighting,compression", "gpt2-xl,gpt-j", FOUR),
+    "appendix_semantically_empty_labels": (
+        *("classification,saliency,isolation,attention_prediction", "llama-30b"),
+        "sst2",
+    ),
+}
+SCALES = ("full", "small")
+
+
+def cells(*overrides: str) -> list[list[str]]:
+    """What Hydra's sweeper makes of a preset and the command line: the overrides of every cell."""
+    register_resolvers()
+    with initialize_config_dir(str(CONF), version_base="1.3"):
+        values = [o for o in overrides if "," not in o]
+        config = compose("config", overrides=values, return_hydra_config=True)
+        assert config.hydra.mode.name == "MULTIRUN"
+        grid = [f"{key}={value}" for key, value in (config.hydra.sweeper.params or {}).items()]
+        (found,) = BasicSweeper.split_arguments(OverridesParser.create().parse_overrides([*grid, *overrides]), None)
+    return found
+
+
+def by_hand(preset: str, scale: str, experiment: str, model: str, dataset: str) -> list[str]:
+    """The paper's settings for one cell, without a preset."""
+    queries = 100 if scale == "small" else {"sst2": 872, "trec": 500}.get(dataset, 1000)
+    shots, more = 1, []
+    if preset == "table1_reweighting":
+        shots = 1 if experiment == "reweighting" else 3 if dataset == "agnews" else 5
+    if preset == "appendix_two_shot":
+        shots = 2
+    if preset == "appendix_semantically_empty_labels":
+        shots, more = 8, ["dataset.label_words=[' A',' B']"]
+    if preset in ("table1_reweighting", "appendix_two_shot") and dataset == "agnews":
+        more = ["too_long=skip"]
+    if preset == "fig6_diagnosis" and model == "gpt2-xl":
+        more = ["experiment.layer=33"]
+    chosen = [f"experiment={experiment}", f"model={model}", f"dataset={dataset}"]
+    return [*chosen, f"experiment.n_queries={queries}", f"experiment.shots_per_class={shots}", *more]
+
+
+def without_sweep(config: dict[str, Any]) -> dict[str, Any]:
+    return {key: value for key, value in config.items() if key != "sweep"}
+
+
+def test_every_preset_is_there() -> None:
+    assert {path.stem for path in (CONF / "sweep").iterdir()} == set(PRESETS)
+    assert "sweep" not in composed()
+
+
+@pytest.mark.parametrize("scale", SCALES)
+@pytest.mark.parametrize("preset", PRESETS)
+def test_the_grid_of_a_preset_is_the_papers_and_its_cells_are_the_runs_of_these_settings(
+    preset: str, scale: str
+) -> None:
+    chosen = (f"sweep={preset}", f"sweep.scale={scale}")
+    whole = cells(*chosen)
+    seeds = range(42, 47 if scale == "full" else 45)
+    assert {o for cell in whole for o in cell if o.startswith("seed=")} == {f"seed={seed}" for seed in seeds}
+    one_seed = cells(*chosen, "seed=42")
+    assert len(whole) == len(one_seed) * len(seeds)
+
+    experiments, models, datasets = PRESETS[preset]
+    if scale == "small":
+        models, datasets = "smollm2-135m", "sst2,trec" if datasets == FOUR else datasets
+    expected = [
+        without_sweep(composed(*by_hand(preset, scale, experiment, model, dataset)))
+        for experiment in experiments.split(",")
+        for model in models.split(",")
+        for dataset in datasets.split(",")
+    ]
+    found = [composed(*cell) for cell in one_seed]
+    for config in found:
+        assert config["sweep"] == {"scale": scale}
+        assert settings(config).job.sweep == Sweep(scale=scale)  # type: ignore[arg-type]
+    by_name = {run_name(config): config for config in expected}
+    assert len(by_name) == len(expected) == len(found)
+    assert {run_name(config): without_sweep(config) for config in found} == by_name
+
+
+def test_the_runs_of_table_3_are_those_of_table_2() -> None:
+    two, three = (
+        {run_name(composed(*cell)) for cell in cells(f"sweep={preset}", "seed=42")}
+        for preset in ("table2_compression", "table3_speed")
+    )
+    assert two == three
+
+
+def test_the_command_line_wins_over_a_preset() -> None:
+    typed = ("model=gpt2", "seed=1,2", "dataset=novel", "experiment.n_queries=7", "experiment.random_draws=3")
+    found = [composed(*cell) for cell in cells("sweep=fig4_isolation", *typed)]
+    assert [config["seed"] for config in found] == [1, 2]
+    for config in found:
+        assert (config["model"]["name"], config["dataset"]["name"]) == ("gpt2", "novel")
+        assert config["experiment"]["n_queries"] == 7
+        assert config["experiment"]["random_draws"] == 3
+    # What follows from a choice follows from the one on the command line too.
+    assert composed("sweep=fig3_saliency", "dataset=trec")["experiment"]["n_queries"] == 500
+    assert composed("sweep=fig6_diagnosis", "model=gpt2")["experiment"]["layer"] is None
+    (cell,) = cells("sweep=table1_reweighting", "experiment=classification", "dataset=agnews", "seed=42")
+    assert composed(*cell)["experiment"]["shots_per_class"] == 3
+
+
+@pytest.mark.parametrize(
+    ("overrides", "complaint"),
+    [
+        (("-m", "sweep=fig3_saliency", "sweep.scale=medium"), "sweep.scale is 'medium': input should be 'full' or"),
+        (("sweep=fig3_saliency", "hydra.mode=RUN", "sweep.scale=medium"), "sweep.scale is 'medium': input should be"),
+        (("-m", "sweep=fig3_saliency", "+sweep.size=3"), "sweep.size is not a setting of Sweep; allowed: scale"),
+        (("-m", "sweep=fig3_saliency,fig4_isolation"), "sweep=fig3_saliency,fig4_isolation names several"),
+        (("-m", "sweep=fig3_saliency", "sweep.scale=full,small"), "sweep.scale=full,small names several"),
+    ],
+)
+def test_what_is_no_size_of_a_preset_is_refused_before_anything_runs(
+    tmp_path: Path, overrides: tuple[str, ...], complaint: str
+) -> None:
+    assert complaint in failed_politely(launch(*overrides, "model=tiny", cwd=tmp_path))
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_preset_runs_its_cells_and_finds_them_finished(tmp_path: Path) -> None:
+    chosen = ("model=tiny", "model.layers=2", "dataset=trec", "tracking=none")
+    small = ("experiment.n_queries=4", "experiment.first_or_last_k=[1]")
+
+    def run(*overrides: str) -> subprocess.CompletedProcess[str]:
+        done = launch(*overrides, *chosen, *small, cwd=tmp_path)
+        assert done.returncode == 0, done.stderr
+        return done
+
+    assert "already complete" not in run("-m", "sweep=fig4_isolation", "sweep.scale=small", "seed=42,43").stderr
+    paths = sorted((tmp_path / "outputs").glob("isolation/tiny/trec/seed*/result.json"))
+    assert [json.loads(path.read_text())["seed"] for path in paths] == [42, 43]
+    assert run("sweep=fig4_isolation", "sweep.scale=full", "seed=42,43").stderr.count("already complete") == 2
+    assert "already complete" in run("experiment=isolation", "seed=43").stderr
