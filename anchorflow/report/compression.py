@@ -1,0 +1,68 @@
+"""What demonstrations compressed to their anchors keep and cost (Label Words are Anchors, tables 2, 3 and 6)."""
+
+from collections.abc import Mapping
+
+from matplotlib.figure import Figure
+
+from anchorflow.experiments.compression import VARIANTS
+from anchorflow.report.drawing import (
+    AMBER,
+    BLUE,
+    GREEN,
+    SMALL,
+    Bars,
+    canvas,
+    filled,
+    grouped_bars,
+    hatched,
+    known,
+    legend_below,
+)
+from anchorflow.results import Result
+
+MEASURES = {
+    "label_loyalty": ("label loyalty", filled(BLUE)),
+    "word_loyalty": ("word loyalty", filled(AMBER)),
+    "accuracy": ("accuracy", hatched(GREEN, "////")),
+}
+SPEEDUPS = {
+    "speedup": ("against full without cache", filled(BLUE)),
+    "speedup_over_cache": ("against full with the demonstrations' cache", hatched(BLUE, "////")),
+}
+
+
+def loyalty(result: Result, title: str) -> Figure:
+    """Label loyalty, word loyalty and accuracy of every variant."""
+    figure, (axes,) = canvas(title, width=6.4)
+    series = [
+        Bars(label, _of_variants(result.metrics, key), look, _of_variants(result.stderr, key))
+        for key, (label, look) in MEASURES.items()
+    ]
+    grouped_bars(axes, VARIANTS, series)
+    axes.tick_params(axis="x", labelsize=SMALL)
+    axes.set(ylabel="mean over queries", ylim=(0, 1.05))
+    legend_below(figure, axes, columns=3)
+    return figure
+
+
+def cost(result: Result, title: str) -> Figure:
+    """How much of the demonstrations every variant keeps, and how much faster it is."""
+    figure, (kept, speed) = canvas(title, width=6.4, height=4.8, rows=2, sharex=True)
+    shares, tokens = _of_variants(result.metrics, "kept_share"), _of_variants(result.metrics, "kept_tokens")
+    written = [f"{share:.2f} ({n:.4g} tokens)" for share, n in zip(shares, tokens, strict=True)]
+    grouped_bars(kept, VARIANTS, [Bars("kept", shares, filled(GREEN), written=written)])
+    kept.set(ylabel="share of tokens kept", ylim=(0, 1.15))
+    series = []
+    for key, (label, look) in SPEEDUPS.items():
+        values = _of_variants(result.metrics, key)
+        series.append(Bars(label, values, look, written=[f"{value:.2f}×" for value in values]))
+    grouped_bars(speed, VARIANTS, series)
+    speed.set_ylabel("speed-up")
+    speed.margins(y=0.15)
+    speed.tick_params(axis="x", labelsize=SMALL)
+    legend_below(figure, speed, columns=2)
+    return figure
+
+
+def _of_variants(found: Mapping[str, float], key: str) -> list[float]:
+    return [float(value) for value in known([found.get(f"{name}/{key}") for name in VARIANTS])]

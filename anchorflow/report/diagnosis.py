@@ -1,0 +1,54 @@
+"""Which classes get confused, and which confusion the anchors' keys predict (Label Words are Anchors, fig. 6)."""
+
+from matplotlib.figure import Figure
+
+from anchorflow.report.drawing import (
+    BLUE,
+    ORANGE,
+    SMALL,
+    beside,
+    canvas,
+    class_names,
+    count_from_one,
+    footnotes,
+    line,
+    matrix,
+    matrix_size,
+    say_if_undefined,
+)
+from anchorflow.results import Result
+
+
+def confusion_matrices(result: Result, title: str) -> Figure:
+    """The confusion of each pair of classes as measured and as predicted, on one scale."""
+    shown = {
+        "confusion": "measured:\nAUC of telling the classes apart",
+        "predicted_confusion": f"predicted:\ndistance of anchor keys, layer {result.metrics['layer']:g}",
+    }
+    classes = result.tables["confusion"].rows
+    figure, panels = canvas(title, *matrix_size(classes, panels=2), columns=2, sharey=True)
+    for axes, (name, heading) in zip(panels, shown.items(), strict=True):
+        image = matrix(axes, result.tables[name])
+        class_names(axes, classes)
+        axes.set_title(heading, fontsize=8)
+    figure.colorbar(image, ax=panels, label="small = easily confused")
+    footnotes(figure, result.notes)
+    return figure
+
+
+def spearman_by_layer(result: Result, title: str) -> Figure:
+    """How well the keys of each layer predict the confusion, and which layer the matrices show."""
+    curve, layer = result.curves["spearman_by_layer"], result.metrics["layer"]
+    figure, (axes,) = canvas(title)
+    beside(axes, 0, "none")
+    line(axes, curve, color=BLUE)
+    axes.axvline(layer, color=ORANGE, linewidth=1, linestyle="--")
+    above = axes.get_xaxis_transform()
+    axes.text(
+        layer, 1.02, f"layer {layer:g}, of the matrices", transform=above, ha="center", fontsize=SMALL, color=ORANGE
+    )
+    axes.set(ylabel="rank correlation (Spearman),\nmeasured and predicted", ylim=(-1.05, 1.05))
+    count_from_one(axes, curve)
+    say_if_undefined(axes, curve)
+    footnotes(figure, result.notes)
+    return figure

@@ -1,0 +1,174 @@
+"""What the figures share: the canvas, lines over layers, grouped bars, matrices, and what to say where nothing is known.
+
+A result has nan for what is undefined, and None once it was written down and read again; `known` takes both.
+"""
+
+import textwrap
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import matplotlib
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.image import AxesImage
+from matplotlib.ticker import MaxNLocator
+
+from anchorflow.results import Curve, Table
+
+# Okabe and Ito's colours, which people with any colour vision can tell apart; line styles, hatches and lightness tell
+# them apart in print.
+BLUE, ORANGE, GREEN, AMBER = "#0072B2", "#D55E00", "#009E73", "#E69F00"
+FAINT: dict[str, Any] = {"color": "0.6", "linewidth": 1, "linestyle": ":"}
+SMALL = 7.5
+LINE = 16
+UNDEFINED = "–"
+
+
+@dataclass(frozen=True)
+class Bars:
+    """One bar in every group; `written` stands above each."""
+
+    label: str
+    values: Sequence[float]
+    look: Mapping[str, Any]
+    stderr: Sequence[float] | None = None
+    written: Sequence[str] | None = None
+
+
+def filled(colour: str) -> dict[str, Any]:
+    """The look of a bar of one colour."""
+    return {"facecolor": colour, "edgecolor": colour}
+
+
+def hatched(colour: str, pattern: str) -> dict[str, Any]:
+    """The look of a bar that differs from a filled one without any colour."""
+    return {"facecolor": "white", "edgecolor": colour, "hatch": pattern}
+
+
+def canvas(
+    title: str,
+    width: float = 5.2,
+    height: float = 3.4,
+    rows: int = 1,
+    columns: int = 1,
+    sharex: bool = False,
+    sharey: bool = False,
+) -> tuple[Figure, list[Axes]]:
+    """A figure with its panels, row by row."""
+    figure = Figure(figsize=(width, height), layout="constrained")
+    figure.suptitle(textwrap.fill(title, int(13 * width)), fontsize=9, parse_math=False)
+    panels = list(figure.subplots(rows, columns, sharex=sharex, sharey=sharey, squeeze=False).flat)
+    for axes in panels:
+        axes.spines[["top", "right"]].set_visible(False)
+        axes.grid(alpha=0.25)
+        axes.set_axisbelow(True)
+    return figure, panels
+
+
+def known(values: Any) -> np.ndarray:
+    """The values as floats, nan where undefined."""
+    return np.array(values, dtype=float)
+
+
+def line(axes: Axes, curve: Curve, **look: Any) -> None:
+    """The curve with its standard errors as a band; gaps where it is undefined, a dot where it stands alone."""
+    x, y = known(curve.at), known(curve.values)
+    axes.plot(x, y, **{"linewidth": 2, "marker": ".", "markersize": 5, **look})
+    if curve.stderr is not None:
+        band = known(curve.stderr)
+        axes.fill_between(x, y - band, y + band, color=look["color"], alpha=0.2, linewidth=0)
+
+
+def count_from_one(axes: Axes, curve: Curve) -> None:
+    """An x axis of layers or epochs, with the curve's name for it."""
+    axes.set_xlabel(curve.x)
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
+    axes.set_xlim(0.5, max(curve.at) + 0.5)
+
+
+def beside(axes: Axes, y: float, text: str) -> None:
+    """A faint level, with its name to the right of the data."""
+    axes.axhline(y, **FAINT)
+    axes.text(1.01, y, text, transform=axes.get_yaxis_transform(), va="center", fontsize=SMALL, color="0.4")
+
+
+def grouped_bars(axes: Axes, groups: Sequence[str], series: Sequence[Bars]) -> None:
+    """Bars with standard errors, a group for each name on the x axis."""
+    width = 0.8 / len(series)
+    for i, bars in enumerate(series):
+        x = np.arange(len(groups)) + (i - (len(series) - 1) / 2) * width
+        y = known(bars.values)
+        drawn = axes.bar(x, y, width=0.88 * width, linewidth=0.8, label=bars.label, **bars.look)
+        if bars.stderr is not None:
+            axes.errorbar(x, y, yerr=known(bars.stderr), fmt="none", ecolor="0.15", elinewidth=0.9, capsize=1.8)
+        if bars.written is not None:
+            shown = ["" if np.isnan(value) else text for value, text in zip(y, bars.written, strict=True)]
+            axes.bar_label(drawn, shown, padding=1.5, fontsize=SMALL)
+        for place in x[np.isnan(y)]:
+            axes.text(place, 0, UNDEFINED, ha="center", va="bottom", fontsize=SMALL)
+    axes.set_xticks(range(len(groups)), groups)
+    axes.set_xlim(-0.5, len(groups) - 0.5)
+    axes.grid(False, axis="x")
+
+
+def matrix(
+    axes: Axes, table: Table, cmap: str = "cividis", limits: tuple[float, float] = (0, 1), numbers: bool = True
+) -> AxesImage:
+    """The table as a picture with the number in every cell; what is undefined is grey, with a dash."""
+    values = known(table.values)
+    image = axes.imshow(
+        np.ma.masked_invalid(values),
+        cmap=matplotlib.colormaps[cmap].with_extremes(bad="0.88"),
+        vmin=limits[0],
+        vmax=limits[1],
+        aspect="auto",
+    )
+    axes.grid(False)
+    if numbers:
+        for (row, column), value in np.ndenumerate(values):
+            shown, dark = (UNDEFINED, False) if np.isnan(value) else (f"{value:.2f}", value <= 0.5)
+            axes.text(column, row, shown, ha="center", va="center", color="white" if dark else "black", fontsize=8)
+    return image
+
+
+def class_names(axes: Axes, names: Sequence[str]) -> None:
+    """The names of classes along both axes of a matrix."""
+    wrapped = [textwrap.fill(name, LINE) for name in names]
+    axes.set_xticks(range(len(names)), wrapped, rotation=30, ha="right", rotation_mode="anchor", parse_math=False)
+    axes.set_yticks(range(len(names)), wrapped, parse_math=False)
+
+
+def matrix_size(names: Sequence[str], panels: int = 1) -> tuple[float, float]:
+    """Width and height of a figure with matrices of these classes side by side: room for each number and name."""
+    longest = min(LINE, max(len(name) for name in names))
+    width = 1.2 + 0.09 * longest + panels * max(1.9, 0.6 * len(names)) + 0.06 * (panels - 1) * longest
+    return width, 1.3 + 0.05 * longest + max(1.3, 0.5 * len(names))
+
+
+def legend_below(figure: Figure, axes: Axes, columns: int) -> None:
+    """One legend for all panels, outside the data."""
+    figure.legend(
+        *axes.get_legend_handles_labels(),
+        loc="outside lower center",
+        ncols=columns,
+        frameon=False,
+        fontsize=SMALL,
+        columnspacing=1.2,
+        handlelength=2.2,
+    )
+
+
+def say_if_undefined(axes: Axes, curve: Curve) -> None:
+    """In an axes without a single known value, that this is so."""
+    if np.isnan(known(curve.values)).all():
+        look = {"fontsize": 9, "color": "0.3", "backgroundcolor": "white"}
+        axes.text(0.5, 0.75, f"undefined for every {curve.x}", look, transform=axes.transAxes, ha="center", va="center")
+
+
+def footnotes(figure: Figure, notes: Sequence[str]) -> None:
+    """What the numbers do not say, below the figure."""
+    if notes:
+        width = int(16 * figure.get_figwidth())
+        figure.supxlabel("\n".join(textwrap.fill(note, width) for note in notes), fontsize=SMALL, parse_math=False)

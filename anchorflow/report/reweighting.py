@@ -1,0 +1,43 @@
+"""What was learned about the attention to label words (Label Words are Anchors, sec. 3.1)."""
+
+import math
+
+import numpy as np
+from matplotlib.figure import Figure
+
+from anchorflow.report.drawing import BLUE, canvas, count_from_one, known, line, matrix, say_if_undefined
+from anchorflow.results import Result
+
+NAMES_ON_AN_AXIS = 12
+
+
+def train_loss(result: Result, title: str) -> Figure | None:
+    """The loss of every epoch; None where a saved β was used."""
+    if "train_loss" not in result.curves:
+        return None
+    curve = result.curves["train_loss"]
+    figure, (axes,) = canvas(title)
+    line(axes, curve, color=BLUE)
+    banded = curve.stderr is not None and not np.isnan(known(curve.stderr)).all()
+    axes.set_ylabel("training loss (mean ± standard error)" if banded else "mean training loss")
+    count_from_one(axes, curve)
+    say_if_undefined(axes, curve)
+    return figure
+
+
+def beta(result: Result, title: str) -> Figure | None:
+    """The mean β of every head: above 0 it attends more to label words than the untouched model."""
+    if "beta" not in result.tables:
+        return None
+    table = result.tables["beta"]
+    width, height = 2.6 + min(10.0, 0.22 * len(table.columns)), max(3.0, min(9.0, 1.8 + 0.13 * len(table.rows)))
+    figure, (axes,) = canvas(title, width=width, height=height)
+    largest = float(np.nanmax([*np.abs(known(table.values)).flat, 1e-6]))
+    image = matrix(axes, table, cmap="RdBu_r", limits=(-largest, largest), numbers=False)
+    axes.invert_yaxis()  # the first layer is at the bottom
+    for names, place in ((table.columns, axes.set_xticks), (table.rows, axes.set_yticks)):
+        step = math.ceil(len(names) / NAMES_ON_AN_AXIS)
+        place(range(0, len(names), step), names[::step])
+    axes.set(xlabel="head", ylabel="layer")
+    figure.colorbar(image, label="mean β over demonstrations")
+    return figure

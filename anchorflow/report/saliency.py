@@ -1,0 +1,46 @@
+"""The three flows of information over the layers (Label Words are Anchors, fig. 3)."""
+
+from dataclasses import replace
+
+from matplotlib.figure import Figure
+
+from anchorflow.report.drawing import BLUE, GREEN, ORANGE, canvas, count_from_one, known, legend_below, line
+from anchorflow.results import Result
+
+STYLES = {
+    "S_wp": (r"$S_{wp}$  words → label words", BLUE, "-"),
+    "S_pq": (r"$S_{pq}$  label words → target", ORANGE, "--"),
+    "S_ww": (r"$S_{ww}$  words → words", GREEN, ":"),
+}
+
+
+def flow_shares(result: Result, title: str) -> Figure:
+    """Share of each kind of flow over the layers."""
+    return _flows(result, title, "_share", "share of saliency")
+
+
+def flow_means(result: Result, title: str) -> Figure:
+    """Mean saliency of each kind over the layers, before shares are taken."""
+    figure = _flows(result, title, "", "mean saliency")
+    values = known([result.curves[flow].values for flow in STYLES])
+    if (
+        values > 0
+    ).any():  # an exact zero (S_wp of the last layer, where only the target's row counts) has no place here
+        figure.axes[0].set_yscale("log")
+        figure.axes[0].set_ylim(bottom=values[values > 0].min() / 2)
+    return figure
+
+
+def _flows(result: Result, title: str, suffix: str, ylabel: str) -> Figure:
+    figure, (axes,) = canvas(title)
+    for flow, (label, colour, style) in STYLES.items():
+        curve = result.curves[flow + suffix]
+        if not suffix:
+            values = known(curve.values)
+            values[values == 0] = float("nan")
+            curve = replace(curve, values=values.tolist())
+        line(axes, curve, color=colour, linestyle=style, label=label)
+    axes.set_ylabel(ylabel)
+    count_from_one(axes, curve)
+    legend_below(figure, axes, columns=3)
+    return figure

@@ -1,0 +1,236 @@
+"""Figures from made-up results: they show the numbers, leave gaps for what is undefined, and overlap nowhere."""
+
+import itertools
+import math
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from anchorflow.experiments.compression import VARIANTS
+from anchorflow.experiments.isolation import KINDS, MEASURES
+from anchorflow.report import figures
+from anchorflow.results import Curve, Result, Table
+
+NAN = math.nan
+LONG = "a label with quite a long name"
+Numbers = Iterator[float | None]
+
+
+def known() -> Numbers:
+    return itertools.cycle([0.3, 0.9, 0.5, 0.0, 0.7])
+
+
+def with_gaps(hole: float | None) -> Callable[[], Numbers]:
+    return lambda: itertools.cycle([0.3, hole, 0.5, hole, hole, 0.7])
+
+
+def undefined(hole: float | None) -> Callable[[], Numbers]:
+    return lambda: itertools.repeat(hole)
+
+
+VALUES = {
+    "known": known,
+    "nan in places": with_gaps(NAN),
+    "None in places": with_gaps(None),
+    "nan everywhere": undefined(NAN),
+    "None everywhere": undefined(None),
+}
+
+
+def made_up(experiment: str, values: Numbers, places: int = 8, classes: int = 6, stderr: bool = True) -> Result:
+    """A result with the names that the experiment's reduce gives, and these values at so many layers, epochs, heads or ks."""
+    names = ["$5", LONG, "$x_$", "Person", "Location", "Number"][:classes]
+
+    def take(n: int) -> list[float]:
+        return list(itertools.islice(values, n))  # type: ignore[arg-type]
+
+    def curve(x: str, n: int = places) -> Curve:
+        return Curve(x, range(1, n + 1), take(n), take(n) if stderr else None)
+
+    def table(rows: list[str], columns: list[str]) -> Table:
+        return Table(rows, columns, [take(len(columns)) for _ in rows])
+
+    counted = [str(i + 1) for i in range(places)]
+    if experiment == "saliency":
+        flows = ("S_wp", "S_pq", "S_ww")
+        return Result({}, curves={flow + suffix: curve("layer") for flow in flows for suffix in ("", "_share")})
+    if experiment == "classification":
+        bins = [(i + 0.5) / places for i in range(places)]
+        curves = {name: Curve("confidence", bins, take(places)) for name in ("reliability", "confidence_share")}
+        return Result({}, curves=curves, tables={"confusion": table(names, names)})
+    if experiment == "isolation":
+        return Result({}, curves={f"{kind}/{measure}": curve("k") for kind in KINDS for measure in MEASURES})
+    if experiment == "attention_prediction":
+        return Result(
+            {}, curves={"AUCROC": curve("layer"), "R": curve("layer")}, notes=["what is left out: " + LONG * 9]
+        )
+    if experiment == "reweighting":
+        return Result({}, curves={"train_loss": curve("epoch")}, tables={"beta": table(counted, counted)})
+    if experiment == "compression":
+        keys = [f"{name}/{key}" for name in VARIANTS for key in (*MEASURES, "kept_tokens", "kept_share", "speedup")]
+        found = dict(zip(keys, take(len(keys)), strict=True))
+        return Result(found, stderr=found if stderr else {})
+    assert experiment == "diagnosis"
+    return Result(
+        {"layer": places},
+        curves={"spearman_by_layer": curve("layer")},
+        tables={"confusion": table(names, names), "predicted_confusion": table(names, names)},
+        notes=["spearman is undefined", "no query of these classes was drawn"],
+    )
+
+
+def drawn(experiment: str, result: Result) -> dict[str, Figure]:
+    return figures.draw(experiment, result, "smollm2-135m, medical_questions_pairs, seed 42")
+
+
+@pytest.mark.parametrize("experiment", figures.FIGURES)
+@pytest.mark.parametrize(
+    ("values", "places", "classes", "stderr"),
+    [
+        ("known", 1, 2, False),
+        ("nan in places", 8, 6, True),
+        ("None in places", 8, 6, True),
+        ("nan everywhere", 8, 2, True),
+        ("None everywhere", 1, 2, True),
+    ],
+)
+def test_every_experiment_draws_what_is_known(
+    experiment: str, values: str, places: int, classes: int, stderr: bool
+) -> None:
+    found = drawn(experiment, made_up(experiment, VALUES[values](), places, classes, stderr))
+    assert set(found) == set(figures.FIGURES[experiment])
+    for figure in found.values():
+        figure.draw_without_rendering()
+
+
+@pytest.mark.parametrize("experiment", figures.FIGURES)
+@pytest.mark.parametrize(("places", "classes"), [(1, 2), (4, 3), (30, 6)])
+def test_nothing_is_written_over_anything(experiment: str, places: int, classes: int) -> None:
+    for figure in drawn(experiment, made_up(experiment, known(), places, classes)).values():
+        figure.draw_without_rendering()
+        outside = [artist.get_window_extent() for artist in (*figure.legends, *figure.texts)]
+        taken = [axes.get_tightbbox() for axes in figure.axes]
+        for first, second in itertools.combinations([box for box in (*outside, *taken) if box is not None], 2):
+            assert not first.overlaps(second)
+        for axes in figure.axes:
+            for labels in (axes.get_xticklabels(), axes.get_yticklabels()):
+                shown = [
+                    label for label in labels if label.get_text() and label.get_visible() and not label.get_rotation()
+                ]
+                for first, second in itertools.combinations([label.get_window_extent() for label in shown], 2):
+                    assert not first.overlaps(second)
+
+
+@pytest.mark.parametrize("experiment", figures.FIGURES)
+def test_figures_are_saved_as_png_and_pdf(tmp_path: Path, experiment: str) -> None:
+    found = drawn(experiment, made_up(experiment, with_gaps(NAN)()))
+    paths = figures.save(found, tmp_path / "figures")
+    assert paths == [tmp_path / "figures" / f"{name}.png" for name in figures.FIGURES[experiment]]
+    for path in paths:
+        assert path.read_bytes().startswith(b"\x89PNG")
+        assert path.with_suffix(".pdf").read_bytes().startswith(b"%PDF")
+
+
+def test_an_experiment_without_figures_has_none() -> None:
+    assert figures.draw("unheard of", Result({}), "title") == {}
+
+
+def test_a_saved_beta_has_no_training_to_show() -> None:
+    result = made_up("reweighting", known())
+    assert set(drawn("reweighting", Result({}, tables=result.tables))) == {"beta"}
+    assert drawn("reweighting", Result({})) == {}
+
+
+def test_beta_is_centred_at_zero_with_the_first_layer_at_the_bottom() -> None:
+    table = Table(["1", "2", "3"], ["1", "2"], [[0.1, -0.4], [0.2, NAN], [0.0, 0.3]])
+    axes = drawn("reweighting", Result({}, tables={"beta": table}))["beta"].axes[0]
+    (image,) = axes.images
+    assert image.get_clim() == (-0.4, 0.4)
+    bottom, top = axes.get_ylim()
+    assert bottom < top
+    assert [label.get_text() for label in axes.get_yticklabels()] == ["1", "2", "3"]
+    assert np.ma.getmaskarray(image.get_array()).tolist() == [[False, False], [False, True], [False, False]]
+
+
+@pytest.mark.parametrize("hole", [NAN, None])
+def test_undefined_layers_are_gaps(hole: float) -> None:
+    values = [0.6, hole, 0.8]
+    result = Result({}, curves={name: Curve("layer", [1, 2, 3], values) for name in ("AUCROC", "R")})
+    for axes in drawn("attention_prediction", result)["attention_prediction"].axes:
+        assert curve_of(axes)[1] == pytest.approx([0.6, NAN, 0.8], nan_ok=True)
+        assert not said(axes)
+
+
+def test_a_curve_without_a_value_says_so_and_its_note_says_why() -> None:
+    nothing, something = Curve("layer", [1, 2], [NAN, NAN]), Curve("layer", [1, 2], [0.5, 0.5])
+    result = Result({}, curves={"AUCROC": something, "R": nothing}, notes=["because of this"])
+    figure = drawn("attention_prediction", result)["attention_prediction"]
+    assert [said(axes) for axes in figure.axes] == [False, True]
+    assert figure.get_supxlabel() == "because of this"
+    spearman = drawn("diagnosis", made_up("diagnosis", undefined(NAN)()))["spearman_by_layer"]
+    assert said(spearman.axes[0])
+
+
+def test_isolation_has_a_bar_for_every_k_and_kind_with_its_error() -> None:
+    heights = iter(np.linspace(0.1, 0.9, 36))
+    curves = {
+        f"{kind}/{measure}": Curve("k", [1, 3, 5], [float(next(heights)) for _ in range(3)], [0.05, NAN, 0.0])
+        for kind in KINDS
+        for measure in MEASURES
+    }
+    figure = drawn("isolation", Result({}, curves=curves))["isolation"]
+    for axes, measure in zip(figure.axes, ("label_loyalty", "word_loyalty"), strict=True):
+        assert axes.get_title() == measure.replace("_", " ")
+        wanted = [value for kind in KINDS for value in curves[f"{kind}/{measure}"].values]
+        assert [bar.get_height() for bar in axes.patches] == wanted
+        assert [label.get_text() for label in axes.get_xticklabels()] == ["1", "3", "5"]
+    (legend,) = figure.legends
+    assert len(legend.get_texts()) == len(KINDS)
+
+
+def test_compression_shows_every_variant_and_writes_its_cost() -> None:
+    metrics = {f"{name}/label_loyalty": 0.1 * i for i, name in enumerate(VARIANTS)}
+    metrics |= {f"{name}/{key}": 0.5 for name in VARIANTS for key in ("word_loyalty", "accuracy")}
+    metrics |= {"full/kept_share": 1.0, "full/kept_tokens": 119.0, "text_anchor/speedup": 1.8, "full/speedup": NAN}
+    found = drawn("compression", Result(metrics))
+    loyalty = found["compression"].axes[0]
+    assert [label.get_text() for label in loyalty.get_xticklabels()] == list(VARIANTS)
+    assert [bar.get_height() for bar in loyalty.patches[:5]] == [metrics[f"{name}/label_loyalty"] for name in VARIANTS]
+    kept, speed = ([text.get_text() for text in axes.texts] for axes in found["compression_cost"].axes)
+    assert [text for text in kept if text] == ["1.00 (119 tokens)", *["–"] * 4]
+    assert [text for text in speed if text] == ["1.80×", *["–"] * 9]
+
+
+def test_diagnosis_shows_both_matrices_alike_and_marks_its_layer() -> None:
+    names = ["b", "a"]
+    tables = {
+        "confusion": Table(names, names, [[1.0, NAN], [NAN, 1.0]]),
+        "predicted_confusion": Table(names, names, [[1.0, 0.25], [0.25, 1.0]]),
+    }
+    curve = Curve("layer", [1, 2, 3], [0.1, NAN, 0.3])
+    found = drawn("diagnosis", Result({"layer": 3}, curves={"spearman_by_layer": curve}, tables=tables))
+    left, right = found["confusion_matrices"].axes[:2]
+    assert [text.get_text() for text in left.texts] == ["1.00", "–", "–", "1.00"]
+    assert [text.get_text() for text in right.texts] == ["1.00", "0.25", "0.25", "1.00"]
+    assert "layer 3" in right.get_title()
+    for axes in (left, right):
+        assert axes.images[0].get_clim() == (0, 1)
+        assert [label.get_text() for label in axes.get_xticklabels()] == names
+    assert [label.get_text() for label in left.get_yticklabels()] == names
+    spearman = found["spearman_by_layer"].axes[0]
+    assert curve_of(spearman)[1] == pytest.approx([0.1, NAN, 0.3], nan_ok=True)
+    assert any(list(line.get_xdata()) == [3, 3] for line in spearman.lines)
+
+
+def curve_of(axes: Axes) -> tuple[list[float], list[float]]:
+    """The points of the one line with markers."""
+    (line,) = (line for line in axes.lines if line.get_marker() != "None")
+    return list(line.get_xdata()), list(line.get_ydata())
+
+
+def said(axes: Axes) -> bool:
+    return any("undefined" in text.get_text() for text in axes.texts)
