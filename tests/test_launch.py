@@ -87,7 +87,7 @@ def test_a_run_leaves_what_the_contract_says(tmp_path: Path, data: Path, experim
     assert (result["schema"], result["experiment"], result["seed"]) == (1, experiment, 42)
     assert set(result) == {
         *("schema", "experiment", "identity", "seed", "metrics", "stderr", "curves", "tables", "counts", "config"),
-        *("data", "environment"),
+        *("data", "environment", "notes"),
     }
     assert 0 <= result["metrics"]["accuracy"] <= 1
     assert result["data"]["source"] == "directory"
@@ -100,10 +100,10 @@ def test_a_run_leaves_what_the_contract_says(tmp_path: Path, data: Path, experim
         assert abs(sum(r["variants"]["full"]["probs"]) - 1) < 1e-5
         assert len(r["variants"]["full"]["top5"]) == 5
     if experiment == "saliency":
-        assert result["curves"]["S_pq_share"]["at"] == [1, 2, 3]
+        assert result["curves"]["S_pq_share"]["at"] == list(range(1, 9))
         shares = [result["curves"][f"{flow}_share"]["values"] for flow in ("S_wp", "S_pq", "S_ww")]
         assert all(abs(sum(values) - 1) < 1e-9 for values in zip(*shares, strict=True))
-        assert len(records(run)[0]["S_wp"]) == 3
+        assert len(records(run)[0]["S_wp"]) == 8
     else:
         assert set(result["metrics"]) == {"accuracy", "macro_f1", "ece"}
     for path in (run / "figures").iterdir():
@@ -111,6 +111,77 @@ def test_a_run_leaves_what_the_contract_says(tmp_path: Path, data: Path, experim
     assert {path.suffix for path in (run / "figures").iterdir()} == {".png", ".pdf"}
     status = json.loads((run / "status.json").read_text())
     assert (status["state"], status["progress"]) == ("completed", {"done": 6, "total": 6})
+
+
+KINDS = [f"{what}_{where}_{k}" for what in ("label", "random") for where in ("first", "last") for k in (1, 3, 5, 7)]
+COMPRESSED = ["full", "text_anchor", "hidden_anchor", "hidden_random", "hidden_random_top"]
+LOYALTY = ("label_loyalty", "word_loyalty", "accuracy")
+CONTRACT: dict[str, tuple[list[str], list[str], list[str]]] = {
+    "isolation": (
+        ["full", *KINDS],
+        [f"{kind}/{measure}" for kind in KINDS for measure in LOYALTY],
+        [f"{what}_{where}/{m}" for what in ("label", "random") for where in ("first", "last") for m in LOYALTY],
+    ),
+    "attention_prediction": (["full"], ["accuracy"], ["AUCROC", "R"]),
+    "reweighting": (["vanilla", "reweighted"], ["vanilla/accuracy", "reweighted/accuracy"], ["train_loss"]),
+    "compression": (
+        COMPRESSED,
+        [f"{name}/{m}" for name in COMPRESSED for m in (*LOYALTY, "speedup", "kept_tokens", "cache_bytes")],
+        [],
+    ),
+    "diagnosis": (["full"], ["spearman"], ["spearman_by_layer"]),
+}
+
+
+@pytest.mark.parametrize("experiment", CONTRACT)
+def test_every_experiment_of_the_first_paper_has_the_names_of_the_contract(
+    tmp_path: Path, data: Path, experiment: str
+) -> None:
+    done = launch(*tiny(data, f"experiment={experiment}"), cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert "Warning" not in done.stderr
+    run, (variants, metrics, curves) = tmp_path / "run", CONTRACT[experiment]
+    result = without_timing(run)
+    assert set(result["metrics"]) >= set(metrics)
+    assert set(result["curves"]) >= set(curves)
+    assert len({r["query"] for r in records(run)}) == 6
+    for r in records(run):
+        assert set(r["variants"]) >= set(variants)
+        assert all(abs(sum(v["probs"]) - 1) < 1e-5 and len(v["top5"]) == 5 for v in r["variants"].values())
+    assert list((run / "figures").glob("*.png"))
+    if experiment == "attention_prediction":
+        assert all(len(layer) == 2 for r in records(run) for layer in r["label_attention"])
+    if experiment == "diagnosis":
+        assert {"confusion", "predicted_confusion"} <= set(result["tables"])
+        assert any("spearman is undefined" in note for note in result["notes"])  # two classes, one pair
+        assert "note: spearman is undefined" in done.stderr
+    if experiment == "reweighting":
+        again = launch(*tiny(data, "experiment=reweighting", "experiment.beta=run", run_dir="again"), cwd=tmp_path)
+        assert again.returncode == 0, again.stderr
+        assert without_timing(tmp_path / "again")["metrics"] == result["metrics"]
+        other = ("experiment=reweighting", "experiment.beta=run", "model.heads=2")
+        wrong = launch(*tiny(data, *other, run_dir="wrong"), cwd=tmp_path)
+        assert "8 layers, 4 heads and 2 demonstrations; this run has 8 layers, 2 heads" in failed_politely(wrong)
+
+
+@pytest.mark.parametrize("experiment", ["compression", "reweighting"])
+def test_what_is_learned_or_chosen_at_the_end_is_the_same_after_a_kill(tmp_path: Path, experiment: str) -> None:
+    data = write_dataset(tmp_path / "data", train=60, test=400)
+    settings = [f"experiment={experiment}", "experiment.n_queries=400", "batch_tokens=200"]
+    settings.append("experiment.epochs=1" if experiment == "reweighting" else "experiment.random_sets=3")
+    assert launch(*tiny(data, *settings, run_dir="undisturbed"), cwd=tmp_path).returncode == 0
+    interrupted(tiny(data, *settings), tmp_path, 20, signal.SIGKILL)
+    assert not (tmp_path / "run" / "result.json").exists()
+    again = launch(*tiny(data, *settings), cwd=tmp_path)
+    assert again.returncode == 0, again.stderr
+
+    def numbers(folder: Path) -> tuple[Any, ...]:
+        result = without_timing(folder)
+        metrics = {name: value for name, value in result["metrics"].items() if "speedup" not in name}
+        variants = {r["query"]: r["variants"] for r in records(folder)}
+        return metrics, result["curves"], result["tables"], variants
+
+    assert numbers(tmp_path / "run") == numbers(tmp_path / "undisturbed")
 
 
 def test_a_finished_run_returns_at_once_and_another_identity_is_refused(tmp_path: Path, data: Path) -> None:
@@ -202,7 +273,16 @@ def test_identity_is_of_what_changes_a_number_and_of_nothing_else(tmp_path: Path
         (("dataset.path=/no/where",), "dataset local was not found"),
         (("model=local", "model.path=/no/where"), "model.path is '/no/where'"),
         (("model=gpt2",), "the hub cannot be reached"),
-        (("experiment=isolation",), "not built yet"),
+        (
+            ("experiment=isolation", "model.layers=5"),
+            "first_or_last_k is [1, 3, 5, 7]; tiny has 5 layers, allowed: 1 to 5",
+        ),
+        (("experiment=diagnosis", "experiment.layer=9"), "experiment.layer is 9; tiny has 8 layers, allowed: 1 to 8"),
+        (
+            ("experiment=reweighting", "experiment.train_per_class=9"),
+            "experiment.train_per_class is 9; the train split",
+        ),
+        (("experiment=reweighting", "experiment.beta=/no/where"), "experiment.beta is '/no/where', which is not there"),
     ],
 )
 def test_a_users_mistake_is_one_sentence_and_the_log_keeps_the_traceback(
