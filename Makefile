@@ -12,6 +12,7 @@ test: $(VENV)/test.done ## install, then all tests
 	$(BIN)/python -m pytest $(ARGS)
 
 bench: $(VENV)/test.done ## ours against a plain loop, side by side
+	$(BIN)/python -m tests.bench.experiments
 	$(BIN)/python -m tests.bench.saliency
 	$(BIN)/python -m tests.bench.startup
 

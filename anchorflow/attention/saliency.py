@@ -1,7 +1,7 @@
 """Information flow: |Σ_h A ⊙ ∂L/∂A| of every layer, averaged at once (Label Words are Anchors, sec. 2.1).
 
 Keeping the attention maps of all layers for the backward pass would take layers × heads × N² numbers.
-Here a layer keeps its queries, keys and values; its backward pass computes the maps again, a few heads
+Here a layer keeps its queries, keys and values; its backward pass computes the maps again, a few rows
 at a time, and leaves three numbers per prompt: the means S_wp, S_pq and S_ww.
 """
 
@@ -17,6 +17,9 @@ from anchorflow.attention.core import Attention, attention_weights, fold_mask
 
 MAP_BYTES = 64 * 2**20
 """How much of a layer's attention maps the backward pass holds at a time, in each of its two or three buffers."""
+
+MIN_ROWS = 128
+"""Fewer rows at a time cost more in calls than they save in keys."""
 
 
 class SaliencyFlow:
@@ -99,52 +102,63 @@ class _Flow(torch.autograd.Function):
         attention: Attention,
         attend: Attend,
     ) -> Tensor:
-        rows, mask = attention.folded()[0], attention.mask  # the model's one mask, not a folded copy for every layer
-        ctx.save_for_backward(rows, key, value, *([] if mask is None else [mask]))
+        mask = attention.mask  # the model's one mask, not a folded copy for every layer
+        ctx.save_for_backward(query, key, value, *([] if mask is None else [mask]))
         ctx.flow, ctx.layer = flow, attention.layer
         ctx.scaling, ctx.softcap = attention.scaling, attention.softcap
-        ctx.query_shape = query.shape
         return attend(attention)
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, grad_output: Tensor) -> tuple[Tensor | None, ...]:
         query, key, value, *masks = ctx.saved_tensors
-        batch, kv_heads, rows, _ = query.shape
-        length = ctx.query_shape[2]
-        grad_output = grad_output.reshape(batch, kv_heads, rows, -1)
-        mask = fold_mask(masks[0], kv_heads, rows // length) if masks else None
+        batch, kv_heads, length = key.shape[:3]
+        group = query.shape[1] // kv_heads
         precision = torch.promote_types(query.dtype, torch.float32)
+        q, dout = (t.to(precision).reshape(batch, kv_heads, group, length, -1) for t in (query, grad_output))
+        k, v = (t.to(precision).contiguous() for t in (key, value))
 
         inputs = any(ctx.needs_input_grad[:3])  # not so in the first layer: its inputs depend on nothing
-        gradients: tuple[list[Tensor], list[Tensor], list[Tensor]] = ([], [], [])
+        of_query: list[Tensor] = []
+        of_key = of_value = torch.empty(0)
         total = torch.zeros(batch, length, length, dtype=precision, device=query.device)
-        step = max(1, MAP_BYTES // (batch * rows * length * total.element_size()))
-        for first in range(0, kv_heads, step):
-            q, k, v, dout = (
-                t[:, first : first + step].to(precision).contiguous() for t in (query, key, value, grad_output)
-            )
-            part = mask if mask is None or mask.shape[1] == 1 else mask[:, first : first + step]
-            weights = attention_weights(q, k, part, ctx.scaling, ctx.softcap)
-            product = torch.matmul(dout, v.transpose(-1, -2))  # ∂L/∂A
+        # No row of a decoder sees a later position, so a block of rows takes the keys up to its own end. The last
+        # block comes first: it takes all of them.
+        for start, stop in reversed(row_blocks(length, batch * query.shape[1] * total.element_size())):
+            rows, drows = (t[:, :, :, start:stop].reshape(batch, kv_heads, -1, t.shape[-1]) for t in (q, dout))
+            keys, values = k[:, :, :stop], v[:, :, :stop]
+            mask = fold_mask(masks[0][:, :, start:stop, :stop], kv_heads, group) if masks else None
+            weights = attention_weights(rows, keys, mask, ctx.scaling, ctx.softcap)
+            product = torch.matmul(drows, values.transpose(-1, -2))  # ∂L/∂A
             product *= weights  # A ⊙ ∂L/∂A, signed
-            total += product.view(batch, -1, length, length).sum(dim=1)
+            torch.sum(product.view(batch, -1, stop - start, stop), dim=1, out=total[:, start:stop, :stop])
             if not inputs:
                 continue
             # Softmax: ∂L/∂score = A ⊙ (∂L/∂A − Σ_j A ⊙ ∂L/∂A)
             scores = product.addcmul_(weights, product.sum(dim=-1, keepdim=True), value=-1)
             if ctx.softcap is not None:
-                raw = torch.matmul(q, k.transpose(-1, -2)) * ctx.scaling
+                raw = torch.matmul(rows, keys.transpose(-1, -2)) * ctx.scaling
                 scores *= 1 - torch.tanh(raw / ctx.softcap) ** 2
             scores *= ctx.scaling
-            of_query, of_key, of_value = gradients
-            of_query.append(torch.matmul(scores, k))
-            of_key.append(torch.matmul(scores.transpose(-1, -2), q))
-            of_value.append(torch.matmul(weights.transpose(-1, -2), dout))
+            of_query.insert(0, torch.matmul(scores, keys).view(batch, kv_heads, group, stop - start, -1))
+            dkeys = torch.matmul(scores.transpose(-1, -2), rows)
+            dvalues = torch.matmul(weights.transpose(-1, -2), drows)
+            if stop == length:
+                of_key, of_value = dkeys, dvalues
+            else:
+                of_key[:, :, :stop] += dkeys
+                of_value[:, :, :stop] += dvalues
 
         means = torch.zeros_like(ctx.flow._means)
         means[ctx.layer] = ctx.flow.reduce(total.abs_()).to(means.device)
-        of_inputs: list[Tensor | None] = [torch.cat(g, dim=1).to(query.dtype) if g else None for g in gradients]
-        if of_inputs[0] is not None:
-            of_inputs[0] = of_inputs[0].view(ctx.query_shape)
-        return (*of_inputs, means, None, None, None)
+        if not inputs:
+            return None, None, None, means, None, None, None
+        whole = of_query[0] if len(of_query) == 1 else torch.cat(of_query, dim=3)
+        gradients = (whole.view(query.shape), of_key, of_value)
+        return *(t.to(query.dtype) for t in gradients), means, None, None, None
+
+
+def row_blocks(length: int, row_bytes: int) -> list[tuple[int, int]]:
+    """Blocks of the rows of a map with `row_bytes` a key: small enough for the budget, and several where that saves work."""
+    size = max(1, min(MAP_BYTES // (row_bytes * length), max(MIN_ROWS, length // 8)))
+    return [(start, min(start + size, length)) for start in range(0, length, size)]
