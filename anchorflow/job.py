@@ -11,8 +11,9 @@ import sys
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from fnmatch import fnmatchcase
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
 
 from hydra.core.hydra_config import HydraConfig
 from hydra.core.override_parser.overrides_parser import OverridesParser
@@ -28,14 +29,18 @@ from anchorflow.rundir import RunDirectory
 
 if TYPE_CHECKING:
     from anchorflow.data import Dataset, Task
-    from anchorflow.experiments import Experiment
+    from anchorflow.experiments import Experiment, Unit
     from anchorflow.models import LanguageModel, Pretrained, Tiny
-    from anchorflow.prompts import Prompt
     from anchorflow.tracking import Tracker, Tracking
+
+T = TypeVar("T", bound="Unit")
 
 log = logging.getLogger(__name__)
 tracebacks = logging.getLogger("anchorflow.tracebacks")
 """Goes to the log file, not to the screen (conf/config.yaml)."""
+
+UNITS = {"query": ("test row", "queries"), "repetition": ("repetition", "repetitions")}
+"""What one unit of work is called, and several."""
 
 GROUPS = ("model", "dataset", "experiment", "tracking")
 PACKAGES = ("torch", "transformers", "tokenizers", "datasets", "numpy", "hydra-core", "wandb", "anchorflow")
@@ -45,7 +50,7 @@ def register_resolvers() -> None:
     """What conf/ may interpolate.
 
     `${run_name:}` is the directory of a run below outputs/. `${by:KEY, {VALUE: result, ..., else: result}}` is the
-    result for the value that the configuration has at KEY.
+    result for the value that the configuration has at KEY; a VALUE may be a pattern (llama2-*).
     """
 
     def name(*, _root_: DictConfig) -> str:
@@ -54,9 +59,10 @@ def register_resolvers() -> None:
 
     def by(key: str, results: Mapping[str, Any], *, _root_: DictConfig) -> Any:
         value = OmegaConf.select(_root_, key)
-        if value not in results and "else" not in results:
+        found = next((known for known in results if fnmatchcase(str(value), known)), "else")
+        if found not in results:
             raise UserError(f"{key} is {value!r}; allowed: {', '.join(results)}.")
-        return results[value if value in results else "else"]
+        return results[found]
 
     OmegaConf.register_new_resolver("run_name", name, replace=True)
     OmegaConf.register_new_resolver("by", by, replace=True)
@@ -140,10 +146,7 @@ def settings(config: Mapping[str, Any]) -> Settings:
     """Check a resolved configuration. Loads no torch; UserError for what is unknown or impossible."""
     parts = {group: build(config[group], group) for group in GROUPS}
     rest = {key: value for key, value in config.items() if key not in GROUPS}
-    chosen = Settings(job=build(rest, "", Job), **parts)
-    if not hasattr(chosen.experiment, "map"):
-        raise UserError(f"experiment={chosen.experiment.name} is not built yet; allowed: the other experiments.")
-    return chosen
+    return Settings(job=build(rest, "", Job), **parts)
 
 
 def execute(config: Mapping[str, Any], folder: Path) -> dict[str, Any]:
@@ -152,7 +155,7 @@ def execute(config: Mapping[str, Any], folder: Path) -> dict[str, Any]:
     Goes on from the records that are there; a finished run is given back as it is.
     """
     chosen = settings(config)
-    directory = RunDirectory(folder)
+    directory = RunDirectory(folder, chosen.experiment.key)
     with directory.locked():
         try:
             return _execute(chosen, config, directory)
@@ -211,7 +214,7 @@ def _execute(chosen: Settings, config: Mapping[str, Any], directory: RunDirector
             "identity": identity,
             "seed": job.seed,
             **result.to_json(),
-            "counts": {"queries": len(kept), "skipped": len(records) - len(kept)},
+            "counts": {UNITS[experiment.key][1]: len(kept), "skipped": len(records) - len(kept)},
             "config": dict(config),
             "data": vars(task.provenance),
             "environment": {**_environment(str(lm.device), dtype), "weights": lm.revision},
@@ -237,59 +240,56 @@ def _map(chosen: Settings, lm: LanguageModel, task: Task, directory: RunDirector
     from tqdm import tqdm
 
     from anchorflow.prompts import PromptBuilder
-    from anchorflow.scoring import plan
 
-    builder = PromptBuilder(lm.tokenizer, task.template, task.label_words, task.separator)
-    work = chosen.experiment.prepare(task, builder, chosen.job.seed)
-    prompts = work.prompts
-    fitting, skipped = _sort_out(prompts, lm, chosen.job)
-    work = replace(work, training=tuple(_sort_out(work.training, lm, chosen.job, "training example")[0]))
-    shared = chosen.experiment.demonstrations == "per seed"
-    done = {record["query"]: record for record in directory.records()}
-    new = [record for record in skipped if record["query"] not in done]
+    experiment, job, key = chosen.experiment, chosen.job, chosen.experiment.key
+    builder = PromptBuilder(lm.tokenizer, task.template, task.label_words, task.separator, lm.max_length)
+    work = experiment.prepare(task, builder, job.seed)
+    units = work.units
+    fitting, skipped = _sort_out(units, lm, job, *UNITS[key])
+    training, _ = _sort_out(work.training, lm, job, "training example", "training examples")
+    work = replace(work, training=tuple(training), batch_tokens=job.batch_tokens)
+    done = {record[key]: record for record in directory.records()}
+    new = [record for record in skipped if record[key] not in done]
     if new:
         directory.append(new)
-        done |= {record["query"]: record for record in new}
+        done |= {record[key]: record for record in new}
     # A batch is computed whole if any record of it is missing: then every number is what it would
     # have been without the interruption.
-    todo = [
-        batch for batch in plan(fitting, chosen.job.batch_tokens, shared) if any(p.query not in done for p in batch)
-    ]
+    batches = experiment.plan(fitting, job.batch_tokens)
+    todo = [batch for batch in batches if any(unit.number not in done for unit in batch)]
     if len(done) > len(new):
-        log.info("going on from %d of %d records", len(done), len(prompts))
+        log.info("going on from %d of %d records", len(done), len(units))
     began, before = time.perf_counter(), len(done)
-    with tqdm(total=len(prompts), initial=before, desc=chosen.experiment.name, unit="query", mininterval=0.5) as bar:
-        for records in chosen.experiment.map(lm, work, todo, directory.path):
-            new = [record for record in records if record["query"] not in done]
+    with tqdm(total=len(units), initial=before, desc=experiment.name, unit=key, mininterval=0.5) as bar:
+        for records in experiment.map(lm, work, todo, directory.path):
+            new = [record for record in records if record[key] not in done]
             directory.append(new)
-            done |= {record["query"]: record for record in new}
+            done |= {record[key]: record for record in new}
             bar.update(len(new))
             rate = (len(done) - before) / (time.perf_counter() - began)
-            progress = {"done": len(done), "total": len(prompts)}
-            left = round((len(prompts) - len(done)) / rate, 1) if rate else None
+            progress = {"done": len(done), "total": len(units)}
+            left = round((len(units) - len(done)) / rate, 1) if rate else None
             directory.report("running", force=False, progress=progress, queries_per_s=round(rate, 3), left_s=left)
-    return [done[prompt.query] for prompt in prompts], len(done) - before
+    return [done[unit.number] for unit in units], len(done) - before
 
 
-def _sort_out(
-    prompts: Sequence[Prompt], lm: LanguageModel, job: Job, what: str = "test row"
-) -> tuple[list[Prompt], list[Record]]:
-    """The prompts that fit the model's context, and records of those that do not (or a UserError, as configured)."""
+def _sort_out(units: Sequence[T], lm: LanguageModel, job: Job, one: str, several: str) -> tuple[list[T], list[Record]]:
+    """The units that fit the model's context, and records of those that do not (or a UserError, as configured)."""
     limit = lm.max_length
     fitting, skipped = [], []
-    for prompt in prompts:
-        if limit is None or len(prompt.ids) <= limit:
-            fitting.append(prompt)
+    for unit in units:
+        if limit is None or unit.length <= limit:
+            fitting.append(unit)
             continue
-        reason = f"{len(prompt.ids)} tokens, the context is {limit}"
+        reason = f"{unit.length} tokens, the context is {limit}"
         if job.too_long == "refuse":
             raise UserError(
-                f"the prompt for {what} {prompt.query} has {len(prompt.ids)} tokens; the context of {lm.name} is {limit}. "
-                "Use fewer demonstrations, or too_long=skip to leave such queries out and count them."
+                f"the prompt for {one} {unit.number} has {unit.length} tokens; the context of {lm.name} is {limit}. "
+                "Use fewer demonstrations, or too_long=skip to leave such prompts out and count them."
             )
-        skipped.append({"query": prompt.query, "label": prompt.label, "skipped": reason})
+        skipped.append({**unit.head, "skipped": reason})
     if skipped:
-        log.warning("skipping %d of %d prompts (%ss), longer than the context", len(skipped), len(prompts), what)
+        log.warning("skipping %d of %d %s, longer than the context", len(skipped), len(units), several)
     return fitting, skipped
 
 

@@ -5,7 +5,10 @@ tokens through the tokenizer's offsets. So positions hold for any tokenizer: byt
 without a prefix space or BOS, with tokens that straddle two parts.
 """
 
-from collections.abc import Sequence
+from __future__ import annotations
+
+from array import array
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -48,6 +51,21 @@ class Prompt:
     text: str
 
     @property
+    def number(self) -> int:
+        """What tells it from the others: the row of its query."""
+        return self.query
+
+    @property
+    def length(self) -> int:
+        """How many tokens it has."""
+        return len(self.ids)
+
+    @property
+    def head(self) -> dict[str, Any]:
+        """What its record begins with."""
+        return {"query": self.query, "label": self.label}
+
+    @property
     def target(self) -> int:
         """The last position, called q in the papers."""
         return len(self.ids) - 1
@@ -63,14 +81,78 @@ class Prompt:
         return tuple(demonstration.anchor for demonstration in self.demonstrations)
 
 
+@dataclass(frozen=True)
+class Series:
+    """Examples one after another, each predicted from those before it: token ids up to the last target position.
+
+    `targets` are the positions from which each example's label word is predicted, `label_tokens` the first token of each
+    class's label word. `ids` take four bytes each: a run may hold millions.
+    """
+
+    ids: array[int]
+    targets: tuple[int, ...]
+    label_tokens: tuple[int, ...]
+
+    def first(self, n: int) -> Series:
+        """The first `n` examples alone."""
+        return replace(self, ids=self.ids[: self.targets[n - 1] + 1], targets=self.targets[:n])
+
+
+@dataclass(frozen=True)
+class Repetition:
+    """The same examples with their labels as each regime shows them.
+
+    `examples` are rows of the train split and `labels` their true classes; `shown` are the words that a regime writes,
+    `series` the prompt that this makes, both by the regime's name.
+    """
+
+    repetition: int
+    examples: tuple[int, ...]
+    labels: tuple[int, ...]
+    shown: Mapping[str, tuple[str, ...]]
+    series: Mapping[str, Series]
+
+    @property
+    def number(self) -> int:
+        """What tells it from the others."""
+        return self.repetition
+
+    @property
+    def length(self) -> int:
+        """How many tokens its longest prompt has."""
+        return max(len(series.ids) for series in self.series.values())
+
+    @property
+    def head(self) -> dict[str, Any]:
+        """What its record begins with."""
+        return {"repetition": self.repetition, "examples": list(self.examples), "labels": list(self.labels)}
+
+    def first(self, n: int) -> Repetition:
+        """The first `n` examples alone."""
+        return Repetition(
+            self.repetition,
+            self.examples[:n],
+            self.labels[:n],
+            {name: words[:n] for name, words in self.shown.items()},
+            {name: series.first(n) for name, series in self.series.items()},
+        )
+
+
 class PromptBuilder:
-    """Builds the prompts of one task for one tokenizer.
+    """Builds the prompts of one task for one tokenizer. `max_length` is the longest that the model reads, in tokens.
 
     Raises UserError when the tokenizer cannot tell where its tokens come from, when two label words begin
     with the same token, or when a label word's start cannot be told from the text in front of it.
     """
 
-    def __init__(self, tokenizer: Any, template: Template, label_words: Sequence[str], separator: str) -> None:
+    def __init__(
+        self,
+        tokenizer: Any,
+        template: Template,
+        label_words: Sequence[str],
+        separator: str,
+        max_length: int | None = None,
+    ) -> None:
         if not getattr(tokenizer, "is_fast", False):
             raise UserError(
                 f"the tokenizer {type(tokenizer).__name__} does not give character offsets; "
@@ -80,17 +162,20 @@ class PromptBuilder:
         self.template = template
         self.label_words = tuple(label_words)
         self.separator = separator
+        self.max_length = max_length
         self.label_tokens = self._find_label_tokens()
 
     def build(self, demonstrations: Sequence[Example], query: Example) -> Prompt:
         """The prompt for `query` after `demonstrations`; its ids end right before the query's label word."""
-        # The query is written with the first class's word, whatever its own: nothing of the answer can leak.
-        text, spans = self._write([*demonstrations, replace(query, label=0)])
+        first = self.label_words[0]  # the query is written with it, whatever its own: nothing of the answer can leak
+        text, spans = self._write(
+            [*demonstrations, query], [*(self.label_words[d.label] for d in demonstrations), first]
+        )
         ids, offsets = self._encode(text)
         cut = self._label_start(spans[-1], text, offsets)
         if ids[cut] != self.label_tokens[0]:
             raise UserError(
-                f"in the prompt for test row {query.row} the label word {self.label_words[0]!r} begins with another token "
+                f"in the prompt for test row {query.row} the label word {first!r} begins with another token "
                 f"than elsewhere ({self._token(ids[cut])!r}); end the template with a plain sign such as ':'."
             )
         starts = [span[0][1] for span in spans]
@@ -118,17 +203,37 @@ class PromptBuilder:
         shown = text[: offsets[cut - 1][1]]
         return Prompt(query.row, query.label, tuple(ids[:cut]), tuple(located), self.label_tokens, shown)
 
-    def _write(self, examples: Sequence[Example]) -> tuple[str, list[list[tuple[str, int, int]]]]:
-        """The text of all examples, each with its label, and each one's parts: (part, first character, end)."""
-        text, spans = "", []
-        for number, example in enumerate(examples):
-            if number:
+    def with_words(self, label_words: Sequence[str]) -> PromptBuilder:
+        """The same task with these label words in the place of its own."""
+        return PromptBuilder(self.tokenizer, self.template, label_words, self.separator, self.max_length)
+
+    def series(self, examples: Sequence[Example], shown: Sequence[str], instruction: str = "") -> Series:
+        """The prompt of `examples` with the words `shown` as their labels, behind an instruction if there is one.
+
+        A word that is shown need not be a label word; what is predicted are the label words.
+        """
+        text, spans = self._write(examples, shown, instruction)
+        ids, offsets = self._encode(text)
+        cuts, first = [], 0
+        for span, word in zip(spans, shown, strict=True):
+            first = self._label_start(span, text, offsets, first)
+            if word in self.label_words and ids[first] != self.label_tokens[self.label_words.index(word)]:
+                raise UserError(
+                    f"the label word {word!r} begins with another token in a long prompt than elsewhere "
+                    f"({self._token(ids[first])!r}); end the template with a plain sign such as ':'."
+                )
+            cuts.append(first)
+        return Series(array("i", ids[: cuts[-1]]), tuple(cut - 1 for cut in cuts), self.label_tokens)
+
+    def _write(
+        self, examples: Sequence[Example], words: Sequence[str], instruction: str = ""
+    ) -> tuple[str, list[list[tuple[str, int, int]]]]:
+        """The text of all examples, each with its word, and each one's parts: (part, first character, end)."""
+        text, spans = instruction, []
+        for example, word in zip(examples, words, strict=True):
+            if text:
                 text += self.separator
-            values = {
-                "text": example.text,
-                "text_pair": example.text_pair or "",
-                "label": self.label_words[example.label],
-            }
+            values = {"text": example.text, "text_pair": example.text_pair or "", "label": word}
             rendered, pieces = self.template.render(values)
             at = len(text)
             spans.append([(_PARTS[field], at + a, at + b) for field, a, b in pieces])
@@ -140,20 +245,25 @@ class PromptBuilder:
         return encoded["input_ids"], encoded["offset_mapping"]
 
     @staticmethod
-    def _label_start(spans: Sequence[tuple[str, int, int]], text: str, offsets: Sequence[tuple[int, int]]) -> int:
-        """The token that holds the label word's first character (its leading blank may be a token of its own)."""
+    def _label_start(
+        spans: Sequence[tuple[str, int, int]], text: str, offsets: Sequence[tuple[int, int]], after: int = 0
+    ) -> int:
+        """The token that holds the label word's first character (its leading blank may be a token of its own).
+
+        It is looked for from the token `after` on.
+        """
         start, stop = next((a, b) for part, a, b in spans if part == "label")
         start += len(text[start:stop]) - len(text[start:stop].lstrip())
-        for i, (a, b) in enumerate(offsets):
-            if a <= start < b:
+        for i in range(after, len(offsets)):
+            if offsets[i][0] <= start < offsets[i][1]:
                 return i
         raise UserError(f"no token of this model's tokenizer holds the label word {text[start:stop]!r}.")
 
     def _find_label_tokens(self) -> tuple[int, ...]:
         """First tokens of the label words behind the template; all must be told apart there and follow the same text."""
         firsts, before = [], []
-        for label in range(len(self.label_words)):
-            text, spans = self._write([Example(0, "text", label, "text")])
+        for label, word in enumerate(self.label_words):
+            text, spans = self._write([Example(0, "text", label, "text")], [word])
             ids, offsets = self._encode(text)
             cut = self._label_start(spans[-1], text, offsets)
             firsts.append(ids[cut])

@@ -3,7 +3,7 @@
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from jaxtyping import Bool, Float, Int
@@ -13,8 +13,9 @@ from anchorflow.attention.backend import replaced
 from anchorflow.attention.cache import Context
 from anchorflow.errors import UserError
 from anchorflow.models import LanguageModel
-from anchorflow.prompts import Prompt
+from anchorflow.prompts import Prompt, Series
 
+T = TypeVar("T")
 TOP = 5
 """How many of the most probable next words a record keeps (word loyalty compares them)."""
 
@@ -50,13 +51,22 @@ def plan(prompts: Sequence[Prompt], batch_tokens: int, shared: bool = False) -> 
         groups.setdefault(prompt.context if shared else (), []).append(prompt)
     batches: list[list[Prompt]] = []
     for context, group in groups.items():
-        first = len(batches)
-        for prompt in sorted(group, key=lambda p: (-len(p.ids), p.query)):
-            longest = len(batches[-1][0].ids) - len(context) + len(context) / LENT if len(batches) > first else 0
-            if len(batches) > first and (len(batches[-1]) + 1) * longest <= batch_tokens:
-                batches[-1].append(prompt)
-            else:
-                batches.append([prompt])
+        besides = len(context) - len(context) / LENT
+        in_order = sorted(group, key=lambda p: (-len(p.ids), p.query))
+        batches += pack(in_order, [len(prompt.ids) - besides for prompt in in_order], batch_tokens)
+    return batches
+
+
+def pack(items: Sequence[T], sizes: Sequence[int | float], budget: int) -> list[list[T]]:
+    """Batches of items, largest first, whose size padded to the largest is at most `budget` (a larger one goes alone)."""
+    batches: list[list[T]] = []
+    largest: int | float = 0
+    for item, size in zip(items, sizes, strict=True):
+        if batches and (len(batches[-1]) + 1) * largest <= budget:
+            batches[-1].append(item)
+        else:
+            batches.append([item])
+            largest = size
     return batches
 
 
@@ -118,21 +128,42 @@ def next_word_logits(
             positions = torch.arange(batch.ids.shape[1], device=batch.ids.device) + context.next_position
             given["position_ids"] = positions.expand(batch.ids.shape)
     with ExitStack() as stack:
-        stack.enter_context(_at(lm, batch.targets))
+        stack.enter_context(_at(lm, batch.targets[:, None]))
         if label_words_only:
             stack.enter_context(_words(lm, batch.label_tokens))
         logits = lm.model(**{"input_ids": batch.ids, "use_cache": False, **given}).logits[:, 0]
     return logits.to(torch.promote_types(logits.dtype, torch.float32))
 
 
+def label_log_probabilities_along(lm: LanguageModel, batch: Sequence[Series]) -> list[Float[Tensor, "target label"]]:
+    """Log-probabilities at every target of each series, normalised over its own label words' first tokens.
+
+    One pass for all of them, padded on the right; logits at the targets alone, of the batch's label words alone.
+    """
+    length, most = max(len(series.ids) for series in batch), max(len(series.targets) for series in batch)
+    ids = torch.tensor([(*series.ids, *[0] * (length - len(series.ids))) for series in batch], device=lm.device)
+    targets = torch.tensor(
+        [(*series.targets, *[0] * (most - len(series.targets))) for series in batch], device=lm.device
+    )
+    words = sorted({token for series in batch for token in series.label_tokens})
+    with torch.no_grad(), _at(lm, targets), _words(lm, torch.tensor(words, device=lm.device)):
+        logits = lm.model(input_ids=ids, use_cache=False).logits
+    logits = logits.to(torch.promote_types(logits.dtype, torch.float32))
+    found = []
+    for row, series in zip(logits, batch, strict=True):
+        own = [words.index(token) for token in series.label_tokens]
+        found.append(torch.log_softmax(row[: len(series.targets), own], dim=-1))
+    return found
+
+
 @contextmanager
-def _at(lm: LanguageModel, targets: Int[Tensor, " batch"]) -> Iterator[None]:
+def _at(lm: LanguageModel, targets: Int[Tensor, "batch target"]) -> Iterator[None]:
     """Within the block the model's head sees the hidden states of these positions alone."""
 
     def pick(_: Any, inputs: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
         hidden = inputs[0]
-        rows = torch.arange(len(hidden), device=hidden.device)
-        return (hidden[rows, targets.to(hidden.device)][:, None], *inputs[1:])
+        rows = torch.arange(len(hidden), device=hidden.device)[:, None]
+        return (hidden[rows, targets.to(hidden.device)], *inputs[1:])
 
     hook = lm.model.get_output_embeddings().register_forward_pre_hook(pick)
     try:

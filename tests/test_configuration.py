@@ -27,6 +27,8 @@ CONTRACT = {
     "label_relationships",
     "tracking": "auto online offline none",
 }
+LABELS = "label_relationships"
+"""Stands for its keys in what is refused."""
 OPTIONS = [(group, path.stem) for group in GROUPS for path in sorted((CONF / group).glob("*.yaml"))]
 
 
@@ -52,6 +54,14 @@ def test_every_option_binds_to_the_signature_of_its_target(group: str, option: s
     assert getattr(made, "name", option) == option or group == "tracking"
     if group == "experiment":  # every setting is written out, so that it can be found and changed
         assert set(config[group]) == {"_target_"} | {field.name for field in fields(made)}
+
+
+@pytest.mark.parametrize("option", ["sst2", "agnews"])
+def test_datasets_in_the_other_paper_s_prompt_differ_in_nothing_else(option: str) -> None:
+    plain, other = (composed(f"dataset={name}")["dataset"] for name in (option, f"sentence_answer/{option}"))
+    assert {key for key in plain if plain[key] != other[key]} <= {"template", "separator", "label_words"}
+    assert set(plain) == set(other)
+    assert other["template"] == composed("dataset=subj")["dataset"]["template"]
 
 
 def test_label_words_and_names_match_in_every_dataset() -> None:
@@ -88,10 +98,20 @@ def test_label_words_and_names_match_in_every_dataset() -> None:
         (["tracking.mode=sometimes"], "tracking.mode is 'sometimes'"),
         (["experiment=isolation", "experiment.first_or_last_k=[0]"], "first_or_last_k is [0]"),
         (["experiment=compression", "experiment.positions=middle"], "experiment.positions is 'middle'"),
-        (["experiment=label_relationships"], "experiment=label_relationships is not built yet"),
+        (
+            [f"{LABELS}.regimes=[default,fliped]"],
+            "regimes holds 'fliped'; allowed: default, random, flipped, {noise: ...}",
+        ),
+        ([f"{LABELS}.regimes=[{{noise:1.5}}]"], "regimes: noise is 1.5; allowed: a probability from 0 to 1"),
+        ([f"{LABELS}.regimes=[{{replaced:[A,A]}}]"], "replaced is ['A', 'A']; allowed: a list of words, one for each"),
+        ([f"{LABELS}.regimes=[{{flip_after:9}}]", f"{LABELS}.n_demonstrations=9"], "flip_after is 9 with n_demonstrat"),
+        ([f"{LABELS}.instruction=shout"], "experiment.instruction is 'shout': input should be 'none', 'classify'"),
+        ([f"{LABELS}.repetitions=0"], "repetitions is 0; allowed: 1 or more"),
     ],
 )
 def test_what_is_unknown_or_impossible_is_refused_by_name(overrides: list[str], complaint: str) -> None:
+    if overrides[0].startswith(LABELS):
+        overrides = ["experiment=label_relationships", *(o.replace(LABELS, "experiment") for o in overrides)]
     overrides = [o if not o.startswith(("model.quant", "dataset.hub.")) else f"+{o}" for o in overrides]
     with pytest.raises(UserError) as refused:
         settings(composed(*overrides))

@@ -2,6 +2,7 @@
 
 import json
 import subprocess
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -31,6 +32,37 @@ PRESETS = {  # experiments, models, datasets of scale=full
     ),
 }
 SCALES = ("full", "small")
+NINE = "sst2,subj,financial_phrasebank,hate_speech18,agnews,medical_questions_pairs,mrpc,rte,wnli"
+LABELS = {  # presets of the other paper: regimes (of SST-2 where they differ), datasets of scale=full and small
+    "nh1_random_labels": ("[default,random]", NINE, "sst2,subj,agnews,novel"),
+    "nh2_flipped_labels": ("[default,flipped]", NINE, "sst2,subj,agnews,novel"),
+    "nh2_replaced_labels": (
+        "[default,flipped,{replaced:[bad,good]},{replaced:[good,bad]},{replaced:[A,B]},{replaced:[B,A]},"
+        "{replaced:[green,blue]},{replaced:[blue,green]},{replaced:[sea,chair]},{replaced:[chair,sea]}]",
+        NINE.replace("agnews,", ""),
+        "sst2,novel",
+    ),
+    "nh2_prompts": ("[default,flipped]", NINE, "sst2"),
+    "nh3_changing_labels": (
+        "[default,flipped,{flip_after:20},{default_after:20},{alternating:1}]",
+        *(NINE, "sst2,subj,agnews,novel"),
+    ),
+    "noise_levels": ("[default,{noise:0.25},{noise:0.5},{noise:0.75},{noise:1}]", NINE, "sst2,subj,agnews,novel"),
+    "novel_task": ("[default,random,flipped,{replaced:[A,B]},{replaced:[B,A]}]", "novel", "novel"),
+}
+EIGHT = "llama-7b,llama-13b,llama-65b,llama2-7b,llama2-13b,llama2-70b,falcon-7b,falcon-40b"
+SIZES = {  # of a repetition, for 2048 and 4096 tokens
+    "sst2": (70, 140),
+    "subj": (40, 80),
+    "financial_phrasebank": (45, 80),
+    "hate_speech18": (40, 80),
+    "agnews": (30, 50),
+    "medical_questions_pairs": (25, 50),
+    "mrpc": (20, 40),
+    "rte": (15, 30),
+    "wnli": (40, 60),
+    "novel": (60, 120),
+}
 
 
 def cells(*overrides: str) -> list[list[str]]:
@@ -68,7 +100,7 @@ def without_sweep(config: dict[str, Any]) -> dict[str, Any]:
 
 
 def test_every_preset_is_there() -> None:
-    assert {path.stem for path in (CONF / "sweep").iterdir()} == set(PRESETS)
+    assert {path.stem for path in (CONF / "sweep").iterdir()} == {*PRESETS, *LABELS}
     assert "sweep" not in composed()
 
 
@@ -100,6 +132,53 @@ def test_the_grid_of_a_preset_is_the_papers_and_its_cells_are_the_runs_of_these_
     by_name = {run_name(config): config for config in expected}
     assert len(by_name) == len(expected) == len(found)
     assert {run_name(config): without_sweep(config) for config in found} == by_name
+
+
+@pytest.mark.parametrize("scale", SCALES)
+@pytest.mark.parametrize("preset", LABELS)
+def test_presets_of_label_relationships_have_the_papers_models_tasks_and_sizes(preset: str, scale: str) -> None:
+    regimes, *datasets = LABELS[preset]
+    models = EIGHT if scale == "full" else "smollm2-135m"
+    instructions = ("none", "classify", "invert", "ignore") if preset == "nh2_prompts" else ("none",)
+    found = {}
+    for cell in cells(f"sweep={preset}", f"sweep.scale={scale}"):
+        values = dict(override.split("=", 1) for override in cell)
+        dataset = values["dataset"].removeprefix("sentence_answer/")
+        found[values["model"], dataset, values.get("experiment.instruction", "none")] = cell
+    assert set(found) == set(product(models.split(","), datasets[SCALES.index(scale)].split(","), instructions))
+    for (model, dataset, instruction), cell in found.items():
+        if model not in ("llama-7b", "llama2-70b", "smollm2-135m") or instruction == "ignore":
+            continue  # like the others
+        config = composed(*cell)
+        assert (config["model"]["name"], config["dataset"]["name"]) == (model, dataset)
+        chosen: Any = settings(config).experiment
+        assert chosen.instruction == instruction
+        assert config["seed"] == 42
+        assert chosen.n_demonstrations == SIZES[dataset][model.startswith("llama2")]
+        assert chosen.repetitions == (50 if scale == "small" else 100 if preset == "nh2_replaced_labels" else 500)
+        assert config["dataset"]["separator"] == "\n\n"
+        pair = "{text_pair}" in config["dataset"]["template"]
+        assert pair or config["dataset"]["template"] == "Sentence: '{text}' \nAnswer:{label}"
+        assert len(chosen.comparisons(chosen.n_demonstrations)) >= 2
+        if preset == "nh3_changing_labels":
+            k = chosen.parsed[2].turn
+            assert all(regime.balanced(2 * k) for regime in chosen.parsed[2:])
+            assert sum("_at_" in c.name for c in chosen.comparisons(chosen.n_demonstrations)) == 3
+        for regime in chosen.parsed:
+            regime.words(config["dataset"]["label_words"])
+        if dataset == "sst2":
+            assert config["dataset"]["label_words"] == [" negative", " positive"]
+            typed = (f"experiment.regimes={regimes}", f"experiment.n_demonstrations={chosen.n_demonstrations}")
+            more = (f"experiment.repetitions={chosen.repetitions}", f"experiment.instruction={chosen.instruction}")
+            where = ("experiment=label_relationships", f"model={model}", "dataset=sentence_answer/sst2")
+            assert without_sweep(config) == without_sweep(composed(*where, *typed, *more, "too_long=skip"))
+
+
+def test_a_preset_knows_models_by_the_beginning_of_their_names() -> None:
+    typed = ("sweep=nh1_random_labels", "dataset=subj")
+    found = {m: composed(*typed, f"model={m}")["experiment"] for m in ("llama2-70b", "llama-65b", "gpt2")}
+    assert {m: e["n_demonstrations"] for m, e in found.items()} == {"llama2-70b": 80, "llama-65b": 40, "gpt2": 40}
+    assert composed("sweep=nh1_random_labels", "dataset=trec")["experiment"]["n_demonstrations"] is None
 
 
 def test_the_runs_of_table_3_are_those_of_table_2() -> None:

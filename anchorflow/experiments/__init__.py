@@ -7,9 +7,9 @@ from anchorflow.experiments.attention_prediction import AttentionPrediction
 from anchorflow.experiments.classification import Classification
 from anchorflow.experiments.compression import Compression
 from anchorflow.experiments.diagnosis import Diagnosis
-from anchorflow.experiments.few_shot import Experiment, FewShot, Work
+from anchorflow.experiments.few_shot import Experiment, FewShot, Unit, Work
 from anchorflow.experiments.isolation import Isolation
-from anchorflow.experiments.planned import LabelRelationships
+from anchorflow.experiments.label_relationships import LabelRelationships
 from anchorflow.experiments.reweighting import Reweighting
 from anchorflow.experiments.saliency import Saliency
 
@@ -24,5 +24,6 @@ __all__ = [
     "LabelRelationships",
     "Reweighting",
     "Saliency",
+    "Unit",
     "Work",
 ]

@@ -8,32 +8,63 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, Protocol
 
 from anchorflow.data import Example, Task
-from anchorflow.prompts import Prompt, PromptBuilder
+from anchorflow.prompts import Prompt, PromptBuilder, Repetition, Series
 from anchorflow.results import Record, Result
 
 if TYPE_CHECKING:
     from anchorflow.models import LanguageModel, Shape
 
 
+class Unit(Protocol):
+    """What a record is made of: a prompt, or a repetition with a prompt for each of its regimes."""
+
+    @property
+    def number(self) -> int:
+        """What tells it from the other units."""
+        ...
+
+    @property
+    def length(self) -> int:
+        """Tokens of the longest prompt."""
+        ...
+
+    @property
+    def head(self) -> dict[str, Any]:
+        """What its record begins with: its number, under the experiment's `key`, and its true labels."""
+        ...
+
+
 @dataclass(frozen=True, kw_only=True)
 class Work:
-    """What a run has to do: a record for each of `prompts`, and what else that takes.
+    """What a run has to do: a record for each of `prompts` or of `repetitions`, and what else that takes.
 
     `training` is what re-weighting learns from; `text_anchors` are the prompts of the same queries (by row) after
-    demonstrations without their texts; `seed` is what random controls are drawn from.
+    demonstrations without their texts; `seed` is what random controls are drawn from. `frequencies` are those of the
+    classes in the train split; `content_free` are prompts without content, by regime, to calibrate with. `batch_tokens`
+    is for passes that an experiment divides itself.
     """
 
-    prompts: tuple[Prompt, ...]
     seed: int
+    prompts: tuple[Prompt, ...] = ()
+    repetitions: tuple[Repetition, ...] = ()
     training: tuple[Prompt, ...] = ()
     text_anchors: Mapping[int, Prompt] = field(default_factory=dict)
+    frequencies: tuple[float, ...] = ()
+    content_free: Mapping[str, tuple[Series, ...]] = field(default_factory=dict)
+    batch_tokens: int = 1024
+
+    @property
+    def units(self) -> Sequence[Unit]:
+        """What gets a record each."""
+        return self.repetitions or self.prompts
 
 
 class Experiment(Protocol):
     """Maps prompts to records (touching the model) and reduces records to a Result (touching nothing)."""
 
     name: ClassVar[str]
-    demonstrations: ClassVar[Literal["per query", "per seed"]]
+    key: ClassVar[Literal["query", "repetition"]]
+    """The field that holds the number of a record's unit."""
 
     def fingerprint(self) -> dict[str, Any]:
         """The settings that can change a number; files by their content."""
@@ -44,13 +75,17 @@ class Experiment(Protocol):
         ...
 
     def prepare(self, task: Task, builder: PromptBuilder, seed: int) -> Work:
-        """The work, one prompt a unit."""
+        """The work: its units, and what else they take."""
+        ...
+
+    def plan(self, units: Sequence[Any], batch_tokens: int) -> Sequence[Sequence[Any]]:
+        """Batches of these units of the work, which depend on nothing but them and the budget of padded tokens."""
         ...
 
     def map(
-        self, lm: LanguageModel, work: Work, batches: Iterable[Sequence[Prompt]], folder: Path
+        self, lm: LanguageModel, work: Work, batches: Iterable[Sequence[Any]], folder: Path
     ) -> Iterator[list[Record]]:
-        """For each batch of the work's prompts its records, in the same order. `folder` takes what else is to be kept."""
+        """For each batch of the work's units its records, in the same order. `folder` takes what else is to be kept."""
         ...
 
     def finish(self, records: Sequence[Record]) -> Sequence[Record]:
@@ -58,7 +93,7 @@ class Experiment(Protocol):
         ...
 
     def reduce(self, records: Sequence[Record], labels: Sequence[str]) -> Result:
-        """A pure function of the records (those of skipped prompts left out); `labels` names the classes."""
+        """A pure function of the records (those of skipped units left out); `labels` names the classes."""
         ...
 
 
@@ -69,6 +104,7 @@ class FewShot:
     n_queries: int | None = 100
     shots_per_class: int = 1
 
+    key: ClassVar[Literal["query", "repetition"]] = "query"
     fewest_shots: ClassVar[int] = 1
     demonstrations: ClassVar[Literal["per query", "per seed"]] = "per seed"
     """Drawn anew for every query, or once per seed (the papers' "common protocol")."""
@@ -100,6 +136,12 @@ class FewShot:
             else:
                 row = f"/{query.row}" if self.demonstrations == "per query" else ""
                 yield task.draw_demonstrations(self.shots_per_class, f"{seed}/demonstrations{row}"), query
+
+    def plan(self, units: Sequence[Prompt], batch_tokens: int) -> list[list[Prompt]]:
+        """Prompts of similar length; with demonstrations drawn once per seed, of the same demonstrations."""
+        from anchorflow.scoring import plan
+
+        return plan(units, batch_tokens, shared=self.demonstrations == "per seed")
 
     def finish(self, records: Sequence[Record]) -> Sequence[Record]:
         """The records as they are."""

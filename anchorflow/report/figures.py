@@ -11,6 +11,7 @@ from anchorflow.report import (
     compression,
     diagnosis,
     isolation,
+    label_relationships,
     reweighting,
     saliency,
 )
@@ -26,6 +27,10 @@ FIGURES: dict[str, dict[str, Callable[[Result, str], Figure | None]]] = {
     "diagnosis": {
         "confusion_matrices": diagnosis.confusion_matrices,
         "spearman_by_layer": diagnosis.spearman_by_layer,
+    },
+    "label_relationships": {
+        "label_relationships": label_relationships.curves,
+        "changing_labels": label_relationships.both_sides,
     },
 }
 

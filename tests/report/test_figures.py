@@ -4,6 +4,7 @@ import itertools
 import math
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -12,7 +13,8 @@ from matplotlib.figure import Figure
 
 from anchorflow.experiments.compression import VARIANTS
 from anchorflow.experiments.isolation import KINDS, MEASURES
-from anchorflow.report import figures
+from anchorflow.experiments.label_relationships import MEASURES as MEASURES_OF_LABELS
+from anchorflow.report import figures, label_relationships
 from anchorflow.results import Curve, Result, Table
 
 NAN = math.nan
@@ -74,6 +76,15 @@ def made_up(experiment: str, values: Numbers, places: int = 8, classes: int = 6,
         keys = [f"{name}/{key}" for name in VARIANTS for key in (*MEASURES, "kept_tokens", "kept_share", "speedup")]
         found = dict(zip(keys, take(len(keys)), strict=True))
         return Result(found, stderr=found if stderr else {})
+    if experiment == "label_relationships":
+        regimes = ("default", "flipped", "flip_after_2", "alternating_1", "replaced_A_B")
+        keys = [f"{name}/{measure}" for name in regimes for measure in MEASURES_OF_LABELS]
+        keys += [f"{name}/flipped_{measure}" for name in regimes[1:4] for measure in ("accuracy", "log_likelihood")]
+        drawn = {
+            key: Curve("n_demonstrations", range(places), *[take(places) for _ in range(1 + stderr)]) for key in keys
+        }
+        guessing = dict(zip([f"guessing/{measure}" for measure in MEASURES_OF_LABELS], take(3), strict=True))
+        return Result(guessing, curves=drawn, notes=["flip_after_2 has no place with as many labels of both sides"])
     assert experiment == "diagnosis"
     return Result(
         {"layer": places},
@@ -234,3 +245,60 @@ def curve_of(axes: Axes) -> tuple[list[float], list[float]]:
 
 def said(axes: Axes) -> bool:
     return any("undefined" in text.get_text() for text in axes.texts)
+
+
+def test_curves_of_labels_are_drawn_as_moving_averages_and_flipped_labels_against_both_sides() -> None:
+    result = made_up("label_relationships", known())
+    figure = drawn("label_relationships", result)["label_relationships"]
+    for axes, measure in zip(figure.axes, MEASURES_OF_LABELS, strict=True):
+        lines = {line.get_label(): line for line in axes.lines if not str(line.get_label()).startswith("_")}
+        names = ["default", "flipped", "flip after 2", "alternating 1", "replaced A B"]
+        assert list(lines) == names + ["flipped, against flipped labels"] * (measure != "entropy")
+        values = result.curves[f"default/{measure}"].values
+        assert list(lines["default"].get_ydata())[2] == pytest.approx(np.mean(values[:5]))
+        assert next(iter(lines["default"].get_ydata())) == values[0]
+        assert list(lines["default"].get_xdata()) == list(range(8))
+    assert label_relationships.smooth(Curve("x", range(3), [0.0, NAN, 4.0])).values == [0.0, 2.0, 4.0]
+
+
+def test_a_change_of_side_is_marked_and_drawn_against_both() -> None:
+    result = made_up("label_relationships", known())
+    figure = drawn("label_relationships", result)["changing_labels"]
+    assert [axes.get_title() for axes in figure.axes[:2]] == ["flip after 2", "alternating 1"]
+    marked = [
+        sorted({line.get_xdata()[0] for line in axes.lines if len(set(line.get_xdata())) == 1}) for axes in figure.axes
+    ]
+    assert marked == [[2, 4], [], [2, 4], []]
+    named = {line.get_label() for line in figure.axes[0].lines if not str(line.get_label()).startswith("_")}
+    assert named == {"against the true labels", "against the flipped labels"}
+    steady = {key: curve for key, curve in result.curves.items() if key.startswith("default/")}
+    assert set(drawn("label_relationships", Result({}, curves=steady))) == {"label_relationships"}
+
+
+def test_a_hypothesis_over_models_and_datasets_is_corrected_and_marked() -> None:
+    def run(model: str, dataset: str, difference: float, p: float | None, above: float) -> dict[str, Any]:
+        found = {"default_minus_random": difference, "default_minus_random_p": p, "default_minus_guessing": above}
+        return {"config": {"model": {"name": model}, "dataset": {"name": dataset}}, "metrics": found}
+
+    runs = [
+        run("small", "sst2", 0.25, 0.03, 0.2),
+        run("small", "$5", -0.5, 0.01, -0.1),
+        run("large", "sst2", 0.75, 0.001, 0.3),
+        {"config": {"model": {"name": "large"}, "dataset": {"name": "$5"}}, "metrics": {"accuracy": 0.5}},
+        run("large", "one repetition", 0.1, None, 0.4),
+    ]
+    found = label_relationships.cells(runs, "default_minus_random")
+    assert label_relationships.markdown(found).splitlines() == [
+        "|  | sst2 | $5 | one repetition |",
+        "| --- | --- | --- | --- |",
+        "| small | +0.25* | (-0.50*) | – |",
+        "| large | +0.75* | – | +0.10 |",
+    ]
+    assert found.p[0].tolist() == pytest.approx([0.03, 0.02, NAN], nan_ok=True)
+    axes = label_relationships.heat_map(found, "NH1").axes[0]
+    assert [text.get_text() for text in axes.texts] == ["+0.25*", "(-0.50*)", "–", "+0.75*", "–", "+0.10"]
+    assert axes.images[0].get_clim() == (-0.75, 0.75)
+    grey = [[False, True, True], [False, True, False]]
+    assert np.ma.getmaskarray(axes.images[0].get_array()).tolist() == grey
+    with pytest.raises(ValueError, match="two runs of small and sst2 have default_minus_random; a table takes one"):
+        label_relationships.cells([runs[0], runs[0]], "default_minus_random")

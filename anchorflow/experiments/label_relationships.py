@@ -1,0 +1,337 @@
+"""What labels in the context do, over the number of examples (In-Context Learning Learns Label Relationships)."""
+
+from __future__ import annotations
+
+import logging
+from bisect import bisect_left
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from functools import cached_property
+from itertools import combinations
+from pathlib import Path
+from random import Random
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, NamedTuple
+
+import numpy as np
+
+from anchorflow import metrics
+from anchorflow.data import Example, Task
+from anchorflow.errors import UserError
+from anchorflow.experiments.few_shot import Work
+from anchorflow.labels import Regime, parse
+from anchorflow.prompts import PromptBuilder, Repetition, Series
+from anchorflow.results import Curve, Record, Result, Table
+
+if TYPE_CHECKING:
+    from anchorflow.models import LanguageModel, Shape
+
+log = logging.getLogger(__name__)
+
+CONTENT_FREE = ("N/A", "[MASK]", "")
+"""Texts that say nothing: what is predicted of them without any example is the model's prior (calibration)."""
+MEASURES = ("accuracy", "log_likelihood", "entropy")
+FLIPPED = ("flipped_accuracy", "flipped_log_likelihood")
+"""The same against the flipped labels, for regimes that show them."""
+
+
+class Comparison(NamedTuple):
+    """Two curves whose difference at one number of examples is a null hypothesis' test; each is (regime, measure)."""
+
+    name: str
+    first: tuple[str, str]
+    second: tuple[str, str]
+    at: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class LabelRelationships:
+    """Curves of accuracy, log-likelihood and entropy over the number of examples, under each label regime.
+
+    A repetition draws `n_demonstrations` train examples, written one after another; each is predicted from those before
+    it, so that curves go from 0 to n_demonstrations - 1. All regimes show the same examples in the same order.
+    """
+
+    name: ClassVar[str] = "label_relationships"
+    key: ClassVar[Literal["query", "repetition"]] = "repetition"
+    regimes: tuple[str | dict[str, Any], ...] = ("default", "random", "flipped")
+    n_demonstrations: int | None = None
+    repetitions: int = 100
+    instruction: Literal["none", "classify", "invert", "ignore"] = "none"
+    calibrate: bool = False
+
+    def __post_init__(self) -> None:
+        if self.repetitions < 1:
+            raise ValueError(f"repetitions is {self.repetitions}; allowed: 1 or more")
+        if self.n_demonstrations is not None and self.n_demonstrations < 1:
+            raise ValueError(f"n_demonstrations is {self.n_demonstrations}; allowed: 1 or more, or null")
+        regimes = parse(self.regimes)
+        if self.n_demonstrations is not None:
+            _check_turns(regimes, self.n_demonstrations)
+
+    @cached_property
+    def parsed(self) -> tuple[Regime, ...]:
+        """The regimes as values."""
+        return parse(self.regimes)
+
+    def fingerprint(self) -> dict[str, Any]:
+        """Every setting."""
+        return {"_target_": type(self).__name__, **asdict(self)}
+
+    def check(self, task: Task, shape: Shape) -> None:
+        """UserError if there are fewer examples than asked for, or replaced words for another number of classes."""
+        if self.n_demonstrations is not None and self.n_demonstrations > len(task.train):
+            raise UserError(
+                f"experiment.n_demonstrations is {self.n_demonstrations}; the train split of {task.name} has "
+                f"{len(task.train)} examples."
+            )
+        for regime in self.parsed:
+            try:
+                regime.words(task.label_words)
+            except ValueError as error:
+                raise UserError(f"experiment.regimes: {error} ({', '.join(task.labels)}).") from error
+
+    def prepare(self, task: Task, builder: PromptBuilder, seed: int) -> Work:
+        """A repetition's examples and labels depend on seed + repetition alone; fewer examples are the first of more."""
+        writers = _Writers(task, builder, self.parsed, self.instruction, seed)
+        if self.n_demonstrations is None:
+            repetitions = self._as_many_as_fit(writers, len(task.train), builder.max_length)
+        else:
+            repetitions = [writers.repetition(number, self.n_demonstrations) for number in range(self.repetitions)]
+        return Work(
+            seed=seed,
+            repetitions=tuple(repetitions),
+            frequencies=writers.frequencies,
+            content_free=writers.content_free() if self.calibrate else {},
+        )
+
+    def _as_many_as_fit(self, writers: _Writers, most: int, limit: int | None) -> list[Repetition]:
+        """Repetitions of the largest number of examples whose prompts are within the limit in all of them."""
+        if limit is None:
+            raise UserError(
+                "experiment.n_demonstrations is null, but this model's context has no limit; give a number."
+            )
+        n = 1
+        while n < most and writers.repetition(0, n).length <= limit:
+            n = min(2 * n, most)
+        repetitions = []
+        for number in range(self.repetitions):
+            repetitions.append(writers.repetition(number, n))
+            n = min(bisect_left(series.targets, limit) for series in repetitions[-1].series.values())
+            if n < 1:
+                raise UserError(f"no example fits the context of {limit} tokens: one of repetition {number} is longer.")
+        log.info("n_demonstrations: %d fit the context of %d tokens in every repetition", n, limit)
+        try:
+            _check_turns(self.parsed, n)
+        except ValueError as error:
+            raise UserError(f"experiment.regimes: {error}, here as many as fit.") from error
+        return [repetition.first(n) for repetition in repetitions]
+
+    def plan(self, units: Sequence[Repetition], batch_tokens: int) -> list[list[Repetition]]:
+        """Repetitions of similar length; one whose regimes are more than the budget is alone, and read in several passes."""
+        from anchorflow.scoring import pack
+
+        in_order = sorted(units, key=lambda unit: (-unit.length, unit.repetition))
+        return pack(in_order, [unit.length * len(unit.series) for unit in in_order], batch_tokens)
+
+    def map(
+        self, lm: LanguageModel, work: Work, batches: Iterable[Sequence[Repetition]], folder: Path
+    ) -> Iterator[list[Record]]:
+        """Records with the label words' log-probabilities right before every label: one pass for a regime's whole curve."""
+        import torch
+
+        from anchorflow.scoring import label_log_probabilities_along, pack
+
+        priors = {
+            name: torch.stack([label_log_probabilities_along(lm, [prompt])[0][0] for prompt in prompts]).mean(dim=0)
+            for name, prompts in work.content_free.items()
+        }
+        for batch in batches:
+            parts = [(unit.repetition, name, series) for unit in batch for name, series in unit.series.items()]
+            parts.sort(key=lambda part: -len(part[2].ids))
+            found = {}
+            for together in pack(parts, [len(series.ids) for *_, series in parts], work.batch_tokens):
+                scored = label_log_probabilities_along(lm, [series for *_, series in together])
+                for (number, name, _), scores in zip(together, scored, strict=True):
+                    if name in priors:
+                        scores = torch.log_softmax(scores - priors[name], dim=-1)
+                    found[number, name] = scores.tolist()
+            yield [
+                {
+                    **unit.head,
+                    "frequencies": list(work.frequencies),
+                    "regimes": {
+                        name: {
+                            "shown": [word.strip() for word in shown],
+                            "log_probabilities": found[unit.repetition, name],
+                        }
+                        for name, shown in unit.shown.items()
+                    },
+                }
+                for unit in batch
+            ]
+
+    def finish(self, records: Sequence[Record]) -> Sequence[Record]:
+        """The records as they are."""
+        return records
+
+    def reduce(self, records: Sequence[Record], labels: Sequence[str]) -> Result:
+        """Every regime's curves, their values at the largest context, and the tests of the null hypotheses.
+
+        Metrics named A_minus_B are mean paired differences, A_minus_B_p their p; the table `differences` has both with
+        the 95 % confidence interval.
+        """
+        scores = {regime.name: measures(records, regime) for regime in self.parsed}
+        n = len(records[0]["labels"])
+        frequencies = np.array(records[0]["frequencies"])
+        guessing = float((frequencies[frequencies > 0] * np.log(frequencies[frequencies > 0])).sum())
+        values = {"n_demonstrations": n, "guessing/accuracy": float(frequencies.max())}
+        values |= {"guessing/log_likelihood": guessing, "guessing/entropy": -guessing}
+        stderr: dict[str, float] = {}
+        curves = {}
+        balanced = self._balanced(n)
+        for name, of_regime in scores.items():
+            for measure, found in of_regime.items():
+                mean, error = metrics.mean_and_stderr(found)
+                curves[f"{name}/{measure}"] = Curve("n_demonstrations", range(n), mean.tolist(), error.tolist())
+                places = {"at_max": n - 1, **{f"at_{at}": at for at, names in balanced.items() if name in names}}
+                for place, at in places.items():
+                    values[f"{name}/{measure}_{place}"] = float(mean[at])
+                    stderr[f"{name}/{measure}_{place}"] = float(error[at])
+        scores["guessing"] = {"log_likelihood": np.full((len(records), n), guessing)}
+        tests = {
+            c.name: metrics.paired_difference(
+                *(scores[regime][measure][:, c.at] for regime, measure in (c.first, c.second))
+            )
+            for c in self.comparisons(n)
+        }
+        for name, test in tests.items():
+            values |= {name: test.mean, f"{name}_p": test.p}
+            stderr[name] = test.stderr
+        columns = ["difference", "low", "high", "p"]
+        rows = [[test.mean, test.low, test.high, test.p] for test in tests.values()]
+        tables = {"differences": Table(list(tests), columns, rows)} if tests else {}
+        late = [r.name for r in self.parsed if r.kind in ("flip_after", "default_after") and r.turn and 2 * r.turn >= n]
+        notes = [f"{name} has no place with as many labels of both sides; n_demonstrations is {n}" for name in late]
+        return Result(metrics=values, stderr=stderr, curves=curves, tables=tables, notes=notes)
+
+    def comparisons(self, n: int) -> list[Comparison]:
+        """What the null hypotheses are tested by, of those regimes that were run with `n` examples.
+
+        NH1, default against random: log-likelihood at the largest context. NH2, default against flipped: entropy, and
+        log-likelihood of the labels that each shows; two orders of the same replaced words: log-likelihood. NH3, where
+        regimes that change side have shown as many labels of both: log-likelihood of the true ones.
+        """
+        found = []
+        names = {regime.name for regime in self.parsed}
+        steady = [regime for regime in self.parsed if not regime.turn and regime.kind != "default"]
+
+        def add(first: str, second: str, of_first: str, of_second: str, at: int, suffix: str = "") -> None:
+            found.append(Comparison(f"{first}_minus_{second}{suffix}", (first, of_first), (second, of_second), at))
+
+        likelihood, entropy = "log_likelihood", "entropy"
+        if "default" in names:
+            add("default", "guessing", likelihood, likelihood, n - 1)
+            for regime in steady:
+                shown = "flipped_log_likelihood" if regime.kind == "flipped" else likelihood
+                add("default", regime.name, likelihood, shown, n - 1)
+                if regime.kind == "flipped":
+                    add("default", regime.name, entropy, entropy, n - 1, "_entropy")
+        replaced = [regime for regime in steady if regime.kind == "replaced"]
+        for a, b in combinations(replaced, 2):
+            if set(a.argument) == set(b.argument):
+                add(a.name, b.name, likelihood, likelihood, n - 1)
+        for at, together in self._balanced(n).items():
+            for first, second in combinations(together, 2):
+                add(first, second, likelihood, likelihood, at, f"_at_{at}")
+        return found
+
+    def _balanced(self, n: int) -> dict[int, list[str]]:
+        """Numbers of examples (twice a change point) after which regimes have shown as many labels of both sides."""
+        places = sorted({2 * r.turn for r in self.parsed if r.kind in ("flip_after", "default_after")})
+        return {at: [r.name for r in self.parsed if r.balanced(at)] for at in places if 0 < at < n}
+
+
+def measures(records: Sequence[Record], regime: Regime) -> dict[str, np.ndarray]:
+    """Each measure of a regime: [repetition, example]."""
+    truth = np.array([record["labels"] for record in records])
+    scores = np.array([record["regimes"][regime.name]["log_probabilities"] for record in records], dtype=float)
+    predicted, flipped = scores.argmax(axis=2), (truth + 1) % scores.shape[2]
+
+    def likelihood(of: np.ndarray) -> np.ndarray:
+        return np.take_along_axis(scores, of[:, :, None], axis=2)[:, :, 0]
+
+    of_truth = [(predicted == truth).astype(float), likelihood(truth), -(np.exp(scores) * scores).sum(axis=2)]
+    found = dict(zip(MEASURES, of_truth, strict=True))
+    if regime.shows_flipped:
+        found |= zip(FLIPPED, [(predicted == flipped).astype(float), likelihood(flipped)], strict=True)
+    return found
+
+
+class _Writers:
+    """Draws a task's repetitions and writes them in every regime."""
+
+    def __init__(
+        self, task: Task, builder: PromptBuilder, regimes: Sequence[Regime], instruction: str, seed: int
+    ) -> None:
+        counts = Counter(example.label for example in task.train)
+        self.frequencies = tuple(counts[label] / len(task.train) for label in range(len(task.label_words)))
+        self._task = task
+        self._seed = seed
+        self._regimes = regimes
+        self._builders = {r.name: builder.with_words(r.words(task.label_words)) for r in regimes}
+        self._instructions = {
+            name: instruct(instruction, task.name, [word.strip() for word in writer.label_words])
+            for name, writer in self._builders.items()
+        }
+
+    def repetition(self, number: int, n: int) -> Repetition:
+        """The first `n` examples of a repetition, drawn from the train split without balancing."""
+        key = f"{self._seed + number}/label_relationships"
+        draw = Random(f"{key}/examples").randrange
+        places: dict[int, None] = {}
+        while len(places) < n:
+            places[draw(len(self._task.train))] = None
+        examples = [self._task.train[place] for place in places]
+        truth = [example.label for example in examples]
+        shown = {
+            r.name: tuple(r.show(truth, self._task.label_words, self.frequencies, Random(f"{key}/{r.name}")))
+            for r in self._regimes
+        }
+        series = {name: self._write(name, examples, words) for name, words in shown.items()}
+        return Repetition(number, tuple(example.row for example in examples), tuple(truth), shown, series)
+
+    def content_free(self) -> Mapping[str, tuple[Series, ...]]:
+        """Prompts for the prior: a text without content, behind the instruction, without any example."""
+        return {
+            name: tuple(self._write(name, [Example(0, text, 0, text)], writer.label_words[:1]) for text in CONTENT_FREE)
+            for name, writer in self._builders.items()
+        }
+
+    def _write(self, name: str, examples: Sequence[Example], words: Sequence[str]) -> Series:
+        return self._builders[name].series(examples, words, self._instructions[name])
+
+
+def instruct(instruction: str, task: str, words: Sequence[str]) -> str:
+    """The line before the examples; `words` are the label words in force."""
+    quoted = [f"'{word}'" for word in words]
+    means = [f"{shown} means {quoted[i - 1]}" for i, shown in enumerate(quoted)]
+    return {
+        "none": "",
+        "classify": f"In the following, classify each example of {task} as {_listed(quoted, 'or')}.",
+        "invert": f"In the following, {_listed(means, 'and')}.",
+        "ignore": "In the following, ignore all prior knowledge of what the answers mean: learn it from the examples.",
+    }[instruction]
+
+
+def _listed(parts: Sequence[str], word: str) -> str:
+    return f"{', '.join(parts[:-1])} {word} {parts[-1]}"
+
+
+def _check_turns(regimes: Sequence[Regime], n: int) -> None:
+    """ValueError for a regime that would change side only behind the last of `n` examples."""
+    for regime in regimes:
+        if regime.turn >= n:
+            raise ValueError(
+                f"{regime.kind} is {regime.turn} with n_demonstrations={n}; allowed: less than n_demonstrations"
+            )

@@ -1,0 +1,224 @@
+"""What labels in the context do (In-Context Learning Learns Label Relationships): curves, both sides, tables over runs."""
+
+import math
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
+
+from anchorflow.metrics import holm
+from anchorflow.report.drawing import (
+    AMBER,
+    BLUE,
+    FAINT,
+    GREEN,
+    ORANGE,
+    SMALL,
+    beside,
+    canvas,
+    footnotes,
+    known,
+    line,
+    matrix,
+    say_if_undefined,
+)
+from anchorflow.results import Curve, Result, Table
+
+WINDOW = 5
+"""Curves are drawn as moving averages over so many places, as in the paper; numbers in the result are not."""
+MEASURES = {"accuracy": "accuracy", "log_likelihood": "log-likelihood", "entropy": "entropy (nats)"}
+COLOURS = (BLUE, ORANGE, GREEN, AMBER, "#CC79A7", "#56B4E9", "0.15")
+STYLES = ("-", "--", "-.", ":")
+TURNS = re.compile(r"(flip_after|default_after|alternating)_(\d+)")
+LEVEL = 0.05
+
+
+def curves(result: Result, title: str) -> Figure:
+    """Accuracy, log-likelihood and entropy under every regime; flipped labels against both sides."""
+    figure, panels = canvas(title, width=11.6, height=3.4, columns=3)
+    names = _regimes(result)
+    for axes, (measure, label) in zip(panels, MEASURES.items(), strict=True):
+        for i, name in enumerate(names):
+            look = {"color": COLOURS[i % len(COLOURS)], "linestyle": STYLES[i // len(COLOURS) % len(STYLES)]}
+            _draw(axes, result.curves[f"{name}/{measure}"], label=_shown(name), **look)
+        if f"flipped/flipped_{measure}" in result.curves:
+            colour = COLOURS[names.index("flipped") % len(COLOURS)]
+            flipped = {"color": colour, "linestyle": (0, (1, 1)), "label": "flipped, against flipped labels"}
+            _draw(axes, result.curves[f"flipped/flipped_{measure}"], **flipped)
+        _guessing(axes, result, measure)
+        axes.set_title(label, fontsize=9)
+    _legend(figure, panels[0])
+    footnotes(figure, result.notes)
+    return figure
+
+
+def both_sides(result: Result, title: str) -> Figure | None:
+    """Regimes that change side, against the true and the flipped labels; None without any.
+
+    A dashed line is where the side changes first, a dotted one where as many labels of both sides were shown.
+    """
+    names = [name for name in _regimes(result) if TURNS.fullmatch(name)]
+    if not names:
+        return None
+    n = len(names)
+    figure, panels = canvas(title, width=2.8 + 2.7 * n, height=5.2, rows=2, columns=n, sharex=True)
+    for row, measure in enumerate(("accuracy", "log_likelihood")):
+        for column, name in enumerate(names):
+            axes = panels[row * n + column]
+            _draw(axes, result.curves[f"{name}/{measure}"], color=BLUE, label="against the true labels")
+            flipped = result.curves[f"{name}/flipped_{measure}"]
+            _draw(axes, flipped, color=ORANGE, linestyle="--", label="against the flipped labels")
+            kind, turn = TURNS.fullmatch(name).groups()  # type: ignore[union-attr]
+            if kind != "alternating" and max(flipped.at) > 0:
+                for at, style in ((int(turn), "--"), (2 * int(turn), ":")):
+                    if 0 < at <= max(flipped.at):
+                        axes.axvline(at, color="0.3", linewidth=1, linestyle=style)
+            if column == n - 1:
+                _guessing(axes, result, measure)
+            else:
+                axes.axhline(_level(result, measure), **FAINT)
+            if row == 0:
+                axes.set_title(_shown(name), fontsize=9)
+                axes.set_xlabel("")
+        in_row = panels[row * n : (row + 1) * n]
+        in_row[0].set_ylabel(MEASURES[measure])
+        limits = [axes.get_ylim() for axes in in_row]
+        for axes in in_row:
+            axes.set_ylim(min(low for low, _ in limits), max(high for _, high in limits))
+    _legend(figure, panels[0])
+    footnotes(figure, result.notes)
+    return figure
+
+
+def smooth(curve: Curve, window: int = WINDOW) -> Curve:
+    """The moving average over up to `window` places around each, fewer at the ends; what is undefined is left out."""
+
+    def averaged(values: Any) -> list[float]:
+        found = []
+        for i in range(len(values)):
+            reach = min(window // 2, i, len(values) - 1 - i)
+            near = values[i - reach : i + reach + 1]
+            near = near[~np.isnan(near)]
+            found.append(float(near.mean()) if len(near) else math.nan)
+        return found
+
+    stderr = None if curve.stderr is None else averaged(known(curve.stderr))
+    return Curve(curve.x, curve.at, averaged(known(curve.values)), stderr)
+
+
+@dataclass(frozen=True)
+class Cells:
+    """A null hypothesis over models (rows) and datasets (columns): [row][column], nan where there is no run.
+
+    `p` is corrected over all cells (Holm). `beats` is whether the default labels' log-likelihood at the largest context
+    is above guessing: elsewhere the labels were not learned, and a difference says nothing.
+    """
+
+    name: str
+    models: Sequence[str]
+    datasets: Sequence[str]
+    difference: np.ndarray
+    p: np.ndarray
+    beats: np.ndarray
+
+
+def cells(results: Sequence[Mapping[str, Any]], name: str) -> Cells:
+    """The difference `name` (default_minus_random, ...) of several runs, given as the content of their result.json.
+
+    ValueError where two runs are of one model and dataset.
+    """
+    places: dict[tuple[str, str], Mapping[str, Any]] = {}
+    for result in results:
+        if name not in result["metrics"]:
+            continue
+        place = (result["config"]["model"]["name"], result["config"]["dataset"]["name"])
+        if place in places:
+            raise ValueError(f"two runs of {' and '.join(place)} have {name}; a table takes one of each")
+        places[place] = result["metrics"]
+    models, datasets = (list(dict.fromkeys(place[i] for place in places)) for i in (0, 1))
+    corrected = dict(zip(places, holm(known([found[f"{name}_p"] for found in places.values()]).tolist()), strict=True))
+
+    def grid(of: Mapping[tuple[str, str], Any]) -> np.ndarray:
+        return known([[of.get((model, dataset)) for dataset in datasets] for model in models])
+
+    above = {place: found.get("default_minus_guessing") for place, found in places.items()}
+    difference = grid({place: found[name] for place, found in places.items()})
+    return Cells(name, models, datasets, difference, grid(corrected), grid(above) > 0)
+
+
+def markdown(found: Cells) -> str:
+    """A table: * where the null hypothesis is rejected at 5 % over all cells, brackets where default does not beat guessing."""
+    rows = [["", *found.datasets], ["---"] * (1 + len(found.datasets))]
+    rows += [[model, *map(_written, *_row(found, i))] for i, model in enumerate(found.models)]
+    return "\n".join(f"| {' | '.join(row)} |" for row in rows)
+
+
+def heat_map(found: Cells, title: str) -> Figure:
+    """The same as a picture; cells where default labels do not beat guessing are grey."""
+    width, height = max(3.6, 2.1 + 0.95 * len(found.datasets)), 2.3 + 0.45 * len(found.models)
+    figure, (axes,) = canvas(title, width, height)
+    shown = np.where(found.beats, found.difference, math.nan)
+    largest = max([1e-6, *np.abs(shown[~np.isnan(shown)])])
+    table = Table(found.models, found.datasets, shown.tolist())
+    image = matrix(axes, table, cmap="RdBu", limits=(-largest, largest), numbers=False)
+    for i in range(len(found.models)):
+        for j, text in enumerate(map(_written, *_row(found, i))):
+            dark = abs(shown[i, j]) > 0.6 * largest
+            axes.text(j, i, text, ha="center", va="center", fontsize=8, color="white" if dark else "black")
+    slanted: dict[str, Any] = {"rotation": 30, "ha": "right", "rotation_mode": "anchor", "parse_math": False}
+    axes.set_xticks(range(len(found.datasets)), found.datasets, **slanted)
+    axes.set_yticks(range(len(found.models)), found.models, parse_math=False)
+    figure.colorbar(image, label=_shown(found.name))
+    footnotes(
+        figure, ["* p < 0.05, corrected over all cells (Holm). In brackets: default labels do not beat guessing."]
+    )
+    return figure
+
+
+def _row(found: Cells, i: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    return found.difference[i], found.p[i], found.beats[i]
+
+
+def _written(difference: float, p: float, beats: bool) -> str:
+    if math.isnan(difference):
+        return "–"
+    text = f"{difference:+.2f}{'*' if p < LEVEL else ''}"
+    return text if beats else f"({text})"
+
+
+def _regimes(result: Result) -> list[str]:
+    return [name.removesuffix("/entropy") for name in result.curves if name.endswith("/entropy")]
+
+
+def _shown(name: str) -> str:
+    return name.replace("_", " ")
+
+
+def _draw(axes: Axes, curve: Curve, **look: Any) -> None:
+    line(axes, smooth(curve), **{"linewidth": 1.6, "markersize": 3, **look})
+    axes.set_xlabel("examples before")
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1, nbins=6))
+    axes.set_xlim(-0.5, max(curve.at) + 0.5)
+    if all(np.isnan(known(drawn.get_ydata())).all() for drawn in axes.lines):
+        say_if_undefined(axes, curve)
+
+
+def _legend(figure: Figure, axes: Axes) -> None:
+    """On the right, where many regimes have room and the notes below stay free."""
+    entries = axes.get_legend_handles_labels()
+    figure.legend(*entries, loc="outside right upper", frameon=False, fontsize=SMALL, handlelength=2.2)
+
+
+def _level(result: Result, measure: str) -> float:
+    return float(known(result.metrics.get(f"guessing/{measure}")))
+
+
+def _guessing(axes: Axes, result: Result, measure: str) -> None:
+    level = _level(result, measure)
+    if not math.isnan(level):
+        beside(axes, level, "guess")

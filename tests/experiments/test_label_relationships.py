@@ -1,0 +1,459 @@
+"""Curves from one pass against a prompt for every number of examples; a model whose curves are known by hand."""
+
+import dataclasses
+import json
+import math
+import signal
+from collections.abc import Sequence
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from scipy import stats
+from tokenizers.processors import TemplateProcessing
+from torch import Tensor, nn
+
+from anchorflow import metrics, toys
+from anchorflow.data import Example, Provenance, Task
+from anchorflow.errors import UserError
+from anchorflow.experiments import LabelRelationships, Work
+from anchorflow.experiments.label_relationships import instruct, measures
+from anchorflow.labels import Regime, parse
+from anchorflow.models import LanguageModel, Shape, Tiny
+from anchorflow.prompts import PromptBuilder
+from anchorflow.results import Record
+from anchorflow.templates import Template
+from tests import oracle
+from tests.conftest import FAMILIES, write_dataset
+from tests.test_launch import interrupted, launch, records, without_timing
+
+ALL: tuple[str | dict[str, Any], ...] = (
+    *("default", "random", "flipped", {"noise": 0.25}, {"flip_after": 3}, {"default_after": 3}, {"alternating": 1}),
+    *({"replaced": ["A", "B", "sea"]}, {"replaced": ["B", "A", "sea"]}, {"constant": "Number"}),
+)
+
+
+def builder_of(lm: LanguageModel, task: Task, limit: int | None = None) -> PromptBuilder:
+    return PromptBuilder(lm.tokenizer, task.template, task.label_words, task.separator, limit or lm.max_length)
+
+
+def worked(experiment: LabelRelationships, lm: LanguageModel, task: Task, limit: int | None = None) -> Work:
+    return experiment.prepare(task, builder_of(lm, task, limit), 42)
+
+
+def mapped(experiment: LabelRelationships, lm: LanguageModel, work: Work, batch_tokens: int = 1024) -> list[Record]:
+    work = dataclasses.replace(work, batch_tokens=batch_tokens)
+    batches = experiment.plan(work.repetitions, batch_tokens)
+    found = {r["repetition"]: r for rs in experiment.map(lm, work, batches, Path()) for r in rs}
+    return [found[unit.repetition] for unit in work.repetitions]
+
+
+def with_bos(family: str) -> LanguageModel:
+    lm = Tiny(family=family, layers=2).load("cpu", "float64")  # type: ignore[arg-type]
+    core = lm.tokenizer.backend_tokenizer
+    core.post_processor = TemplateProcessing(single="Ġ $A", special_tokens=[("Ġ", core.token_to_id("Ġ"))])
+    assert lm.tokenizer("x")["input_ids"][0] == core.token_to_id("Ġ")
+    return lm
+
+
+def check_against_cut_prompts(lm: LanguageModel, task: Task, batch_tokens: int, n: int = 8) -> None:
+    """Every position of every regime equals a prompt of its own that ends right before that label."""
+    experiment = LabelRelationships(regimes=ALL, n_demonstrations=n, repetitions=2, instruction="classify")
+    work = worked(experiment, lm, task)
+    for record in mapped(experiment, lm, work, batch_tokens):
+        examples = [task.train[row] for row in record["examples"]]
+        for regime in experiment.parsed:
+            found = record["regimes"][regime.name]
+            assert len(found["shown"]) == len(found["log_probabilities"]) == n
+            words = regime.words(task.label_words)
+            line = instruct("classify", task.name, [word.strip() for word in words])
+            for i in range(n):
+                text = line
+                for example, word in zip(examples[:i], found["shown"], strict=False):
+                    text += f"{task.separator}Question: {example.text}\nAnswer Type: {word}"
+                text += f"{task.separator}Question: {examples[i].text}\nAnswer Type:"
+                logits = oracle.run(lm, lm.tokenizer(text)["input_ids"]).logits[-1]
+                tokens = [lm.tokenizer(word, add_special_tokens=False)["input_ids"][0] for word in words]
+                expected = torch.log_softmax(logits[tokens], dim=0).tolist()
+                assert found["log_probabilities"][i] == pytest.approx(expected, abs=1e-5), (regime.name, i)
+
+
+@pytest.mark.parametrize("batch_tokens", [1, 1500, 100_000])
+def test_one_pass_gives_what_prompts_cut_before_each_label_give(
+    lm: LanguageModel, task: Task, batch_tokens: int
+) -> None:
+    check_against_cut_prompts(lm, task, batch_tokens)
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_so_it_does_behind_a_first_token_of_the_tokenizer_s_own(family: str, task: Task) -> None:
+    check_against_cut_prompts(with_bos(family), task, 1500, n=5)
+
+
+def test_prompts_are_those_of_the_other_experiments(lm: LanguageModel, task: Task) -> None:
+    """With true labels, a series cut before a label is the prompt of that example after the others."""
+    (unit,) = worked(LabelRelationships(regimes=("default",), n_demonstrations=6, repetitions=1), lm, task).repetitions
+    examples = [task.train[row] for row in unit.examples]
+    for i, target in enumerate(unit.series["default"].targets):
+        alone = builder_of(lm, task).build(examples[:i], examples[i])
+        assert tuple(unit.series["default"].ids[: target + 1]) == alone.ids
+        assert unit.series["default"].label_tokens == alone.label_tokens
+
+
+class Counting(nn.Module):
+    """A language model that copies labels: a word's logit is how often it has been seen."""
+
+    def __init__(self, words: int) -> None:
+        super().__init__()
+        self.embedding = nn.Embedding(words, words, _weight=torch.eye(words, dtype=torch.float64))
+        self.head = nn.Linear(words, words, bias=False, dtype=torch.float64)
+        self.head.weight.data = torch.eye(words, dtype=torch.float64)
+        self.config = SimpleNamespace(get_text_config=SimpleNamespace)  # without a limit on the context
+        self.passes: list[tuple[int, ...]] = []
+        self.logits: list[tuple[int, ...]] = []
+
+    def get_input_embeddings(self) -> nn.Module:
+        return self.embedding
+
+    def get_output_embeddings(self) -> nn.Module:
+        return self.head
+
+    def forward(self, input_ids: Tensor, use_cache: bool) -> SimpleNamespace:
+        self.passes.append(tuple(input_ids.shape))
+        logits = self.head(self.embedding(input_ids).cumsum(dim=1))
+        self.logits.append(tuple(logits.shape))
+        return SimpleNamespace(logits=logits)
+
+
+@pytest.fixture
+def counting() -> LanguageModel:
+    tokenizer = toys.tokenizer()
+    return LanguageModel("counting", Counting(len(tokenizer)), tokenizer)  # type: ignore[arg-type]
+
+
+@pytest.fixture
+def pairs() -> Task:
+    """Two classes, one twice as frequent as the other."""
+    rows = tuple(Example(10 + i, f"x{i}", int(i % 3 > 0), f"y{i}") for i in range(60))
+    template = Template("Sentence: '{text}' / '{text_pair}' \nAnswer:{label}")
+    return Task("pairs", template, "\n\n", (" bad", " good"), rows, rows[:2], Provenance("synthetic", None, {}))
+
+
+BOTH: tuple[str | dict[str, Any], ...] = (
+    *("default", "random", "flipped", {"noise": 0.5}, {"flip_after": 4}, {"default_after": 4}, {"alternating": 2}),
+    *({"replaced": ["A", "B"]}, {"replaced": ["B", "A"]}, {"constant": "Number"}),
+)
+
+
+def test_curves_of_a_model_that_counts_labels_are_those_computed_by_hand(counting: LanguageModel, pairs: Task) -> None:
+    n = 11
+    experiment = LabelRelationships(regimes=BOTH, n_demonstrations=n, repetitions=5)
+    found = mapped(experiment, counting, worked(experiment, counting, pairs))
+    result = experiment.reduce(found, pairs.labels)
+    by_hand: dict[str, list[list[list[float]]]] = {regime.name: [] for regime in experiment.parsed}
+    for record in found:
+        truth = record["labels"]
+        for regime in experiment.parsed:
+            shown = record["regimes"][regime.name]["shown"]
+            words = [word.strip() for word in regime.words(pairs.label_words)]
+            if regime.kind == "flipped":
+                assert shown == [words[1 - y] for y in truth]
+            counts = [[shown[:i].count(word) for word in words] for i in range(n)]
+            if regime.kind == "constant":
+                assert counts == [[0, 0]] * n
+            rows = []
+            for (a, b), y in zip(counts, truth, strict=True):
+                p = [1 / (1 + math.exp(b - a)), 1 / (1 + math.exp(a - b))]
+                entropy = -sum(q * math.log(q) for q in p)
+                rows.append([float((0 if a >= b else 1) == y), math.log(p[y]), entropy, math.log(p[1 - y])])
+            by_hand[regime.name].append(rows)
+    for name, values in by_hand.items():
+        for m, measure in enumerate(("accuracy", "log_likelihood", "entropy", "flipped_log_likelihood")):
+            key = f"{name}/{measure}"
+            if key not in result.curves:
+                assert measure.startswith("flipped")
+                assert not name.startswith(("flip", "default_after", "alternating"))
+                continue
+            of_measure = np.array(values)[:, :, m]
+            curve = result.curves[key]
+            assert (curve.x, list(curve.at)) == ("n_demonstrations", list(range(n)))
+            assert curve.values == pytest.approx(of_measure.mean(axis=0).tolist(), abs=1e-9)
+            assert curve.stderr == pytest.approx(stats.sem(of_measure, axis=0).tolist(), abs=1e-9)
+            assert result.metrics[f"{key}_at_max"] == pytest.approx(of_measure[:, -1].mean())
+    assert result.metrics["guessing/accuracy"] == pytest.approx(2 / 3)
+    guess = 2 / 3 * math.log(2 / 3) + 1 / 3 * math.log(1 / 3)
+    assert result.metrics["guessing/log_likelihood"] == pytest.approx(guess)
+    # What it predicts depends on the words' order in no way, and of every label as many were shown after 8.
+    assert result.metrics["replaced_A_B_minus_replaced_B_A"] == pytest.approx(0, abs=1e-12)
+    assert result.metrics["default_minus_replaced_A_B"] == pytest.approx(0, abs=1e-12)
+    difference = np.array(by_hand["default"])[:, -1, 1] - np.array(by_hand["random"])[:, -1, 1]
+    assert result.metrics["default_minus_random"] == pytest.approx(difference.mean())
+    test = stats.ttest_1samp(difference, 0)
+    assert result.metrics["default_minus_random_p"] == pytest.approx(test.pvalue)
+    rows = dict(zip(result.tables["differences"].rows, result.tables["differences"].values, strict=True))
+    assert list(rows["default_minus_random"])[1:3] == pytest.approx(list(test.confidence_interval()))
+    for pair in (("flip_after_4", "default_after_4"), ("flip_after_4", "alternating_2")):
+        a, b = (np.array(by_hand[name])[:, 8, 1] for name in pair)
+        assert result.metrics[f"{pair[0]}_minus_{pair[1]}_at_8"] == pytest.approx((a - b).mean())
+
+
+def test_logits_are_computed_at_the_labels_alone_of_the_label_words_alone(counting: LanguageModel, pairs: Task) -> None:
+    regimes = ("default", {"replaced": ["A", "B"]}, "flipped")
+    experiment = LabelRelationships(regimes=regimes, n_demonstrations=7, repetitions=4)
+    work = worked(experiment, counting, pairs)
+    model: Any = counting.model
+    mapped(experiment, counting, work, batch_tokens=100_000)
+    assert [shape[0] for shape in model.passes] == [12]
+    assert model.logits == [(12, 7, 4)]
+    model.passes.clear()
+    longest = max(unit.length for unit in work.repetitions)
+    mapped(experiment, counting, work, batch_tokens=2 * longest)
+    assert sum(rows for rows, _ in model.passes) == 12
+    assert all(rows * tokens <= 2 * longest for rows, tokens in model.passes)
+    assert len(model.passes) == 8  # the three regimes of a repetition take two passes
+    assert all(tokens <= longest for _, tokens in model.passes)
+
+
+def test_without_a_limit_as_many_as_fit_is_no_number(counting: LanguageModel, pairs: Task) -> None:
+    with pytest.raises(UserError, match="this model's context has no limit; give a number"):
+        worked(LabelRelationships(), counting, pairs)
+
+
+def test_repetitions_are_paired_drawn_without_balance_and_prefixes_of_longer_ones(
+    lm: LanguageModel, task: Task
+) -> None:
+    regimes = ("default", "random", {"noise": 0.5})
+    long = worked(LabelRelationships(regimes=regimes, n_demonstrations=12, repetitions=3), lm, task).repetitions
+    short = worked(LabelRelationships(regimes=regimes, n_demonstrations=5, repetitions=2), lm, task).repetitions
+    assert [unit.first(5) for unit in long[:2]] == list(short)
+    assert len({unit.examples for unit in long}) == 3
+    assert all(len(set(unit.examples)) == 12 for unit in long)
+    shifted = LabelRelationships(regimes=regimes, n_demonstrations=5, repetitions=1)
+    (second,) = shifted.prepare(task, builder_of(lm, task), 43).repetitions  # repetition r has the seed base + r
+    assert dataclasses.replace(second, repetition=1) == short[1]
+    alone = worked(LabelRelationships(regimes=("random",), n_demonstrations=5, repetitions=1), lm, task).repetitions
+    assert alone[0].shown["random"] == short[0].shown["random"]
+
+
+@pytest.mark.parametrize("limit", [100, 250, 400])
+def test_as_many_as_fit_is_the_largest_number_for_all_repetitions(lm: LanguageModel, task: Task, limit: int) -> None:
+    regimes: Sequence[Any] = ("default", {"replaced": ["sea", "Number", "different"]}, "random")
+    fitting = worked(LabelRelationships(regimes=tuple(regimes), repetitions=4), lm, task, limit).repetitions
+    (n,) = {len(unit.examples) for unit in fitting}
+    assert max(unit.length for unit in fitting) <= limit
+    one_more = LabelRelationships(regimes=tuple(regimes), repetitions=4, n_demonstrations=n + 1)
+    assert max(unit.length for unit in worked(one_more, lm, task).repetitions) > limit
+    as_given = LabelRelationships(regimes=tuple(regimes), repetitions=4, n_demonstrations=n)
+    assert worked(as_given, lm, task).repetitions == fitting
+
+
+def test_the_whole_train_split_may_fit(lm: LanguageModel, task: Task) -> None:
+    (unit,) = worked(LabelRelationships(repetitions=1), lm, task, 100_000).repetitions
+    assert sorted(unit.examples) == list(range(30))
+
+
+def test_instructions_name_the_words_in_force() -> None:
+    words = ["negative", "neutral", "positive"]
+    assert instruct("none", "sst2", words) == ""
+    assert "classify each example of sst2 as 'negative', 'neutral' or 'positive'" in instruct("classify", "sst2", words)
+    assert "ignore all prior knowledge" in instruct("ignore", "sst2", words)
+    # The flipped regime writes the next class's word: so 'neutral' stands for negative.
+    expected = (
+        "In the following, 'negative' means 'positive', 'neutral' means 'negative' and 'positive' means 'neutral'."
+    )
+    assert instruct("invert", "sst2", words) == expected
+    two = "In the following, 'negative' means 'positive' and 'positive' means 'negative'."
+    assert instruct("invert", "sst2", ["negative", "positive"]) == two
+
+
+def test_an_instruction_stands_before_the_examples(lm: LanguageModel, task: Task) -> None:
+    regimes = ("default", {"replaced": ["A", "B", "sea"]})
+    experiment = LabelRelationships(regimes=regimes, n_demonstrations=2, repetitions=1, instruction="invert")
+    (unit,) = worked(experiment, lm, task).repetitions
+    for name, word in (("default", "'Person' means 'Zebra'"), ("replaced_A_B_sea", "'A' means 'sea'")):
+        text = lm.tokenizer.decode(unit.series[name].ids)
+        assert text.startswith(f"In the following, {word}")
+        assert text.count("In the following") == 1
+        assert ".\nQuestion: " in text
+
+
+def test_calibration_takes_the_prior_of_texts_without_content_away(lm: LanguageModel, task: Task) -> None:
+    regimes = ("default", {"replaced": ["A", "B", "sea"]})
+    plain = LabelRelationships(regimes=regimes, n_demonstrations=4, repetitions=2)
+    calibrated = dataclasses.replace(plain, calibrate=True)
+    raw = mapped(plain, lm, worked(plain, lm, task))
+    found = mapped(calibrated, lm, worked(calibrated, lm, task))
+    for regime in plain.parsed:
+        words = regime.words(task.label_words)
+        tokens = [lm.tokenizer(word)["input_ids"][0] for word in words]
+        priors = []
+        for text in ("N/A", "[MASK]", ""):
+            prompt = f"Question: {text}\nAnswer Type:" if text else "Question:\nAnswer Type:"
+            logits = oracle.run(lm, lm.tokenizer(prompt)["input_ids"]).logits[-1]
+            priors.append(torch.log_softmax(logits[tokens], dim=0))
+        prior = torch.stack(priors).mean(dim=0)
+        for a, b in zip(raw, found, strict=True):
+            scores = torch.tensor(a["regimes"][regime.name]["log_probabilities"], dtype=torch.float64) - prior
+            expected = torch.log_softmax(scores, dim=-1)
+            given = torch.tensor(b["regimes"][regime.name]["log_probabilities"], dtype=torch.float64)
+            torch.testing.assert_close(given, expected, atol=1e-5, rtol=0)
+
+
+def test_what_each_hypothesis_compares_and_where() -> None:
+    names = [c.name for c in LabelRelationships(regimes=BOTH).comparisons(12)]
+    assert names == [
+        *("default_minus_guessing", "default_minus_random", "default_minus_flipped", "default_minus_flipped_entropy"),
+        *("default_minus_noise_0.5", "default_minus_replaced_A_B", "default_minus_replaced_B_A"),
+        *("default_minus_constant_Number", "replaced_A_B_minus_replaced_B_A"),
+        *("flip_after_4_minus_default_after_4_at_8", "flip_after_4_minus_alternating_2_at_8"),
+        "default_after_4_minus_alternating_2_at_8",
+    ]
+    assert not [name for name in names if "_at_" in name and "_at_8" not in name]
+    assert not [c for c in LabelRelationships(regimes=BOTH).comparisons(8) if "_at_" in c.name]
+    assert LabelRelationships(regimes=("flipped",)).comparisons(5) == []
+
+
+def record(number: int, labels: list[int], **regimes: list[list[float]]) -> Record:
+    shown: list[str] = []
+    given = {name: {"shown": shown, "log_probabilities": np.log(p).tolist()} for name, p in regimes.items()}
+    return {
+        "repetition": number,
+        "examples": list(range(len(labels))),
+        "labels": labels,
+        "frequencies": [0.5, 0.25, 0.25],
+        "regimes": given,
+    }
+
+
+def test_flipped_labels_of_three_classes_are_scored_against_the_next_class() -> None:
+    p = [[0.2, 0.5, 0.3], [0.6, 0.1, 0.3]]
+    found = measures([record(0, [0, 2], flipped=p)], Regime("flipped"))
+    assert found["accuracy"].tolist() == [[0.0, 0.0]]
+    assert found["flipped_accuracy"].tolist() == [[1.0, 1.0]]
+    assert np.exp(found["log_likelihood"]).tolist() == [pytest.approx([0.2, 0.3])]
+    assert np.exp(found["flipped_log_likelihood"]).tolist() == [pytest.approx([0.5, 0.6])]
+
+
+def test_one_repetition_has_curves_but_no_test() -> None:
+    p = [[0.2, 0.5, 0.3], [0.6, 0.1, 0.3]]
+    experiment = LabelRelationships(regimes=("default", "random", {"flip_after": 1}))
+    result = experiment.reduce([record(0, [0, 2], default=p, random=p, flip_after_1=p)], ["a", "b", "c"])
+    assert result.metrics["default_minus_random"] == 0
+    assert math.isnan(result.metrics["default_minus_random_p"])
+    assert result.notes == ["flip_after_1 has no place with as many labels of both sides; n_demonstrations is 2"]
+    json.dumps(result.to_json(), allow_nan=False)
+
+
+def test_differences_that_do_not_vary_are_certain() -> None:
+    ones, zeros = np.ones(3), np.zeros(3)
+    assert metrics.paired_difference(ones, zeros).p == 0
+    assert metrics.paired_difference(ones, ones).p == 1
+
+
+def test_holm_by_hand() -> None:
+    assert metrics.holm([0.04, math.nan, 0.01, 0.03]) == pytest.approx([0.06, math.nan, 0.03, 0.06], nan_ok=True)
+    assert metrics.holm([0.6, 0.7]) == [1, 1]
+    assert metrics.holm([]) == []
+
+
+@pytest.mark.parametrize(
+    ("settings", "complaint"),
+    [
+        ({"regimes": ("fliped",)}, "regimes holds 'fliped'; allowed: default"),
+        ({"regimes": ({"noise": -0.1},)}, "noise is -0.1; allowed: a probability from 0 to 1"),
+        ({"regimes": ({"flip_after": 5},), "n_demonstrations": 5}, "flip_after is 5 with n_demonstrations=5; allowed"),
+        ({"regimes": ({"alternating": 9},), "n_demonstrations": 5}, "alternating is 9 with n_demonstrations=5"),
+        ({"n_demonstrations": 0}, "n_demonstrations is 0"),
+        ({"repetitions": 0}, "repetitions is 0"),
+    ],
+)
+def test_what_makes_no_sense_is_refused(settings: dict[str, Any], complaint: str) -> None:
+    with pytest.raises(ValueError, match=complaint):
+        LabelRelationships(**settings)
+
+
+@pytest.mark.parametrize(
+    ("settings", "limit", "complaint"),
+    [
+        ({"regimes": ({"replaced": ["A", "B"]},)}, None, "replaced_A_B has 2 words, the task 3 classes (Person, Loc"),
+        ({"n_demonstrations": 31}, None, "n_demonstrations is 31; the train split of toy has 30 examples"),
+        ({"regimes": ({"replaced": ["Zebra", "Zoo", "A"]},)}, None, "' Zebra' and ' Zoo' begin with the same token"),
+        ({"regimes": ({"flip_after": 20},)}, 300, "flip_after is 20 with n_demonstrations="),
+        ({}, 10, "no example fits the context of 10 tokens"),
+    ],
+)
+def test_what_task_and_model_cannot_satisfy_is_refused(
+    task: Task, settings: dict[str, Any], limit: int | None, complaint: str
+) -> None:
+    lm = Tiny().load("cpu", "float32")
+    experiment = LabelRelationships(**settings, repetitions=2)
+
+    def go() -> None:
+        experiment.check(task, Shape("tiny", 8, 4))
+        worked(experiment, lm, task, limit)
+
+    with pytest.raises(UserError) as refused:
+        go()
+    assert complaint in str(refused.value)
+
+
+def test_names_of_regimes_are_the_keys_of_records(lm: LanguageModel, task: Task) -> None:
+    experiment = LabelRelationships(regimes=ALL, n_demonstrations=4, repetitions=1)
+    (found,) = mapped(experiment, lm, worked(experiment, lm, task))
+    assert list(found["regimes"]) == [regime.name for regime in parse(ALL)]
+    assert set(found) == {"repetition", "examples", "labels", "frequencies", "regimes"}
+    assert found["labels"] == [task.train[row].label for row in found["examples"]]
+
+
+def run(data: Path, *overrides: str, run_dir: str = "run") -> tuple[str, ...]:
+    return (
+        *("model=tiny", "dataset=local", f"dataset.path={data}", "tracking=none", f"hydra.run.dir={run_dir}"),
+        *("experiment=label_relationships", "device=cpu", *overrides),
+    )
+
+
+def test_a_run_of_the_command_line_goes_on_after_a_kill(tmp_path: Path) -> None:
+    data = write_dataset(tmp_path / "data", train=60)
+    several = (
+        *("experiment.repetitions=60", "experiment.n_demonstrations=12", "batch_tokens=900"),
+        "experiment.regimes=[default,random,flipped,{flip_after: 4},{noise: 0.25},{replaced: [A,B]}]",
+    )
+    done = launch(*run(data, *several, run_dir="undisturbed"), cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert "Warning" not in done.stderr
+    interrupted(run(data, *several), tmp_path, 5, signal.SIGKILL)
+    kept = (tmp_path / "run" / "records.jsonl").read_bytes()
+    assert not (tmp_path / "run" / "result.json").exists()
+    again = launch(*run(data, *several), cwd=tmp_path)
+    assert "going on from" in again.stderr
+    assert (tmp_path / "run" / "records.jsonl").read_bytes().startswith(kept[: kept.rfind(b"\n") + 1])
+    result = without_timing(tmp_path / "run")
+    assert result == without_timing(tmp_path / "undisturbed")
+
+    def by_number(folder: Path) -> list[Record]:
+        return sorted(records(folder), key=lambda r: r["repetition"])
+
+    assert by_number(tmp_path / "run") == by_number(tmp_path / "undisturbed")
+    assert result["counts"] == {"repetitions": 60, "skipped": 0}
+    assert result["curves"]["noise_0.25/accuracy"]["at"] == list(range(12))
+    assert {"default_minus_random", "default/log_likelihood_at_max"} <= set(result["metrics"])
+    assert {path.suffix for path in (tmp_path / "run" / "figures").iterdir()} == {".png", ".pdf"}
+
+
+def test_a_repetition_longer_than_the_context_is_refused_or_skipped(tmp_path: Path) -> None:
+    data = write_dataset(tmp_path / "data", train=12)
+    with (data / "train.jsonl").open("a") as file:
+        file.write(json.dumps({"text": "very " * 3000, "label": 0}) + "\n")
+    some = ("experiment.n_demonstrations=4", "experiment.repetitions=8")
+    refused = launch(*run(data, *some), cwd=tmp_path)
+    assert refused.returncode == 1
+    assert "the prompt for repetition" in refused.stderr
+    assert "the context of tiny is 2048" in refused.stderr
+    skipping = launch(*run(data, *some, "too_long=skip", run_dir="skipping"), cwd=tmp_path)
+    assert skipping.returncode == 0, skipping.stderr
+    counts = without_timing(tmp_path / "skipping")["counts"]
+    assert counts["repetitions"] + counts["skipped"] == 8
+    assert counts["skipped"] > 0
