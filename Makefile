@@ -14,6 +14,7 @@ test: $(VENV)/test.done ## install, then all tests
 bench: $(VENV)/test.done ## ours against a plain loop, side by side
 	$(BIN)/python -m tests.bench.experiments
 	$(BIN)/python -m tests.bench.saliency
+	$(BIN)/python -m tests.bench.label_relationships
 	$(BIN)/python -m tests.bench.startup
 
 lint: $(VENV)/test.done

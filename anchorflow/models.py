@@ -8,7 +8,6 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import importlib.util
-import inspect
 import logging
 import os
 import shutil
@@ -76,11 +75,6 @@ class LanguageModel:
     def revision(self) -> str | None:
         """The commit on the hub that the weights came from; None for weights that did not come from there."""
         return getattr(self.model.config, "_commit_hash", None)
-
-    @property
-    def takes_positions(self) -> bool:
-        """Whether the forward pass wants `position_ids` (others count the tokens of the mask themselves)."""
-        return "position_ids" in inspect.signature(self.model.forward).parameters
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -40,7 +40,7 @@ class Prompt:
     """Token ids up to the target position, from which the label word is predicted.
 
     `label_tokens` holds the first token of each class's label word. `query` is the row of the query in
-    its split, `label` its true class.
+    its split, `label` its true class. `lead` tokens of the template stand between the demonstrations and the query's text.
     """
 
     query: int
@@ -49,6 +49,7 @@ class Prompt:
     demonstrations: tuple[Demonstration, ...]
     label_tokens: tuple[int, ...]
     text: str
+    lead: int = 0
 
     @property
     def number(self) -> int:
@@ -74,6 +75,11 @@ class Prompt:
     def context(self) -> tuple[int, ...]:
         """The tokens of the demonstrations, the separator behind the last one included."""
         return self.ids[: self.demonstrations[-1].stop] if self.demonstrations else ()
+
+    @property
+    def shared(self) -> tuple[int, ...]:
+        """All that comes before the query's own text: what queries with the same demonstrations have in common."""
+        return self.ids[: len(self.context) + self.lead]
 
     @property
     def anchors(self) -> tuple[int, ...]:
@@ -201,7 +207,10 @@ class PromptBuilder:
                 )
             )
         shown = text[: offsets[cut - 1][1]]
-        return Prompt(query.row, query.label, tuple(ids[:cut]), tuple(located), self.label_tokens, shown)
+        start = located[-1].stop if located else 0
+        own = next(a for part, a, _ in spans[-1] if part == "text")
+        lead = next(i for i in range(start, cut) if offsets[i][1] > own) - start
+        return Prompt(query.row, query.label, tuple(ids[:cut]), tuple(located), self.label_tokens, shown, lead)
 
     def with_words(self, label_words: Sequence[str]) -> PromptBuilder:
         """The same task with these label words in the place of its own."""

@@ -10,8 +10,7 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
 from anchorflow.attention.backend import replaced
-from anchorflow.attention.cache import Context
-from anchorflow.errors import UserError
+from anchorflow.attention.cache import Context, positions_after
 from anchorflow.models import LanguageModel
 from anchorflow.prompts import Prompt, Series
 
@@ -43,12 +42,12 @@ class Batch:
 def plan(prompts: Sequence[Prompt], batch_tokens: int, shared: bool = False) -> list[list[Prompt]]:
     """Batches of prompts of similar length whose padded size is at most `batch_tokens` (a longer prompt goes alone).
 
-    With `shared`, prompts of a batch have the same demonstrations, which are left out of its size but for an eighth.
+    With `shared`, prompts of a batch have all in common that comes before their own text, and only an eighth of it counts.
     It depends on nothing but the prompts and the budget: a resumed run makes the same batches.
     """
     groups: dict[tuple[int, ...], list[Prompt]] = {}
     for prompt in prompts:
-        groups.setdefault(prompt.context if shared else (), []).append(prompt)
+        groups.setdefault(prompt.shared if shared else (), []).append(prompt)
     batches: list[list[Prompt]] = []
     for context, group in groups.items():
         besides = len(context) - len(context) / LENT
@@ -114,23 +113,19 @@ def next_word_logits(
 ) -> Float[Tensor, "batch word"]:
     """Logits over the vocabulary, or over the label words, at the target positions, and nowhere else; at least float32.
 
-    `context` is what `batch.ids` go on from. Its `next_position` may differ from the number of its positions, if the
-    model takes positions (UserError if not).
+    Gradients flow through the label words' logits alone: no loss here is of others, and the way back through the
+    whole vocabulary is as long as the way there. `context` is what `batch.ids` go on from. Its `next_position` may
+    differ from the number of its positions, if the model takes positions (UserError if not).
     """
     given: dict[str, Any] = {}
     if context is not None and len(context):
         given = {"past_key_values": context.cache(), "use_cache": True}
-        if context.next_position != len(context):
-            if not lm.takes_positions:
-                raise UserError(
-                    f"{lm.name} takes no positions ({lm.model.config.model_type}), so a part of a context cannot keep its own."
-                )
-            positions = torch.arange(batch.ids.shape[1], device=batch.ids.device) + context.next_position
-            given["position_ids"] = positions.expand(batch.ids.shape)
+        shape = (batch.ids.shape[0], batch.ids.shape[1])
+        given |= positions_after(lm.model, context, shape, batch.ids.device)
     with ExitStack() as stack:
         stack.enter_context(_at(lm, batch.targets[:, None]))
-        if label_words_only:
-            stack.enter_context(_words(lm, batch.label_tokens))
+        if label_words_only or torch.is_grad_enabled():
+            stack.enter_context(_words(lm, batch.label_tokens, others=not label_words_only))
         logits = lm.model(**{"input_ids": batch.ids, "use_cache": False, **given}).logits[:, 0]
     return logits.to(torch.promote_types(logits.dtype, torch.float32))
 
@@ -173,16 +168,21 @@ def _at(lm: LanguageModel, targets: Int[Tensor, "batch target"]) -> Iterator[Non
 
 
 @contextmanager
-def _words(lm: LanguageModel, words: Int[Tensor, " label"]) -> Iterator[None]:
-    """Within the block the model's head computes the logits of these words alone."""
+def _words(lm: LanguageModel, words: Int[Tensor, " word"], others: bool = False) -> Iterator[None]:
+    """Within the block the model's head computes the logits of these words alone, or gradients reach no `others`."""
     head = lm.model.get_output_embeddings()
     whole = head.forward
 
     def part(hidden: Tensor) -> Tensor:
         if type(head) is not nn.Linear:  # quantised: its rows cannot be picked
-            return whole(hidden)[..., words.to(hidden.device)]
+            return whole(hidden) if others else whole(hidden)[..., words.to(hidden.device)]
         chosen = words.to(head.weight.device)
-        return nn.functional.linear(hidden, head.weight[chosen], None if head.bias is None else head.bias[chosen])
+        found = nn.functional.linear(hidden, head.weight[chosen], None if head.bias is None else head.bias[chosen])
+        if not others:
+            return found
+        with torch.no_grad():
+            logits = whole(hidden)
+        return logits.index_copy(-1, chosen, found)
 
     with replaced(head, "forward", part):
         yield

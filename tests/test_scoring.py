@@ -29,8 +29,8 @@ def prompts_of(lm: LanguageModel, task: Task, shots: int = 1) -> list[Prompt]:
 def test_equal_to_full_prompts(lm: LanguageModel, task: Task, shots: int, batch_tokens: int) -> None:
     prompts = prompts_of(lm, task, shots)
     for batch in plan(prompts, batch_tokens, shared=True):
-        b = collate(batch, lm.device, batch[0].context)
-        assert b.ids.shape[1] <= max(len(p.ids) for p in batch) - len(batch[0].context)
+        b = collate(batch, lm.device, batch[0].shared)
+        assert b.ids.shape[1] == max(len(p.ids) for p in batch) - len(b.context) < max(len(p.ids) for p in batch)
         found = next_word_logits(lm, b, read(lm.model, b.context, lm.device))
         for row, p in zip(found, batch, strict=True):
             torch.testing.assert_close(row, oracle.run(lm, p.ids).logits[-1], rtol=EXACT, atol=EXACT)
@@ -112,12 +112,12 @@ def test_a_context_is_the_same_after_saving_and_loading(lm: LanguageModel, task:
 def test_batches_share_their_demonstrations_and_these_hardly_count(lm: LanguageModel, task: Task) -> None:
     shared, own = prompts_of(lm, task), toy_prompts(lm, task, queries=4)
     batches = plan([*own, *shared], 1000, shared=True)
-    assert all(len({p.context for p in batch}) == 1 for batch in batches)
+    assert all(len({p.shared for p in batch}) == 1 for batch in batches)
     assert sorted(len(batch) for batch in batches)[:4] == [1] * 4
     assert max(len(batch) for batch in batches) > max(len(batch) for batch in plan(shared, 1000))
     for batch in batches:
-        follow = max(len(p.ids) for p in batch) - len(batch[0].context)
-        assert len(batch) == 1 or len(batch) * (follow + len(batch[0].context) / 8) <= 1000
+        follow = max(len(p.ids) for p in batch) - len(batch[0].shared)
+        assert len(batch) == 1 or len(batch) * (follow + len(batch[0].shared) / 8) <= 1000
     with pytest.raises(ValueError, match="must begin with"):
         collate([own[0], own[1]], "cpu", own[0].context)
 
@@ -138,8 +138,8 @@ def test_contexts_are_made_once_for_batches_that_share_them(lm: LanguageModel, t
 
 def test_a_part_of_a_context_needs_a_model_that_takes_positions() -> None:
     model = make("bloom", REFUSED["bloom"])
-    lm = LanguageModel("my-bloom", model, None)
+    lm = LanguageModel("any", model, None)
     batch = collate([Prompt(0, 0, (1, 2, 3, 4, 5), (), (1, 2), "")], "cpu", (1, 2, 3))
     part = read(model, (1, 2, 3), "cpu").select([0, 2])
-    with pytest.raises(UserError, match="my-bloom takes no positions"):
+    with pytest.raises(UserError, match="'bloom' takes no positions"):
         next_word_logits(lm, batch, part)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -95,8 +96,26 @@ def read(
         return after or Context((), (), 0)
     known = [] if after is None else list(zip(after.keys, after.values, strict=True))
     cache = DynamicCache(known)  # made without the configuration, it also keeps what a sliding window would drop
-    with torch.no_grad():
-        model.base_model(input_ids=torch.tensor([list(ids)], device=device), past_key_values=cache, use_cache=True)
     start = 0 if after is None else after.next_position
+    given = {} if after is None else positions_after(model, after, (1, len(ids)), device)
+    with torch.no_grad():
+        tokens = torch.tensor([list(ids)], device=device)
+        model.base_model(input_ids=tokens, past_key_values=cache, use_cache=True, **given)
     layers = cache.layers
     return Context(tuple(layer.keys for layer in layers), tuple(layer.values for layer in layers), start + len(ids))
+
+
+def positions_after(
+    model: PreTrainedModel, context: Context, shape: tuple[int, int], device: torch.device | str
+) -> dict[str, Tensor]:
+    """What to tell the model of the positions after a context: nothing, unless some of the context was left out.
+
+    UserError for a model that takes no positions then.
+    """
+    if context.next_position == len(context):
+        return {}
+    if "position_ids" not in inspect.signature(model.forward).parameters or getattr(model.config, "alibi", False):
+        raise UserError(
+            f"model type {model.config.model_type!r} takes no positions, so a part of a context cannot keep its own."
+        )
+    return {"position_ids": (torch.arange(shape[1], device=device) + context.next_position).expand(shape)}

@@ -36,7 +36,7 @@ class AttentionPrediction(FewShot):
 
         contexts = Contexts(lambda batch: {"full": read(lm.model, batch.context, lm.device)})
         for prompts in batches:
-            batch = collate(prompts, lm.device, prompts[0].context)
+            batch = collate(prompts, lm.device, prompts[0].shared)
             attention = LabelAttention(lm.n_layers, batch.anchors, batch.targets)
             context = contexts(batch)["full"]
             with torch.no_grad(), tapped(lm.model, attention):

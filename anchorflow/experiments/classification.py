@@ -35,7 +35,7 @@ class Classification(FewShot):
 
         contexts = Contexts(lambda batch: {"full": read(lm.model, batch.context, lm.device)})
         for prompts in batches:
-            batch = collate(prompts, lm.device, prompts[0].context)
+            batch = collate(prompts, lm.device, prompts[0].shared)
             with torch.no_grad():
                 found = scores(next_word_logits(lm, batch, contexts(batch)["full"]), batch)
             yield [

@@ -68,42 +68,49 @@ class Compression(FewShot):
         from anchorflow.attention import read
         from anchorflow.scoring import Contexts, collate, next_word_logits, scores
 
-        demonstrations: list[Prompt] = []
+        shown: list[Prompt] = []
+        kept: dict[str, Context] = {}
 
         def make(batch: Batch) -> dict[str, Context]:
-            full = read(lm.model, batch.context, lm.device)
-            text = read(lm.model, demonstrations[1].context, lm.device)
-            kept = self.positions_kept(demonstrations[0], work.seed)
-            next_position = {name: 0 if self.positions == "restart" else p[-1] + 1 for name, p in kept.items()}
-            hidden = {name: full.select(p, next_position[name]) for name, p in kept.items()}
-            return {"full": full, "text_anchor": text, **hidden}
+            """What is kept of the demonstrations, and after it the words of the template in front of the query."""
+            kept.clear()
+            kept.update(self._kept(lm, shown[0], shown[1], work.seed))
+            lead = {name: (shown[1] if name == "text_anchor" else shown[0]) for name in kept}
+            return {
+                name: read(lm.model, p.shared[len(p.context) :], lm.device, after=kept[name])
+                for name, p in lead.items()
+            }
 
         contexts = Contexts(make)
         first = True
         for prompts in batches:
             bare = [work.text_anchors[p.query] for p in prompts]
-            demonstrations[:] = prompts[0], bare[0]
-            batch = collate(prompts, lm.device, prompts[0].context)
+            shown[:] = prompts[0], bare[0]
+            batch = collate(prompts, lm.device, prompts[0].shared)
             read_contexts = contexts(batch)
             found = {}
             for name, context in read_contexts.items():
-                asked = collate(bare, lm.device, bare[0].context) if name == "text_anchor" else batch
+                asked = collate(bare, lm.device, bare[0].shared) if name == "text_anchor" else batch
                 with torch.no_grad():
                     found[name] = scores(next_word_logits(lm, asked, context), asked)
-            kept = {name: read_contexts[name] for name in VARIANTS if name in read_contexts}
             records: list[Record] = [
                 {
                     "query": p.query,
                     "label": p.label,
                     "variants": {name: s[i] for name, s in found.items()},
-                    "context": {name: {"tokens": len(c), "bytes": c.bytes} for name, c in kept.items()},
+                    "context": {
+                        name: {"tokens": len(kept[name]), "bytes": kept[name].bytes}
+                        for name in VARIANTS
+                        if name in kept
+                    },
                 }
                 for i, p in enumerate(prompts)
             ]
             if first:
                 first = False
-                read_contexts["hidden_anchor"].save(folder / FILE)
-                records[0]["seconds"] = _time(lm, prompts, bare, kept)
+                kept["hidden_anchor"].save(folder / FILE)
+                timed = {name: read_contexts[name] for name in VARIANTS if name in kept}
+                records[0]["seconds"] = _time(lm, prompts, bare, timed)
             yield records
 
     def finish(self, records: Sequence[Record]) -> Sequence[Record]:
@@ -135,6 +142,16 @@ class Compression(FewShot):
                 values[f"{name}/speedup_over_cache"] = median(seconds["full"] / seconds[kept] for seconds in timed)
         return Result(metrics=values, stderr=stderr)
 
+    def _kept(self, lm: LanguageModel, prompt: Prompt, bare: Prompt, seed: int) -> dict[str, Context]:
+        """What each variant keeps of the demonstrations."""
+        from anchorflow.attention import read
+
+        full = read(lm.model, prompt.context, lm.device)
+        found = {"full": full, "text_anchor": read(lm.model, bare.context, lm.device)}
+        for name, positions in self.positions_kept(prompt, seed).items():
+            found[name] = full.select(positions, 0 if self.positions == "restart" else positions[-1] + 1)
+        return found
+
     def positions_kept(self, prompt: Prompt, seed: int) -> dict[str, list[int]]:
         """The positions of the context that `hidden_anchor` and every random set keep."""
         demonstrations = prompt.demonstrations
@@ -163,11 +180,11 @@ def _time(
     from anchorflow.scoring import collate, next_word_logits
 
     longest = len(prompts[0].ids)
-    count = max(1, len(prompts) * (longest - len(prompts[0].context)) // longest)
-    batch = collate(prompts[:count], lm.device, prompts[0].context)
+    count = max(1, len(prompts) * (longest - len(prompts[0].shared)) // longest)
+    batch = collate(prompts[:count], lm.device, prompts[0].shared)
     ways: dict[str, tuple[Batch, Context | None]] = {"full_uncached": (collate(prompts[:count], lm.device), None)}
     for name, context in contexts.items():
-        asked = collate(bare[:count], lm.device, bare[0].context) if name == "text_anchor" else batch
+        asked = collate(bare[:count], lm.device, bare[0].shared) if name == "text_anchor" else batch
         ways[name] = (asked, context)
     seconds: dict[str, list[float]] = {name: [] for name in ways}
     way: Context | None

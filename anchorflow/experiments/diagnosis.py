@@ -66,7 +66,7 @@ class Diagnosis(FewShot):
 
         contexts = Contexts(lambda batch: {"full": read(lm.model, batch.context, lm.device)})
         for prompts in batches:
-            batch = collate(prompts, lm.device, prompts[0].context)
+            batch = collate(prompts, lm.device, prompts[0].shared)
             vectors = Vectors(lm.n_layers, batch.anchors, batch.targets)
             context = contexts(batch)["full"]
             with torch.no_grad(), tapped(lm.model, vectors):

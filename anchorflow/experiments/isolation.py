@@ -81,7 +81,7 @@ class Isolation(FewShot):
         )
         for prompts in batches:
             rows.update(self._positions(prompts[0], work.seed))
-            batch = collate(prompts, lm.device, prompts[0].context)
+            batch = collate(prompts, lm.device, prompts[0].shared)
             found = {}
             with torch.no_grad():
                 for name, context in contexts(batch).items():

@@ -94,13 +94,13 @@ class Reweighting(FewShot):
         contexts = Contexts(lambda batch: {"full": read(lm.model, batch.context, lm.device)})
         beta, losses = None, None
         for prompts in batches:
-            batch = collate(prompts, lm.device, prompts[0].context)
+            batch = collate(prompts, lm.device, prompts[0].shared)
             context = contexts(batch)["full"]
             found: list[Record] = [{"query": p.query, "label": p.label} for p in prompts]
             if beta is None:
                 demonstrated = [demonstration.label for demonstration in prompts[0].demonstrations]
                 if self.beta is None:
-                    beta, losses = learn(lm, context, work.training, self.lr, self.epochs, work.seed)
+                    beta, losses = learn(lm, batch.context, context, work.training, self.lr, self.epochs, work.seed)
                 else:
                     shape = Shape.of(lm.name, lm.model.config)
                     beta = _reordered(*self._load(shape, len(demonstrated)), demonstrated).to(lm.device)
@@ -170,12 +170,18 @@ class Reweighting(FewShot):
 
 
 def learn(
-    lm: LanguageModel, context: Context, training: Sequence[Prompt], lr: float, epochs: int, seed: int
+    lm: LanguageModel,
+    shared: tuple[int, ...],
+    context: Context,
+    training: Sequence[Prompt],
+    lr: float,
+    epochs: int,
+    seed: int,
 ) -> tuple[torch.Tensor, list[list[float]]]:
     """β [layer, head, demonstration], and the loss at every example before its step [epoch][example].
 
     β changes row q alone, so keys and values of all other positions are computed once, and an example of an
-    epoch takes one position through the model.
+    epoch takes one position through the model. `context` is what was read of the `shared` tokens.
     """
     import torch
     from torch.nn.functional import nll_loss
@@ -190,7 +196,12 @@ def learn(
     beta = torch.zeros(shape.layers, shape.heads, len(training[0].anchors), dtype=precision, device=lm.device)
     beta.requires_grad_()
     adam = torch.optim.Adam([beta], lr=lr, betas=(0.9, 0.999))
-    before = [read(lm.model, p.ids[len(context) : -1], lm.device, after=context) for p in training]
+    before = [
+        read(lm.model, p.ids[len(shared) : -1], lm.device, after=context)
+        if p.shared == shared
+        else read(lm.model, p.ids[:-1], lm.device)
+        for p in training
+    ]
     ends = [collate([p], lm.device, p.ids[:-1]) for p in training]
     order = list(range(len(training)))
     shuffle = random.Random(f"{seed}/epochs").shuffle
