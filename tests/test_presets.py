@@ -190,13 +190,13 @@ def test_the_runs_of_table_3_are_those_of_table_2() -> None:
 
 
 def test_the_command_line_wins_over_a_preset() -> None:
-    typed = ("model=gpt2", "seed=1,2", "dataset=novel", "experiment.n_queries=7", "experiment.random_draws=3")
+    typed = ("model=gpt2", "seed=1,2", "dataset=novel", "experiment.n_queries=7", "experiment.random_draws=2")
     found = [composed(*cell) for cell in cells("sweep=fig4_isolation", *typed)]
     assert [config["seed"] for config in found] == [1, 2]
     for config in found:
         assert (config["model"]["name"], config["dataset"]["name"]) == ("gpt2", "novel")
         assert config["experiment"]["n_queries"] == 7
-        assert config["experiment"]["random_draws"] == 3
+        assert config["experiment"]["random_draws"] == 2
     # What follows from a choice follows from the one on the command line too.
     assert composed("sweep=fig3_saliency", "dataset=trec")["experiment"]["n_queries"] == 500
     assert composed("sweep=fig6_diagnosis", "model=gpt2")["experiment"]["layer"] is None
@@ -234,4 +234,4 @@ def test_a_preset_runs_its_cells_and_finds_them_finished(tmp_path: Path) -> None
     paths = sorted((tmp_path / "outputs").glob("isolation/tiny/trec/seed*/result.json"))
     assert [json.loads(path.read_text())["seed"] for path in paths] == [42, 43]
     assert run("sweep=fig4_isolation", "sweep.scale=full", "seed=42,43").stderr.count("already complete") == 2
-    assert "already complete" in run("experiment=isolation", "seed=43").stderr
+    assert "already complete" in run("experiment=isolation", "experiment.random_draws=3", "seed=43").stderr
