@@ -390,13 +390,15 @@ def _peak_memory() -> int:
 
 
 def _show(metrics: Mapping[str, float | None], stderr: Mapping[str, float | None]) -> None:
-    shown = []
+    """A line for each variant, which is what stands before the last / of a metric's name."""
+    lines: dict[str, list[str]] = {}
     for name, value in metrics.items():
+        variant, _, measure = name.rpartition("/")
         error = stderr.get(name)
-        shown.append(
-            f"{name} {'undefined' if value is None else f'{value:.3f}'}" + (f" ± {error:.3f}" if error else "")
-        )
-    log.info("%s", ", ".join(shown))
+        shown = "undefined" if value is None else f"{value:.3f}" if abs(value) < 1000 else f"{value:,.0f}"
+        lines.setdefault(variant, []).append(f"{measure} {shown}" + (f" ± {error:.3f}" if error else ""))
+    for variant, found in lines.items():
+        log.info("%s%s", f"{variant}: " if variant else "", ", ".join(found))
 
 
 def _plain(config: Any) -> Any:
