@@ -91,6 +91,8 @@ def by_hand(preset: str, scale: str, experiment: str, model: str, dataset: str) 
         more = ["too_long=skip"]
     if preset == "fig6_diagnosis" and model == "gpt2-xl":
         more = ["experiment.layer=33"]
+    if preset == "fig4_isolation":
+        more = ["experiment.random_draws=3"]
     chosen = [f"experiment={experiment}", f"model={model}", f"dataset={dataset}"]
     return [*chosen, f"experiment.n_queries={queries}", f"experiment.shots_per_class={shots}", *more]
 
