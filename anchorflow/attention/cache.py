@@ -14,6 +14,7 @@ from transformers import PreTrainedModel
 from transformers.cache_utils import Cache, DynamicCache, DynamicLayer
 
 from anchorflow.errors import UserError
+from anchorflow.results import write_atomically
 
 
 @dataclass(frozen=True)
@@ -52,11 +53,11 @@ class Context:
 
     def save(self, path: Path) -> None:
         """Write a safetensors file that `load` reads."""
-        from safetensors.torch import save_file
+        from safetensors.torch import save
 
         tensors = {f"key.{i}": t.contiguous() for i, t in enumerate(self.keys)}
         tensors |= {f"value.{i}": t.contiguous() for i, t in enumerate(self.values)}
-        save_file(tensors, path, metadata={"next_position": str(self.next_position)})
+        write_atomically(path, save(tensors, metadata={"next_position": str(self.next_position)}))
 
     @classmethod
     def load(cls, path: Path, device: torch.device | str = "cpu") -> Context:

@@ -28,21 +28,14 @@ class Attention:
         """Query heads to a key head."""
         return self.query.shape[1] // self.key.shape[1]
 
-    def folded(self) -> tuple[Tensor, Tensor | None]:
-        """Query and mask with the query heads of a key head as further rows: [batch, kv_head, group × query, ...].
-
-        In this form a grouped-query layer is a plain batched product, without repeating keys or values.
-        """
-        batch, _, length, dim = self.query.shape
-        kv_heads = self.key.shape[1]
-        query = self.query.reshape(batch, kv_heads, self.group * length, dim)
-        return query, None if self.mask is None else fold_mask(self.mask, kv_heads, self.group)
-
 
 def fold_mask(
     mask: Float[Tensor, "mask_batch mask_head query key"], kv_heads: int, group: int
 ) -> Float[Tensor, "mask_batch folded_head row key"]:
-    """The mask for rows that hold the `group` query heads of a key head one after another."""
+    """The mask for rows that hold the `group` query heads of a key head one after another.
+
+    In this form a grouped-query layer is a plain batched product, without repeating keys or values.
+    """
     if mask.shape[1] > 1:
         return mask.reshape(mask.shape[0], kv_heads, group * mask.shape[2], -1)
     return mask.repeat(1, 1, group, 1) if group > 1 else mask
@@ -57,7 +50,7 @@ def attention_weights(
 ) -> Float[Tensor, "batch kv_head row key"]:
     """softmax(query · key × scaling + mask), at least in float32, as transformers' eager attention computes it.
 
-    Rows are query positions, of one head or (see `Attention.folded`) of a group of heads.
+    Rows are query positions, of one head or (see `fold_mask`) of a group of heads.
     """
     precision = torch.promote_types(query.dtype, torch.float32)
     scores = torch.matmul(query.to(precision), key.to(precision).transpose(-1, -2)).mul_(scaling)

@@ -34,12 +34,10 @@ def top(records: Sequence[Record], variant: str) -> np.ndarray:
     return np.array([record["variants"][variant]["top5"] for record in records])
 
 
-def measure(
-    records: Sequence[Record], name: str, draws: int = 1, reference: str = "full"
-) -> dict[str, tuple[float, float]]:
-    """`accuracy`, `label_loyalty` and `word_loyalty` of a variant, each a mean with its standard error."""
+def measure(records: Sequence[Record], name: str, draws: int = 1) -> dict[str, tuple[float, float]]:
+    """`accuracy`, and `label_loyalty` and `word_loyalty` to `full`, of a variant: each a mean with its standard error."""
     variants = [draw_name(name, draw) for draw in range(draws)]
-    labels, base, words = truth(records), probs(records, reference), top(records, reference)
+    labels, base, words = truth(records), probs(records), top(records, "full")
     per_query = {
         "accuracy": [probs(records, v).argmax(axis=1) == labels for v in variants],
         "label_loyalty": [metrics.label_agreement(probs(records, v), base) for v in variants],

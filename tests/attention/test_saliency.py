@@ -5,6 +5,7 @@ import torch
 from torch import Tensor, nn
 
 from anchorflow.attention import SaliencyFlow, saliency, tapped
+from anchorflow.attention.core import fold_mask
 from anchorflow.data import Task
 from anchorflow.experiments import Saliency
 from anchorflow.models import LanguageModel
@@ -96,7 +97,9 @@ def test_gradients_pass_through_a_softcap() -> None:
     gates: list[Tensor] = []
 
     def gated(attention, attend):  # type: ignore[no-untyped-def]
-        query, mask = attention.folded()
+        batch, kv_heads = attention.key.shape[:2]
+        query = attention.query.reshape(batch, kv_heads, -1, attention.query.shape[-1])
+        mask = fold_mask(attention.mask, kv_heads, attention.group)
         weights = saliency.attention_weights(query, attention.key, mask, attention.scaling, attention.softcap)
         gates.append(torch.ones_like(weights, requires_grad=True))
         return ((weights * gates[-1]) @ attention.value).reshape(attention.query.shape)

@@ -68,9 +68,7 @@ def test_one_predicted_class_is_undefined_and_said() -> None:
     result = AttentionPrediction().reduce([record(i, 1, [[0.1, 0.2]]) for i in range(3)], ["a", "b"])
     assert math.isnan(result.curves["AUCROC"].values[0])
     assert math.isnan(result.curves["R"].values[0])
-    assert result.notes == ("AUCROC and R are undefined: the model predicts 'b' for all 3 queries",) or list(
-        result.notes
-    ) == ["AUCROC and R are undefined: the model predicts 'b' for all 3 queries"]
+    assert result.notes == ["AUCROC and R are undefined: the model predicts 'b' for all 3 queries"]
     assert result.to_json()["curves"]["AUCROC"]["values"] == [None]
 
 
