@@ -7,7 +7,7 @@ import logging
 import os
 import socket
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Literal
@@ -133,6 +133,19 @@ class RunDirectory:
 
     def _occupied(self) -> bool:
         return any((self.path / name).exists() for name in ("records.jsonl", "result.json"))
+
+
+def runs_below(paths: Iterable[Path]) -> list[Path]:
+    """Every run directory at or below the paths, sorted; UserError for a path that is not there."""
+    found: set[Path] = set()
+    for path in paths:
+        if not path.exists():
+            raise UserError(f"{path} does not exist; allowed: a run's directory, or one with runs below it.")
+        for folder, below, files in os.walk(path):
+            if "status.json" in files or "result.json" in files:
+                found.add(Path(folder))
+                below.clear()  # nothing of interest lies below a run
+    return sorted(found)
 
 
 def _iso(seconds: float) -> str:

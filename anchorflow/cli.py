@@ -1,0 +1,41 @@
+"""`anchorflow COMMAND PATH...`: what to do with runs that were made. Nothing here runs a model."""
+
+import argparse
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from anchorflow.errors import UserError
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run one command; the exit code comes back. A user's mistake is one line and 2."""
+    parser = argparse.ArgumentParser(prog="anchorflow", description="Read what runs left behind.")
+    commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
+
+    status = commands.add_parser("status", help="the state of every run at or below the paths")
+    status.add_argument("paths", nargs="+", type=Path, metavar="PATH")
+    status.add_argument("--watch", action="store_true", help="again every few seconds, until nothing runs")
+    status.set_defaults(run=_status)
+
+    chosen = parser.parse_args(arguments)
+    try:
+        return int(chosen.run(chosen))
+    except UserError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        return 130
+    except BrokenPipeError:  # the reader (head, less) has seen enough
+        sys.stderr.close()
+        return 0
+
+
+def _status(chosen: argparse.Namespace) -> int:
+    from anchorflow.sweep import status
+
+    return status.show(chosen.paths, watch=chosen.watch)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
