@@ -3,9 +3,11 @@
 import hydra
 from omegaconf import DictConfig
 
-from anchorflow.job import register_resolvers, run_job
+from anchorflow import sweep
+from anchorflow.job import run_job
 
-register_resolvers()
+sweep.register_resolvers()
+sweep.register()
 
 
 @hydra.main(version_base="1.3", config_path="conf", config_name="config")  # type: ignore[untyped-decorator]

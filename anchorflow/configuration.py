@@ -9,18 +9,29 @@ import importlib
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
+from functools import cache
 from typing import Any, ClassVar, Literal
 
 from anchorflow.errors import UserError
 
+NAMED = ("model", "dataset", "experiment", "seed", "dtype", "too_long")
+"""The parts of a configuration that a run's directory is named after."""
+
+
+SWEEP_WIDE = ("sweep", "launcher")
+"""Groups that are about a sweep as a whole: no part of a single run, nor of what it finds."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class Sweep:
-    """Which size of a preset (conf/sweep/) the job is a cell of. The settings that follow from it are what counts."""
+    """How a sweep is gone about. `scale` is the size of a preset (conf/sweep/): what follows from it is what counts."""
 
     __pydantic_config__: ClassVar[dict[str, str]] = {"extra": "forbid"}
 
-    scale: Literal["full", "small"] = "full"
+    scale: Literal["full", "small"] | None = None
+    dry_run: bool = False
+    retry_failed: bool = False
+    wait: bool = True
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -32,7 +43,6 @@ class Job:
     dtype: Literal["auto", "float64", "float32", "bfloat16", "float16"] = "auto"
     batch_tokens: int = 1024
     too_long: Literal["refuse", "skip"] = "refuse"
-    sweep: Sweep | None = None
 
     def __post_init__(self) -> None:
         if not 0 <= self.seed < 2**63:
@@ -55,10 +65,10 @@ def build(node: Mapping[str, Any], where: str, default: type | None = None) -> A
         if key not in known:
             raise UserError(f"{_join(where, key)} is not a setting of {target.__name__}; allowed: {', '.join(known)}.")
 
-    from pydantic import TypeAdapter, ValidationError
+    from pydantic import ValidationError
 
     try:
-        return TypeAdapter(target).validate_python(arguments)
+        return _adapter(target).validate_python(arguments)
     except ValidationError as error:
         raise UserError("\n".join(_explain(problem, where) for problem in error.errors())) from error
 
@@ -68,7 +78,8 @@ def run_name(config: Mapping[str, Any]) -> str:
 
     The same settings give the same name, so that a restart finds its records and a sweep its finished cells.
     """
-    parts = {key: config[key] for key in ("model", "dataset", "experiment", "seed", "dtype", "too_long")}
+    parts = {key: config[key] for key in NAMED}
+    parts["experiment"] = {key: value for key, value in config["experiment"].items() if key != "shards"}
     experiment = str(config["experiment"]["_target_"]).rpartition(".")[2]
     snake = "".join("_" + c.lower() if c.isupper() else c for c in experiment).lstrip("_")
     names = (snake, str(config["model"]["name"]), str(config["dataset"]["name"]))
@@ -80,6 +91,13 @@ def digest(value: Any) -> str:
     """A hash (16 hexadecimal digits) of a value made of JSON's types, whatever the order of its keys."""
     text = json.dumps(value, sort_keys=True, ensure_ascii=False, separators=(",", ":"), default=str)
     return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
+@cache
+def _adapter(target: type) -> Any:
+    from pydantic import TypeAdapter
+
+    return TypeAdapter(target)
 
 
 def _locate(path: Any, where: str) -> type:

@@ -11,21 +11,16 @@ import sys
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from fnmatch import fnmatchcase
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
 from hydra.core.hydra_config import HydraConfig
-from hydra.core.override_parser.overrides_parser import OverridesParser
-from hydra.errors import CompactHydraException
-from hydra.experimental.callback import Callback
-from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 
-from anchorflow.configuration import Job, Sweep, build, digest, run_name
+from anchorflow.configuration import SWEEP_WIDE, Job, build, digest
 from anchorflow.errors import UserError
 from anchorflow.results import SCHEMA, Record, Result
-from anchorflow.rundir import RunDirectory
+from anchorflow.rundir import RunDirectory, State
 
 if TYPE_CHECKING:
     from anchorflow.data import Dataset, Task
@@ -46,89 +41,47 @@ GROUPS = ("model", "dataset", "experiment", "tracking")
 PACKAGES = ("torch", "transformers", "tokenizers", "datasets", "numpy", "hydra-core", "wandb", "anchorflow")
 
 
-def register_resolvers() -> None:
-    """What conf/ may interpolate.
-
-    `${run_name:}` is the directory of a run below outputs/. `${by:KEY, {VALUE: result, ..., else: result}}` is the
-    result for the value that the configuration has at KEY; a VALUE may be a pattern (llama2-*).
-    """
-
-    def name(*, _root_: DictConfig) -> str:
-        keys = ("model", "dataset", "experiment", "seed", "dtype", "too_long")
-        return run_name({key: _plain(OmegaConf.select(_root_, key)) for key in keys})
-
-    def by(key: str, results: Mapping[str, Any], *, _root_: DictConfig) -> Any:
-        value = OmegaConf.select(_root_, key)
-        found = next((known for known in results if fnmatchcase(str(value), known)), "else")
-        if found not in results:
-            raise UserError(f"{key} is {value!r}; allowed: {', '.join(results)}.")
-        return results[found]
-
-    OmegaConf.register_new_resolver("run_name", name, replace=True)
-    OmegaConf.register_new_resolver("by", by, replace=True)
-
-
-class MakeFolder(Callback):  # type: ignore[misc]
-    """Hydra's callback: makes the directory before Hydra does, to say in one sentence where that cannot be."""
-
-    def on_run_start(self, config: DictConfig, **others: Any) -> None:
-        """Before a single run."""
-        self._make(config.hydra.run.dir, "hydra.run.dir")
-
-    def on_multirun_start(self, config: DictConfig, **others: Any) -> None:
-        """Before a sweep."""
-        self._make(config.hydra.sweep.dir, "hydra.sweep.dir")
-
-    @staticmethod
-    def _make(folder: str, key: str) -> None:
-        try:
-            Path(folder).mkdir(parents=True, exist_ok=True)
-        except OSError as error:
-            _refuse(f"{key} is {folder!r}, which cannot be made ({error.strerror}); choose another.")
-
-
-class CheckPreset(Callback):  # type: ignore[misc]
-    """Hydra's callback: a sweep has one preset in one size, or none; anything else is refused in one sentence."""
-
-    def on_multirun_start(self, config: DictConfig, **others: Any) -> None:
-        """Before a sweep. Hydra would run the cells of several presets without the grid of any."""
-        for override in OverridesParser.create().parse_overrides(list(config.hydra.overrides.task)):
-            if override.is_sweep_override() and override.key_or_group in ("sweep", "sweep.scale"):
-                _refuse(f"{override.input_line} names several; allowed: one at a time, since the grid follows from it.")
-        chosen = OmegaConf.select(config, "sweep")
-        if chosen is not None:
-            try:
-                build(_plain(chosen), "sweep", Sweep)
-            except UserError as error:
-                _refuse(str(error))
-
-    on_run_start = on_multirun_start
-
-
-def _refuse(message: str) -> NoReturn:
-    print(f"error: {message}", file=sys.stderr)
-    sys.exit(1)  # Hydra turns exceptions of callbacks into warnings
-
-
 def run_job(config: DictConfig) -> None:
     """Run what `config` describes in Hydra's directory for it.
 
-    A user's mistake ends as one or two sentences and exit code 1, in a sweep as one failed cell.
+    A user's mistake ends as one or two sentences and exit code 1.
     """
-    hydra_config = HydraConfig.get()
-    folder = Path(hydra_config.runtime.output_dir)
+    folder = Path(HydraConfig.get().runtime.output_dir)
     try:
-        with _stop_signals():
-            execute(_plain(config), folder)
+        with stop_signals():
+            execute(OmegaConf.to_container(config, resolve=True), folder)  # type: ignore[arg-type]
     except UserError as error:
         tracebacks.error("%s", error, exc_info=True)
-        if hydra_config.mode == RunMode.MULTIRUN:
-            raise CompactHydraException(str(error)) from error
         print(f"error: {error}", file=sys.stderr)
         sys.exit(1)
     except Stopped as stop:
         print(f"stopped; {folder} keeps the finished records, the same command goes on from them", file=sys.stderr)
         sys.exit(128 + stop.signal)
+
+
+class Shard(NamedTuple):
+    """Part `number` (from 1) of `of` parts of a run's batches, worked on in a directory of its own below the run's."""
+
+    number: int
+    of: int
+
+
+class KeptModel:
+    """The language model that was used last, for the next run that asks for the same."""
+
+    def __init__(self) -> None:
+        self._key: Any = None
+        self._lm: LanguageModel | None = None
+
+    def load(self, model: Pretrained | Tiny, device: str, dtype: str) -> tuple[LanguageModel, bool]:
+        """The model, and whether it had to be loaded."""
+        key = (model, device, dtype)
+        if self._lm is not None and self._key == key:
+            return self._lm, False
+        self._lm = self._key = None  # frees the last one's memory first
+        self._lm = model.load(device, dtype)
+        self._key = key
+        return self._lm, True
 
 
 @dataclass(frozen=True)
@@ -145,34 +98,61 @@ class Settings:
 def settings(config: Mapping[str, Any]) -> Settings:
     """Check a resolved configuration. Loads no torch; UserError for what is unknown or impossible."""
     parts = {group: build(config[group], group) for group in GROUPS}
-    rest = {key: value for key, value in config.items() if key not in GROUPS}
+    rest = {key: value for key, value in config.items() if key not in (*GROUPS, *SWEEP_WIDE)}
     return Settings(job=build(rest, "", Job), **parts)
 
 
-def execute(config: Mapping[str, Any], folder: Path) -> dict[str, Any]:
+def execute(
+    config: Mapping[str, Any], folder: Path, kept: KeptModel | None = None, shard: Shard | None = None
+) -> dict[str, Any] | None:
     """Run a resolved configuration in `folder` and give back the content of its result.json.
 
-    Goes on from the records that are there; a finished run is given back as it is.
+    Goes on from the records that are there; a finished run is given back as it is. With `shard` only that part of the
+    run is computed; whichever shard is the last to end puts all together (the others give back None).
     """
+    kept = kept or KeptModel()
+    config = {key: value for key, value in config.items() if key not in SWEEP_WIDE}
     chosen = settings(config)
-    directory = RunDirectory(folder, chosen.experiment.key)
+    if shard is None:
+        return _run(chosen, config, RunDirectory(folder, chosen.experiment.key), kept)
+    whole = RunDirectory(folder, chosen.experiment.key)
+    if whole.result() is None:
+        _run(chosen, config, whole.shard(*shard), kept, shard)
+        if not whole.shards_complete(shard.of):
+            return None
+    return _run(chosen, config, whole, kept)
+
+
+def _run(
+    chosen: Settings, config: Mapping[str, Any], directory: RunDirectory, kept: KeptModel, shard: Shard | None = None
+) -> dict[str, Any] | None:
     with directory.locked():
         try:
-            return _execute(chosen, config, directory)
-        except Stopped:
+            return _execute(chosen, config, directory, kept, shard)
+        except Stopped as stop:
+            directory.report_end(stop.state)
+            raise
+        except SystemExit:  # submitit has requeued the job
             directory.report_end("preempted")
             raise
         except BaseException as error:
             import traceback
 
-            directory.report_end("failed", error=str(error), traceback=traceback.format_exc())
             known = _explain(error, chosen.job)
+            directory.report_end("failed", error=str(known or error), traceback=traceback.format_exc())
             if known is not None:
                 raise known from error
             raise
 
 
-def _execute(chosen: Settings, config: Mapping[str, Any], directory: RunDirectory) -> dict[str, Any]:
+def identify(chosen: Settings, task: Task, dtype: str) -> str:
+    """The hash of everything that can change a number."""
+    return digest(_what_counts(chosen, task, dtype))
+
+
+def _execute(
+    chosen: Settings, config: Mapping[str, Any], directory: RunDirectory, kept: KeptModel, shard: Shard | None
+) -> dict[str, Any] | None:
     from anchorflow.models import choose_device, choose_dtype
 
     started = time.perf_counter()
@@ -180,7 +160,7 @@ def _execute(chosen: Settings, config: Mapping[str, Any], directory: RunDirector
     task = chosen.dataset.load()
     device = choose_device(job.device)
     dtype = choose_dtype(job.dtype, device)
-    identity = digest(_what_counts(chosen, config, task, dtype))
+    identity = identify(chosen, task, dtype)
     directory.claim(identity)
     done = directory.result()
     if done is not None:
@@ -189,6 +169,11 @@ def _execute(chosen: Settings, config: Mapping[str, Any], directory: RunDirector
         return done
     experiment.check(task, chosen.model.shape())
     directory.report("running", progress={"done": 0, "total": None})
+    if shard is not None:
+        lm, _ = kept.load(chosen.model, device, dtype)
+        _map(chosen, lm, task, directory, shard)
+        directory.report("completed")
+        return None
     names = {
         "experiment": experiment.name,
         "model": chosen.model.name,
@@ -196,15 +181,15 @@ def _execute(chosen: Settings, config: Mapping[str, Any], directory: RunDirector
         "seed": str(job.seed),
     }
     with chosen.tracking.run(directory.path, identity, {**config, "identity": identity}, names) as tracker:
-        lm = chosen.model.load(device, dtype)
+        lm, new = kept.load(chosen.model, device, dtype)
         log.info("model: %s (%s, %s, %d layers)", lm.name, lm.device, dtype, lm.n_layers)
         loaded = time.perf_counter()
         records, computed = _map(chosen, lm, task, directory)
-        kept = [record for record in records if "skipped" not in record]
-        if not kept:
+        fitting = [record for record in records if "skipped" not in record]
+        if not fitting:
             raise UserError(f"all {len(records)} prompts are longer than the {lm.max_length} tokens of {lm.name}.")
-        finished = experiment.finish(kept)
-        if finished != kept:
+        finished = experiment.finish(fitting)
+        if finished != fitting:
             directory.rewrite([*finished, *(record for record in records if "skipped" in record)])
         result = experiment.reduce(finished, task.labels)
         run_s = time.perf_counter() - loaded
@@ -214,12 +199,13 @@ def _execute(chosen: Settings, config: Mapping[str, Any], directory: RunDirector
             "identity": identity,
             "seed": job.seed,
             **result.to_json(),
-            "counts": {UNITS[experiment.key][1]: len(kept), "skipped": len(records) - len(kept)},
+            "counts": {UNITS[experiment.key][1]: len(fitting), "skipped": len(records) - len(fitting)},
             "config": dict(config),
             "data": vars(task.provenance),
             "environment": {**_environment(str(lm.device), dtype), "weights": lm.revision},
             "timing": {
                 "load_s": round(loaded - started, 3),
+                "model_loads": int(new),
                 "run_s": round(run_s, 3),
                 "queries_per_s": round(computed / run_s, 3),
                 "peak_memory_bytes": _peak_memory(),
@@ -235,8 +221,10 @@ def _execute(chosen: Settings, config: Mapping[str, Any], directory: RunDirector
     return found
 
 
-def _map(chosen: Settings, lm: LanguageModel, task: Task, directory: RunDirectory) -> tuple[list[Record], int]:
-    """All records in the prompts' order, and how many of them were computed now."""
+def _map(
+    chosen: Settings, lm: LanguageModel, task: Task, directory: RunDirectory, shard: Shard | None = None
+) -> tuple[list[Record], int]:
+    """All records in the prompts' order (of a shard, those of its part), and how many of them were computed now."""
     from tqdm import tqdm
 
     from anchorflow.prompts import PromptBuilder
@@ -248,24 +236,28 @@ def _map(chosen: Settings, lm: LanguageModel, task: Task, directory: RunDirector
     fitting, skipped = _sort_out(units, lm, job, *UNITS[key])
     training, _ = _sort_out(work.training, lm, job, "training example", "training examples")
     work = replace(work, training=tuple(training), batch_tokens=job.batch_tokens)
+    batches = experiment.plan(fitting, job.batch_tokens)
+    if shard is not None:
+        batches, skipped = batches[shard.number - 1 :: shard.of], []
+        units = [unit for batch in batches for unit in batch]
     done = {record[key]: record for record in directory.records()}
-    new = [record for record in skipped if record[key] not in done]
+    numbers = {unit.number for unit in units}
+    new = {record[key]: record for record in (*directory.elsewhere(), *skipped) if record[key] in numbers - done.keys()}
     if new:
-        directory.append(new)
-        done |= {record[key]: record for record in new}
+        directory.append(list(new.values()))
+        done |= new
     # A batch is computed whole if any record of it is missing: then every number is what it would
     # have been without the interruption.
-    batches = experiment.plan(fitting, job.batch_tokens)
     todo = [batch for batch in batches if any(unit.number not in done for unit in batch)]
-    if len(done) > len(new):
+    if len(done) > len(skipped):
         log.info("going on from %d of %d records", len(done), len(units))
     began, before = time.perf_counter(), len(done)
     with tqdm(total=len(units), initial=before, desc=experiment.name, unit=key, mininterval=0.5) as bar:
-        for records in experiment.map(lm, work, todo, directory.path):
-            new = [record for record in records if record[key] not in done]
-            directory.append(new)
-            done |= {record[key]: record for record in new}
-            bar.update(len(new))
+        for records in experiment.map(lm, work, todo, directory.run):
+            found = [record for record in records if record[key] not in done]
+            directory.append(found)
+            done |= {record[key]: record for record in found}
+            bar.update(len(found))
             rate = (len(done) - before) / (time.perf_counter() - began)
             progress = {"done": len(done), "total": len(units)}
             left = round((len(units) - len(done)) / rate, 1) if rate else None
@@ -301,14 +293,15 @@ def _publish(name: str, result: Result, names: Mapping[str, str], directory: Run
     tracker.log(result, paths)
 
 
-def _what_counts(chosen: Settings, config: Mapping[str, Any], task: Task, dtype: str) -> dict[str, Any]:
+def _what_counts(chosen: Settings, task: Task, dtype: str) -> dict[str, Any]:
     """Everything that can change a number, and nothing else: not where, when, how fast, or who is told."""
+    experiment = {key: value for key, value in chosen.experiment.fingerprint().items() if key != "shards"}
     return {
         "schema": SCHEMA,
         "model": chosen.model.fingerprint(),
         "data": task.provenance.sha256,
         "prompts": [task.template.source, list(task.label_words), task.separator],
-        "experiment": chosen.experiment.fingerprint(),
+        "experiment": experiment,
         "seed": chosen.job.seed,
         "dtype": dtype,
         "too_long": chosen.job.too_long,
@@ -316,17 +309,22 @@ def _what_counts(chosen: Settings, config: Mapping[str, Any], task: Task, dtype:
 
 
 class Stopped(BaseException):
-    """SIGTERM or Ctrl-C: not an error of the work."""
+    """A signal to end: not an error of the work. `state` is what becomes of the run."""
 
-    def __init__(self, signal: int) -> None:
+    def __init__(self, signal: int, state: State) -> None:
         super().__init__(f"stopped by signal {signal}")
         self.signal = signal
+        self.state = state
 
 
 @contextlib.contextmanager
-def _stop_signals() -> Iterator[None]:
+def stop_signals(state: Callable[[], State] = lambda: "preempted") -> Iterator[None]:
+    """SIGTERM and Ctrl-C raise Stopped in this block; `state` is asked then. Once: what follows is tidying up."""
+
     def stop(number: int, frame: Any) -> None:
-        raise Stopped(number)
+        signal.signal(signal.SIGTERM, signal.SIG_IGN)
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+        raise Stopped(number, state())
 
     try:
         before = {number: signal.signal(number, stop) for number in (signal.SIGTERM, signal.SIGINT)}
@@ -399,8 +397,3 @@ def _show(metrics: Mapping[str, float | None], stderr: Mapping[str, float | None
         lines.setdefault(variant, []).append(f"{measure} {shown}" + (f" ± {error:.3f}" if error else ""))
     for variant, found in lines.items():
         log.info("%s%s", f"{variant}: " if variant else "", ", ".join(found))
-
-
-def _plain(config: Any) -> Any:
-    resolved: Callable[[Any], Any] = lambda c: OmegaConf.to_container(c, resolve=True)  # noqa: E731
-    return resolved(config) if OmegaConf.is_config(config) else config

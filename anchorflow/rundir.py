@@ -16,8 +16,9 @@ from anchorflow.errors import UserError
 from anchorflow.results import Record, dumps, write_atomically
 
 log = logging.getLogger(__name__)
-State = Literal["running", "completed", "failed", "preempted"]
+State = Literal["queued", "running", "completed", "failed", "preempted", "cancelled"]
 STATUS_INTERVAL_S = 2.0
+SHARDS = "shards"
 
 
 class RunDirectory:
@@ -33,6 +34,28 @@ class RunDirectory:
         self._written = 0.0
         self._claimed = False
         self._status: dict[str, Any] = {}
+
+    @property
+    def run(self) -> Path:
+        """The run's own directory: this one, or of a shard the one above."""
+        return self.path.parents[1] if self.path.parent.name == SHARDS else self.path
+
+    def shard(self, number: int, of: int) -> "RunDirectory":
+        """The directory of one of the shards of this run; made if it is not there."""
+        path = self.path / SHARDS / f"{number}-of-{of}"
+        path.mkdir(parents=True, exist_ok=True)
+        return RunDirectory(path, self.key)
+
+    def shards_complete(self, of: int) -> bool:
+        """Whether all shards have ended."""
+        states = [read_status(self.path / SHARDS / f"{number}-of-{of}").get("state") for number in range(1, of + 1)]
+        return all(state == "completed" for state in states)
+
+    def elsewhere(self) -> list[Record]:
+        """Records of this run that lie in other directories than this: of its shards, or of the run before it had any."""
+        whole = RunDirectory(self.run, self.key)
+        others = [RunDirectory(path, self.key) for path in sorted((self.run / SHARDS).glob("*-of-*"))]
+        return [record for one in (whole, *others) if one.path != self.path for record in one.records(tidy=False)]
 
     @contextmanager
     def locked(self) -> Iterator[None]:
@@ -70,14 +93,17 @@ class RunDirectory:
         self._claimed = True
         self._status = {"identity": identity}
 
-    def records(self) -> list[Record]:
-        """All whole records, each unit once. A line cut off by a kill is removed; UserError for one that is damaged."""
+    def records(self, tidy: bool = True) -> list[Record]:
+        """All whole records, each unit once; UserError for one that is damaged.
+
+        A line cut off by a kill is removed (`tidy`), or just left out, where another process may be writing it.
+        """
         path = self.path / "records.jsonl"
         if not path.exists():
             return []
         content = path.read_bytes()
         whole = content[: content.rfind(b"\n") + 1]
-        if len(whole) < len(content):
+        if tidy and len(whole) < len(content):
             log.info("removing the last record, which was cut off")
             os.truncate(path, len(whole))
         found: dict[Any, Record] = {}
@@ -116,6 +142,7 @@ class RunDirectory:
             "host": socket.gethostname(),
             "pid": os.getpid(),
             "job_id": f"{job}_{task}" if job and task else job,
+            "requeues": int(os.environ.get("SLURM_RESTART_COUNT", 0)),
             "started": _iso(self._started),
             "updated": _iso(now),
         }
@@ -133,6 +160,15 @@ class RunDirectory:
 
     def _occupied(self) -> bool:
         return any((self.path / name).exists() for name in ("records.jsonl", "result.json"))
+
+
+def read_status(folder: Path) -> dict[str, Any]:
+    """The content of `status.json`; empty if there is none, or a damaged one."""
+    try:
+        found = json.loads((folder / "status.json").read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return {}
+    return found if isinstance(found, dict) else {}
 
 
 def runs_below(paths: Iterable[Path]) -> list[Path]:

@@ -103,6 +103,7 @@ class FewShot:
 
     n_queries: int | None = 100
     shots_per_class: int = 1
+    shards: int = 1
 
     key: ClassVar[Literal["query", "repetition"]] = "query"
     fewest_shots: ClassVar[int] = 1
@@ -114,6 +115,8 @@ class FewShot:
             raise ValueError(f"n_queries is {self.n_queries}; allowed: 1 or more, or null for the whole split")
         if self.shots_per_class < self.fewest_shots:
             raise ValueError(f"shots_per_class is {self.shots_per_class}; allowed: {self.fewest_shots} or more")
+        if self.shards < 1:
+            raise ValueError(f"shards is {self.shards}; allowed: 1 or more")
 
     def fingerprint(self) -> dict[str, Any]:
         """Every setting."""

@@ -59,10 +59,12 @@ class LabelRelationships:
     repetitions: int = 100
     instruction: Literal["none", "classify", "invert", "ignore"] = "none"
     calibrate: bool = False
+    shards: int = 1
 
     def __post_init__(self) -> None:
-        if self.repetitions < 1:
-            raise ValueError(f"repetitions is {self.repetitions}; allowed: 1 or more")
+        for key in ("repetitions", "shards"):
+            if getattr(self, key) < 1:
+                raise ValueError(f"{key} is {getattr(self, key)}; allowed: 1 or more")
         if self.n_demonstrations is not None and self.n_demonstrations < 1:
             raise ValueError(f"n_demonstrations is {self.n_demonstrations}; allowed: 1 or more, or null")
         regimes = parse(self.regimes)

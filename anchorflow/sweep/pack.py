@@ -1,0 +1,171 @@
+"""Cells that share a model, one after another in one allocation."""
+
+from __future__ import annotations
+
+import logging
+import logging.config
+import os
+import signal
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from types import FrameType
+from typing import Any
+
+from omegaconf import OmegaConf
+
+from anchorflow.errors import UserError
+from anchorflow.job import KeptModel, Stopped, execute, stop_signals, tracebacks
+from anchorflow.results import write_atomically
+from anchorflow.rundir import RunDirectory, read_status
+from anchorflow.sweep import slurm
+from anchorflow.sweep.cells import Cell
+
+log = logging.getLogger(__name__)
+
+STOP_S = 60
+"""How long a pack waits for its worker to tidy up."""
+
+
+def run(cells: Sequence[Cell], kept: KeptModel | None = None) -> list[Cell]:
+    """Run the cells in this process, with one model kept; those that failed come back. Stopped ends all of it."""
+    kept = kept or KeptModel()
+    return [cell for cell in cells if not run_cell(cell, kept)]
+
+
+def run_cell(cell: Cell, kept: KeptModel) -> bool:
+    """Run a cell as Hydra would: its configuration and log beside its records. False, and a line, if it fails."""
+    try:
+        begin(cell)
+        execute(cell.config, cell.folder, kept, cell.shard)
+    except UserError as error:
+        print(f"error: {cell.name}: {error}", file=sys.stderr)
+        tracebacks.error("%s", error, exc_info=True)
+    except Exception as error:
+        if type(error).__name__ == "UncompletedJobError":  # submitit's: out of requeues, so that the job ends here
+            raise
+        reason = (str(error).splitlines() or [""])[0]
+        print(f"error: {cell.name}: {type(error).__name__}: {reason} (traceback in launch.log)", file=sys.stderr)
+        tracebacks.error("%s", error, exc_info=True)
+    else:
+        return True
+    return False
+
+
+def begin(cell: Cell) -> None:
+    """Write down what the cell was told (.hydra/), and let its log go to its launch.log."""
+    told = cell.folder / ".hydra"
+    told.mkdir(parents=True, exist_ok=True)
+    for name, content in (
+        ("config", cell.config),
+        ("overrides", list(cell.overrides)),
+        ("hydra", {"hydra": cell.hydra}),
+    ):
+        write_atomically(told / f"{name}.yaml", OmegaConf.to_yaml(OmegaConf.create(content)))
+    logging.config.dictConfig(cell.hydra["job_logging"])
+    if cell.hydra["verbose"] is True:
+        logging.getLogger().setLevel(logging.DEBUG)
+
+
+@dataclass
+class Pack:
+    """What submitit runs: the cells, in a child process that may die without taking those after it along.
+
+    The exit code is 1 if any cell failed, so that the job's state is FAILED. When the allocation ends before the work,
+    submitit asks for `checkpoint` and requeues the job, which goes on from the records.
+    """
+
+    cells: tuple[Cell, ...]
+    max_requeues: int
+    worker: int | None = None
+
+    def __call__(self) -> None:
+        """Run all cells."""
+        requeues = int(os.environ.get("SLURM_RESTART_COUNT", 0))
+        if requeues > self.max_requeues:
+            for cell in self.cells:
+                _fail(cell, f"requeued {requeues} times; allowed: launcher.max_requeues={self.max_requeues}")
+            sys.exit(1)
+        for number in (signal.SIGTERM, signal.SIGINT):
+            signal.signal(number, self._pass_on)
+        failed, left = False, list(self.cells)
+        while left:
+            code = self._work(left)
+            if code >= 0:
+                failed |= code > 0
+                break
+            # Killed, from outside or for its memory: the cell that it was at has failed, those after it have not.
+            at = next((i for i, cell in enumerate(left) if _is_at_work(cell, self.worker)), 0)
+            name = signal.Signals(-code).name
+            _fail(left[at], f"killed by {name}" + (" (out of memory?)" if name == "SIGKILL" else ""))
+            failed, left = True, left[at + 1 :]
+        if failed:
+            sys.exit(1)
+
+    def checkpoint(self) -> Any:
+        """End the worker, which keeps its records; the same pack again, unless it was requeued too often."""
+        from submitit.helpers import DelayedSubmission
+
+        self._end_worker()
+        if int(os.environ.get("SLURM_RESTART_COUNT", 0)) >= self.max_requeues:
+            return None
+        signal.signal(signal.SIGTERM, signal.SIG_IGN)  # requeueing kills this job, which is ending anyway
+        return DelayedSubmission(Pack(self.cells, self.max_requeues))
+
+    def _work(self, cells: Sequence[Cell]) -> int:
+        """The exit code of a worker for these cells: 1 if one failed, -9 if it was killed."""
+        sys.stdout.flush()
+        sys.stderr.flush()
+        self.worker = os.fork()  # before torch is loaded: a pack itself computes nothing
+        if self.worker == 0:
+            code = 1
+            try:
+                signal.signal(signal.SIGUSR2, signal.SIG_IGN)  # for the pack, which then sends SIGTERM
+                with stop_signals(slurm.stop_state):
+                    code = 1 if run(cells) else 0
+            except Stopped as stop:
+                code = 128 + stop.signal
+            except BaseException:
+                log.exception("the pack's worker failed")
+            finally:
+                logging.shutdown()
+                os._exit(code)
+        _, status = os.waitpid(self.worker, 0)
+        return os.waitstatus_to_exitcode(status)
+
+    def _pass_on(self, number: int, frame: FrameType | None) -> None:
+        self._end_worker(number)
+        sys.exit(128 + number)
+
+    def _end_worker(self, number: int = signal.SIGTERM) -> None:
+        import time
+
+        if self.worker is None:
+            return
+        try:
+            os.kill(self.worker, number)
+            until = time.monotonic() + STOP_S
+            while time.monotonic() < until and os.waitpid(self.worker, os.WNOHANG) == (0, 0):
+                time.sleep(0.05)
+        except (ProcessLookupError, ChildProcessError):
+            pass
+
+
+def _fail(cell: Cell, error: str) -> None:
+    directory = RunDirectory(cell.folder)
+    if cell.shard:
+        directory = directory.shard(*cell.shard)
+    if directory.result() is None and read_status(directory.path).get("state") != "completed":
+        directory.report("failed", **{**_known(directory.path), "error": error})
+    print(f"error: {cell.name}: {error}", file=sys.stderr)
+
+
+def _known(folder: Path) -> dict[str, Any]:
+    return {key: value for key, value in read_status(folder).items() if key in ("identity", "progress")}
+
+
+def _is_at_work(cell: Cell, worker: int | None) -> bool:
+    folder = RunDirectory(cell.folder).shard(*cell.shard).path if cell.shard else cell.folder
+    status = read_status(folder)
+    return status.get("state") == "running" and status.get("pid") == worker

@@ -1,0 +1,180 @@
+"""What a sweep has to do: each cell checked before anything runs, what is finished left out, the rest in packs."""
+
+from __future__ import annotations
+
+import math
+from collections import Counter
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple
+
+from anchorflow.configuration import digest
+from anchorflow.errors import UserError
+from anchorflow.job import Shard, identify, settings
+from anchorflow.rundir import RunDirectory
+from anchorflow.sweep.cells import Cell
+from anchorflow.sweep.settings import Launcher
+from anchorflow.sweep.status import Jobs, columns, look
+
+if TYPE_CHECKING:
+    from anchorflow.data import Task
+    from anchorflow.models import Shape
+
+Fate = Literal["done", "to run", "in progress", "left out", "refused"]
+
+
+class Planned(NamedTuple):
+    """A cell, what will be done about it, and why."""
+
+    cell: Cell
+    fate: Fate
+    why: str = ""
+
+
+@dataclass(frozen=True)
+class Plan:
+    """Every cell with its fate, and what is to run in packs whose cells share a model."""
+
+    cells: tuple[Planned, ...]
+    packs: tuple[tuple[Cell, ...], ...]
+
+    def of(self, fate: Fate) -> list[Planned]:
+        """The cells of this fate."""
+        return [planned for planned in self.cells if planned.fate == fate]
+
+
+def make(cells: Sequence[Cell], launcher: Launcher, only_failed: bool, jobs: Jobs) -> Plan:
+    """Check and sort the cells. UserError if two are the same run; a cell that cannot run is refused, the others go on."""
+    _refuse_doubles(cells)
+    check = _Check()
+    planned = [_decide(cell, check, only_failed, jobs) for cell in cells]
+    todo = [
+        part for cell, fate, _ in planned if fate == "to run" for part in _shards(cell, whole=launcher.where == "local")
+    ]
+    return Plan(tuple(planned), tuple(into_packs(todo, launcher)))
+
+
+def into_packs(cells: Sequence[Cell], launcher: Launcher) -> list[tuple[Cell, ...]]:
+    """Cells of one model together, at least one pack for each model; every n-th cell in a pack of n, in the sweep's order.
+
+    So the shards of one cell, and its neighbours, which take as long, come into different packs.
+    """
+    groups: dict[str, list[Cell]] = {}
+    for cell in cells:
+        groups.setdefault(cell.model, []).append(cell)
+    packs = []
+    for group in groups.values():
+        n = 1 if launcher.packs is None else max(1, round(launcher.packs * len(group) / len(cells)))
+        if launcher.cells_per_pack is not None:
+            n = max(n, math.ceil(len(group) / launcher.cells_per_pack))
+        n = min(len(group), max(n, *(cell.shard.of if cell.shard else 1 for cell in group)))
+        packs += [tuple(group[i::n]) for i in range(n)]
+    return packs
+
+
+def table(plan: Plan, launcher: Launcher) -> str:
+    """The plan for people: a line for each model, what is refused, and what a job is given."""
+    fates: tuple[Fate, ...] = ("done", "in progress", "left out", "refused", "to run")
+    models: dict[str, list[Planned]] = {}
+    for planned in plan.cells:
+        models.setdefault(planned.cell.model, []).append(planned)
+    packs = Counter(pack[0].model for pack in plan.packs)
+    shown = [fate for fate in fates if plan.of(fate) or fate in ("done", "to run")]
+    rows = [["model", "cells", *shown, "packs"]]
+    for key, of_model in models.items():
+        counts = Counter(planned.fate for planned in of_model)
+        name = str(of_model[0].cell.config["model"]["name"])
+        rows.append([name, str(len(of_model)), *(str(counts[fate]) for fate in shown), str(packs[key])])
+    if len(models) > 1:
+        total = [str(len(plan.cells)), *(str(len(plan.of(fate))) for fate in shown), str(len(plan.packs))]
+        rows.append(["", *total])
+    lines = columns(rows)
+    for fate in ("refused", "in progress"):
+        lines += [f"{fate}: {p.cell.name}: {p.why}" for p in plan.of(fate)]
+    where = launcher.where
+    if where == "slurm":
+        given = ", ".join(f"{key} {value}" for key, value in launcher.resources.items())
+        lines.append(f"on SLURM, each pack with {given}; at most {launcher.array_parallelism} at once")
+    elif where == "submitit_local":
+        lines.append(f"in processes on this machine, at most {launcher.array_parallelism} at once")
+    else:
+        lines.append("here, one after the other")
+    return "\n".join(lines)
+
+
+def _refuse_doubles(cells: Sequence[Cell]) -> None:
+    seen: dict[Any, Cell] = {}
+    for cell in cells:
+        first = seen.setdefault(cell.folder, cell)
+        if first is not cell:
+            raise UserError(
+                f"two cells of the sweep are the same run, {cell.name}: [{' '.join(first.overrides)}] and "
+                f"[{' '.join(cell.overrides)}]; give every value once, and leave hydra.sweep.subdir as it is."
+            )
+
+
+def _shards(cell: Cell, whole: bool) -> list[Cell]:
+    of = int(cell.config["experiment"].get("shards", 1))
+    return [cell] if whole or of == 1 else [replace(cell, shard=Shard(i + 1, of)) for i in range(of)]
+
+
+def _decide(cell: Cell, check: _Check, only_failed: bool, jobs: Jobs) -> Planned:
+    found = look(cell.folder, jobs)
+    try:
+        if found.state == "completed":
+            check.finished(cell)
+            return Planned(cell, "done")
+        if found.state in ("queued", "running"):
+            return Planned(cell, "in progress", f"{found.state}, {found.where}")
+        if only_failed and found.state != "failed":
+            return Planned(cell, "left out")
+        check.new(cell)
+    except UserError as error:
+        return Planned(cell, "refused", str(error))
+    return Planned(cell, "to run")
+
+
+class _Check:
+    """Whether cells can run, and whether a result is theirs. Data and the shapes of models are read once for all."""
+
+    def __init__(self) -> None:
+        self._known: dict[str, Any] = {}
+
+    def new(self, cell: Cell) -> None:
+        """UserError where the cell cannot run."""
+        chosen = settings(cell.config)
+        task = self._task(cell)
+        parts = [cell.config[key] for key in ("model", "dataset", "experiment")]
+        self._once("check", parts, lambda: chosen.experiment.check(task, self._shape(cell)))
+
+    def finished(self, cell: Cell) -> None:
+        """UserError where the result in the cell's directory is of other data, weights or settings."""
+        chosen = settings(cell.config)
+        result = RunDirectory(cell.folder).result() or {}
+        identity = identify(chosen, self._task(cell), result["environment"]["dtype"])
+        if result["identity"] != identity:
+            raise UserError(
+                f"{cell.folder} holds the result of another run ({result['identity']}, this one is {identity}): its data "
+                "or weights differ. Choose another hydra.sweep.dir, or delete that directory."
+            )
+
+    def _task(self, cell: Cell) -> Task:
+        node = cell.config["dataset"]
+        task: Task = self._once("task", node, lambda: settings(cell.config).dataset.load())
+        return task
+
+    def _shape(self, cell: Cell) -> Shape:
+        shape: Shape = self._once("shape", cell.config["model"], lambda: settings(cell.config).model.shape())
+        return shape
+
+    def _once(self, what: str, of: Any, make: Callable[[], Any]) -> Any:
+        """What `make` gives, or the UserError that it raises, the first time for such a thing."""
+        key = f"{what} {digest(of)}"
+        if key not in self._known:
+            try:
+                self._known[key] = make()
+            except UserError as error:
+                self._known[key] = error
+        if isinstance(self._known[key], UserError):
+            raise self._known[key]
+        return self._known[key]

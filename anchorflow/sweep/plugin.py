@@ -1,0 +1,135 @@
+"""Hydra's launcher of this project: plans a sweep, runs it here or hands it to submitit, says what became of it."""
+
+from __future__ import annotations
+
+import importlib
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from types import ModuleType
+from typing import TYPE_CHECKING, Any
+
+from hydra.core.plugins import Plugins
+from hydra.core.utils import JobReturn, JobStatus
+from hydra.plugins.launcher import Launcher as HydraLauncher
+from hydra.types import HydraContext, TaskFunction
+from omegaconf import DictConfig
+
+from anchorflow.configuration import Sweep, build
+from anchorflow.errors import UserError
+from anchorflow.sweep.composition import plain, refuse
+
+if TYPE_CHECKING:
+    from anchorflow.sweep.cells import Cell
+    from anchorflow.sweep.plan import Plan
+    from anchorflow.sweep.settings import Launcher
+    from anchorflow.sweep.status import Found
+
+
+class SweepLauncher(HydraLauncher):  # type: ignore[misc]
+    """What `hydra.launcher` names. Cells run `job.execute`, whatever function Hydra was started with."""
+
+    def setup(self, *, hydra_context: HydraContext, task_function: TaskFunction, config: DictConfig) -> None:
+        """Hydra's hook."""
+        self.context = hydra_context
+        self.config = config
+
+    def launch(self, job_overrides: Sequence[Sequence[str]], initial_job_idx: int) -> Sequence[JobReturn]:
+        """Do what the sweep asks for. A line and exit code 1 where a cell is not complete at the end."""
+        sweep: Sweep = build(plain(self.config.sweep), "sweep", Sweep)
+        launcher: Launcher = build(plain(self.config.launcher), "launcher")
+        try:
+            return self._launch(sweep, launcher, job_overrides)
+        except UserError as error:
+            refuse(str(error))
+
+    def _launch(self, sweep: Sweep, launcher: Launcher, grid: Sequence[Sequence[str]]) -> Sequence[JobReturn]:
+        from anchorflow.sweep import plan as planning
+        from anchorflow.sweep.cells import compose
+        from anchorflow.sweep.status import Jobs
+
+        cells = list(compose(self.context.config_loader, self.config, grid))
+        plan = planning.make(cells, launcher, sweep.retry_failed, Jobs())
+        print(planning.table(plan, launcher), file=sys.stderr)
+        if sweep.dry_run:
+            return []
+        if not sweep.wait and launcher.where != "slurm":
+            raise UserError("sweep.wait=false needs launcher=slurm: nobody else keeps the jobs when this program ends.")
+        found = self._run(plan, launcher, sweep.wait)
+        if found is None:
+            return []
+        _close(plan, found)
+        return [_returned(cell) for cell in cells]
+
+    def _run(self, plan: Plan, launcher: Launcher, wait: bool) -> Sequence[Found] | None:
+        """What became of the cells that ran; None if nobody waited for it."""
+        from anchorflow.sweep import pack
+        from anchorflow.sweep.status import Jobs, look
+        from anchorflow.sweep.submission import Submission
+
+        if not plan.packs:
+            return []
+        if launcher.where == "local":
+            from anchorflow.job import KeptModel, Stopped, stop_signals
+
+            kept = KeptModel()
+            try:
+                with stop_signals():
+                    for cells in plan.packs:
+                        pack.run(cells, kept)
+            except Stopped as stop:
+                print("stopped; finished records are kept, the same command goes on from them", file=sys.stderr)
+                sys.exit(128 + stop.signal)
+            jobs = Jobs()
+            return [look(cell.folder, jobs) for cells in plan.packs for cell in cells]
+        submission = Submission(plan.packs, launcher, Path(self.config.hydra.sweep.dir))
+        look_at = f"anchorflow status {self.config.hydra.sweep.dir}"
+        try:
+            if launcher.where == "submitit_local":
+                submission.in_processes()
+                return submission.found()
+            submission.to_slurm()
+            ids = sorted({str(job.job_id).split("_")[0] for job in submission.jobs}, key=int)
+            print(f"submitted as job {', '.join(ids)}; {submission.folder}", file=sys.stderr)
+            if not wait:
+                print(f"look with: {look_at}", file=sys.stderr)
+                return None
+            submission.wait()
+        except KeyboardInterrupt:
+            goes_on = " The jobs go on." if launcher.where == "slurm" else ""
+            print(f"\nstopped waiting.{goes_on} Look with: {look_at}", file=sys.stderr)
+            sys.exit(130)
+        return submission.found()
+
+
+def _close(plan: Plan, found: Sequence[Found]) -> None:
+    """The closing table; exit code 1 unless every cell that was to run is complete, and none was refused."""
+    from anchorflow.sweep.submission import closing
+
+    refused = plan.of("refused")
+    if found:
+        print("\n".join(closing(found)), file=sys.stderr)
+    incomplete = sum(one.state != "completed" for one in found)
+    if incomplete or refused:
+        parts = [f"{incomplete} of {len(found)} cells are not complete"] if incomplete else []
+        parts += [f"{len(refused)} were refused"] if refused else []
+        refuse(f"{', '.join(parts)}; the same command goes on from what is there.")
+
+
+def _returned(cell: Cell) -> JobReturn:
+    returned: Any = JobReturn(overrides=list(cell.overrides))
+    returned.status = JobStatus.COMPLETED
+    returned.return_value = None
+    return returned
+
+
+def register() -> None:
+    """Make the launcher known to Hydra, which takes launchers from the namespace `hydra_plugins` only."""
+    try:
+        namespace = importlib.import_module("hydra_plugins")
+    except ImportError:
+        namespace = sys.modules["hydra_plugins"] = ModuleType("hydra_plugins")
+        namespace.__path__ = []
+    namespace.anchorflow = sys.modules["hydra_plugins.anchorflow"] = sys.modules[__name__]  # type: ignore[attr-defined]
+    SweepLauncher.__module__ = "hydra_plugins.anchorflow"
+    Plugins.instance().register(SweepLauncher)

@@ -1,0 +1,186 @@
+"""The state of runs, as their directories and SLURM tell it: `anchorflow status`."""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import socket
+import sys
+import time
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from functools import cached_property
+from pathlib import Path
+from typing import Any, Literal, NamedTuple
+
+from anchorflow.rundir import SHARDS, State, read_status, runs_below
+from anchorflow.sweep import slurm
+
+WATCH_INTERVAL_S = 5.0
+UNFINISHED = ("queued", "running")
+FIRST = ("running", "queued", "failed", "cancelled", "lost", "preempted", "new")
+"""Of several shards the state that the run is said to have."""
+
+
+class Jobs:
+    """Which SLURM jobs live. SLURM is asked once, and only if a run names a job."""
+
+    @cached_property
+    def _alive(self) -> Mapping[str, str] | None:
+        return slurm.alive()
+
+    def alive(self, job: str) -> bool:
+        """Whether it waits or runs. Where SLURM gives no answer it is believed to."""
+        return self._alive is None or job in self._alive
+
+
+class Found(NamedTuple):
+    """A run as it is. `state` is new where nothing is known, lost where its status says running but nobody works on it."""
+
+    folder: Path
+    state: State | Literal["new", "lost"]
+    status: Mapping[str, Any]
+
+    @property
+    def where(self) -> str:
+        """The job and the machine."""
+        job, host = self.status.get("job_id"), self.status.get("host")
+        return ", ".join(str(part) for part in (job and f"job {job}", host) if part) or "–"
+
+    @property
+    def why(self) -> str:
+        """Why it is as it is: the first line of the error, or where it was lost."""
+        if self.state == "lost":
+            return f"its process is gone ({self.where}{self._ended})"
+        if self.state == "preempted":
+            return "its allocation ended, or it was stopped; it goes on from its records"
+        return (str(self.status.get("error") or "").splitlines() or [""])[0]
+
+    @property
+    def _ended(self) -> str:
+        job = self.status.get("job_id")
+        reason = slurm.ended_as(str(job)) if job else None
+        return f": {reason}" if reason else ""
+
+
+def look(folder: Path, jobs: Jobs) -> Found:
+    """What has become of the run in `folder`, its shards taken together."""
+    if (folder / "result.json").exists():
+        return Found(folder, "completed", read_status(folder))
+    parts = [_look(part, jobs) for part in (folder, *sorted((folder / SHARDS).glob("*-of-*")))]
+    shown = min(parts, key=lambda part: FIRST.index(part.state))
+    status = shown.status if len(parts) == 1 else {**shown.status, **_sums(parts[1:])}
+    return Found(folder, shown.state, status)
+
+
+def show(paths: Sequence[Path], watch: bool) -> int:
+    """Print a line for every run at or below the paths; with `watch` again and again, until none is queued or running."""
+    while True:
+        jobs = Jobs()
+        found = [look(folder, jobs) for folder in runs_below(paths)]
+        if watch and sys.stdout.isatty():
+            sys.stdout.write("\033[2J\033[H")
+        print("\n".join(report(found)) or f"no runs in {', '.join(map(str, paths))}")
+        sys.stdout.flush()
+        if not watch or not any(one.state in UNFINISHED for one in found):
+            return 0
+        time.sleep(WATCH_INTERVAL_S)
+
+
+def report(found: Sequence[Found]) -> list[str]:
+    """A table of these runs, and how many there are of each state."""
+    if not found:
+        return []
+    rows = [["run", "state", "job, machine", "progress", "per s", "left", "requeues", ""]]
+    for one in found:
+        status, progress = one.status, one.status.get("progress") or {}
+        total = progress.get("total")
+        running = one.state == "running"
+        rows.append(
+            [
+                "/".join(one.folder.parts[-4:]),
+                one.state,
+                one.where,
+                f"{progress.get('done', 0)}/{total if total is not None else '?'}" if progress else "",
+                f"{status['queries_per_s']:.2f}" if running and status.get("queries_per_s") else "",
+                duration(status["left_s"]) if running and status.get("left_s") is not None else "",
+                str(status.get("requeues") or ""),
+                one.why[:160],
+            ]
+        )
+    counts = Counter(one.state for one in found)
+    lines = [line.rstrip() for line in columns([[*row[:-1], ""] for row in rows], left=3)]
+    return [
+        *(f"{line}  {row[-1]}".rstrip() for line, row in zip(lines, rows, strict=True)),
+        f"{len(found)} runs: " + ", ".join(f"{n} {state}" for state, n in counts.most_common()),
+    ]
+
+
+def columns(rows: Sequence[Sequence[str]], left: int = 1) -> list[str]:
+    """The rows as lines; the first `left` columns are flush left, the others flush right."""
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    justified = [
+        [text.ljust(w) if i < left else text.rjust(w) for i, (text, w) in enumerate(zip(row, widths, strict=True))]
+        for row in rows
+    ]
+    return ["  ".join(row).rstrip() for row in justified]
+
+
+def duration(seconds: float) -> str:
+    """1:02:03, or 2:03."""
+    minutes, s = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}:{minutes:02}:{s:02}" if hours else f"{minutes}:{s:02}"
+
+
+def _look(folder: Path, jobs: Jobs) -> Found:
+    status = read_status(folder)
+    state = status.get("state", "new")
+    if state == "completed":  # a shard; or a run whose result was deleted
+        state = "preempted"
+    if state == "queued" and not any(jobs.alive(job) for job in _jobs_of(status)):
+        state = "new"
+    if state == "running" and not _at_work(folder, status, jobs):
+        state = "lost"
+    return Found(folder, state, status)
+
+
+def _at_work(folder: Path, status: Mapping[str, Any], jobs: Jobs) -> bool:
+    """Whether there is somebody who works on a run that says so."""
+    if status.get("job_id"):
+        return jobs.alive(str(status["job_id"]))
+    if status.get("host") != socket.gethostname():
+        return True  # another machine's processes are not ours to see
+    try:
+        with (folder / ".lock").open("r+") as file:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except FileNotFoundError:
+        return False
+    except OSError:
+        return True  # held by the process that works there
+    return False
+
+
+def _jobs_of(status: Mapping[str, Any]) -> list[str]:
+    """The jobs that a queued run waits for, from the plan of its sweep."""
+    try:
+        submitted = json.loads(Path(str(status.get("sweep"))).read_text(encoding="utf-8"))
+        return [job for job in (submitted["packs"][pack]["job_id"] for pack in status["packs"]) if job]
+    except (OSError, ValueError, KeyError, IndexError, TypeError):
+        return []
+
+
+def _sums(shards: Sequence[Found]) -> dict[str, Any]:
+    """The progress and rate of all shards; the time left of the slowest."""
+    progress = [shard.status.get("progress") or {} for shard in shards]
+    totals = [part.get("total") for part in progress]
+    running = [shard.status for shard in shards if shard.state == "running"]
+    left = [status["left_s"] for status in running if status.get("left_s") is not None]
+    return {
+        "progress": {
+            "done": sum(part.get("done", 0) for part in progress),
+            "total": None if None in totals else sum(totals),
+        },
+        "queries_per_s": sum(status.get("queries_per_s", 0) for status in running),
+        "left_s": max(left, default=None),
+    }

@@ -1,0 +1,203 @@
+"""Packs handed to submitit: to SLURM, or to processes on this machine; and what became of them."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+from anchorflow.errors import UserError
+from anchorflow.results import dumps, write_atomically
+from anchorflow.rundir import RunDirectory
+from anchorflow.sweep import slurm
+from anchorflow.sweep.cells import Cell
+from anchorflow.sweep.pack import Pack
+from anchorflow.sweep.settings import Launcher
+from anchorflow.sweep.status import Found, Jobs, look
+
+POLL_S = 2.0
+ROOT = Path(__file__).parents[2]
+
+
+class Submission:
+    """The packs of one sweep. `plan.json` in `folder` says which job has which cells, as soon as it is known."""
+
+    def __init__(self, packs: Sequence[tuple[Cell, ...]], launcher: Launcher, sweep_dir: Path) -> None:
+        self.packs = packs
+        self.launcher = launcher
+        self.jobs: list[Any] = []
+        name = f"{datetime.now():%Y-%m-%dT%H-%M-%S}-{os.getpid()}"
+        self.folder = sweep_dir.absolute() / "sweeps" / name
+        try:
+            self.folder.mkdir(parents=True)
+            self._queue()
+        except OSError as error:
+            raise UserError(f"{error.filename or self.folder} cannot be written ({error.strerror}).") from error
+
+    def to_slurm(self) -> None:
+        """Submit all packs, as arrays no larger than the cluster takes. UserError if sbatch refuses, naming what it took."""
+        import submitit
+        from submitit.core.utils import FailedJobError, FailedSubmissionError
+
+        self._check_partition()
+        executor = submitit.SlurmExecutor(folder=self._logs, max_num_timeout=self.launcher.max_num_timeout)
+        given = self.launcher.resources
+        renamed = {"timeout_min": "time", "mem_gb": "mem"}
+        known = {renamed.get(key, key): value for key, value in given.items() if key not in self._additional}
+        if "mem" in known:
+            known["mem"] = f"{round(known['mem'] * 1024)}MB"
+        executor.update_parameters(
+            job_name="anchorflow",
+            signal_delay_s=self.launcher.signal_delay_s,
+            array_parallelism=self.launcher.array_parallelism,
+            setup=[*self._environment, *self.launcher.setup],
+            additional_parameters=self._additional,
+            stderr_to_stdout=True,
+            **known,
+        )
+        largest = slurm.largest_array()
+        for start in range(0, len(self.packs), largest):
+            try:
+                with executor.batch():
+                    jobs = [executor.submit(self._pack(cells)) for cells in self.packs[start : start + largest]]
+            except (FailedJobError, FailedSubmissionError) as error:
+                self._write()
+                raise UserError(self._refusal(str(error))) from error
+            self.jobs += jobs
+            self._write()
+
+    def in_processes(self) -> None:
+        """Run all packs in processes of this machine, `array_parallelism` at once, and wait for them."""
+        import submitit
+
+        executor = submitit.LocalExecutor(folder=self._logs)
+        executor.update_parameters(timeout_min=self.launcher.timeout_min, setup=list(self.launcher.setup) or None)
+        os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, (str(ROOT), os.environ.get("PYTHONPATH"))))
+        waiting = list(self.packs)
+        running: list[Any] = []
+        with self._bar() as bar:
+            try:
+                while waiting or running:
+                    while waiting and len(running) < self.launcher.array_parallelism:
+                        running.append(executor.submit(self._pack(waiting.pop(0))))
+                        self.jobs.append(running[-1])
+                        self._write()
+                    time.sleep(POLL_S / 4)
+                    running = [job for job in running if not job.done()]
+                    self._update(bar)
+            except KeyboardInterrupt:
+                for job in running:
+                    job.cancel()
+                raise
+
+    def wait(self) -> None:
+        """Wait until none of the jobs lives. Ctrl-C ends the waiting, not the jobs."""
+        with self._bar() as bar:
+            while True:
+                living = slurm.alive()
+                self._update(bar)
+                if living is not None and not any(job.job_id in living for job in self.jobs):
+                    return
+                time.sleep(POLL_S)
+
+    def found(self) -> list[Found]:
+        """What became of each cell."""
+        jobs = Jobs()
+        return [look(folder, jobs) for folder in self._folders]
+
+    @property
+    def _folders(self) -> list[Path]:
+        return list(dict.fromkeys(cell.folder for pack in self.packs for cell in pack))
+
+    @property
+    def _logs(self) -> Path:
+        return self.folder / "jobs"
+
+    @property
+    def _additional(self) -> dict[str, Any]:
+        return dict(self.launcher.additional_parameters)
+
+    @property
+    def _environment(self) -> list[str]:
+        """The job finds this code where it is not installed, and takes no more threads than it was given."""
+        lines = [f'export PYTHONPATH="{ROOT}${{PYTHONPATH:+:$PYTHONPATH}}"']
+        if self.launcher.cpus_per_task is not None:
+            lines.append(f"export OMP_NUM_THREADS=${{OMP_NUM_THREADS:-{self.launcher.cpus_per_task}}}")
+        return lines
+
+    def _pack(self, cells: tuple[Cell, ...]) -> Pack:
+        return Pack(cells, self.launcher.max_requeues)
+
+    def _queue(self) -> None:
+        """Every cell says that it is queued, before the first job can say more."""
+        self._write()
+        packs: dict[Path, list[int]] = {}
+        for number, pack in enumerate(self.packs):
+            for cell in pack:
+                packs.setdefault(cell.folder, []).append(number)
+        for folder, numbers in packs.items():
+            folder.mkdir(parents=True, exist_ok=True)
+            RunDirectory(folder).report("queued", sweep=str(self._plan), packs=numbers)
+
+    @property
+    def _plan(self) -> Path:
+        return self.folder / "plan.json"
+
+    def _write(self) -> None:
+        ids = [job.job_id for job in self.jobs] + [None] * (len(self.packs) - len(self.jobs))
+        packs = [
+            {"job_id": job, "cells": [cell.name for cell in pack]} for job, pack in zip(ids, self.packs, strict=True)
+        ]
+        given = {"launcher": self.launcher.where, "resources": self.launcher.resources}
+        write_atomically(self._plan, dumps({**given, "packs": packs}, indent=1) + "\n")
+
+    def _check_partition(self) -> None:
+        names = slurm.partitions()
+        plain = [name.rstrip("*") for name in names]
+        asked = self.launcher.partition
+        if not names:
+            raise UserError("SLURM does not answer (sinfo names no partition); try again, or use launcher=local.")
+        if asked is None and "partition" not in self._additional and not any(name.endswith("*") for name in names):
+            raise UserError(
+                f"launcher.partition is not set, and the cluster has no default; allowed: {', '.join(plain)}."
+            )
+        if asked is not None and not set(asked.split(",")) <= set(plain):
+            raise UserError(f"launcher.partition is {asked!r}; allowed on this cluster: {', '.join(plain)}.")
+
+    def _refusal(self, said: str) -> str:
+        lines = [line.strip() for line in said.splitlines() if "error" in line.lower()] or said.strip().splitlines()[
+            -1:
+        ]
+        reason = "; ".join(dict.fromkeys(line.removeprefix("sbatch: error: ") for line in lines)).rstrip(".")
+        left = len(self.packs) - len(self.jobs)
+        taken = (
+            f" {len(self.jobs)} packs were submitted before ({self._plan} lists them), {left} were not."
+            if self.jobs
+            else ""
+        )
+        return f"sbatch refused: {reason}. Change launcher.* (conf/launcher/).{taken}"
+
+    def _bar(self) -> Any:
+        from tqdm import tqdm
+
+        return tqdm(total=len(self._folders), desc="sweep", unit="cell")
+
+    def _update(self, bar: Any) -> None:
+        bar.n = sum((folder / "result.json").exists() for folder in self._folders)
+        bar.refresh()
+
+
+def closing(found: Iterable[Found]) -> list[str]:
+    """What is to be said at the end: how many there are of each state, and each that is not complete with its reason."""
+    found = list(found)
+    counts = Counter(one.state for one in found)
+    lines = [f"{len(found)} cells: " + ", ".join(f"{n} {state}" for state, n in counts.most_common())]
+    for one in found:
+        if one.state != "completed":
+            state = "did not run" if one.state in ("new", "queued") else one.state
+            lines.append(f"  {state}: {'/'.join(one.folder.parts[-4:])}" + (f": {one.why}" if one.why else ""))
+    return lines
