@@ -14,11 +14,12 @@ from omegaconf import OmegaConf
 
 from anchorflow.configuration import build, digest, run_name
 from anchorflow.errors import UserError
-from anchorflow.job import register_resolvers, settings
+from anchorflow.job import settings
+from anchorflow.sweep import register_resolvers
 from tests.conftest import ROOT
 
 CONF = ROOT / "conf"
-GROUPS = ("model", "dataset", "experiment", "tracking")
+GROUPS = ("model", "dataset", "experiment", "tracking", "launcher")
 CONTRACT = {
     "model": "smollm2-135m gpt2 gpt2-medium gpt2-large gpt2-xl gpt-j llama-7b llama-13b llama-30b llama-65b llama2-7b "
     "llama2-13b llama2-70b falcon-7b falcon-40b qwen3-0.6b tiny local",
@@ -26,6 +27,7 @@ CONTRACT = {
     "experiment": "saliency classification isolation attention_prediction reweighting compression diagnosis "
     "label_relationships",
     "tracking": "auto online offline none",
+    "launcher": "auto local slurm submitit_local",
 }
 LABELS = "label_relationships"
 """Stands for its keys in what is refused."""
@@ -51,8 +53,8 @@ def test_every_option_binds_to_the_signature_of_its_target(group: str, option: s
     more = {"local": ("model.path=x",) if group == "model" else ("dataset.path=x",)}.get(option, ())
     config = composed(f"{group}={option}", *more)
     made = build(config[group], group)
-    assert getattr(made, "name", option) == option or group == "tracking"
-    if group == "experiment":  # every setting is written out, so that it can be found and changed
+    assert getattr(made, "name", option) == option or getattr(made, "mode", None) == option
+    if group in ("experiment", "launcher"):  # every setting is written out, so that it can be found and changed
         assert set(config[group]) == {"_target_"} | {field.name for field in fields(made)}
 
 

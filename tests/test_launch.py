@@ -347,6 +347,7 @@ def test_a_full_disk_is_named_and_what_was_finished_is_kept(tmp_path: Path) -> N
 def test_a_sweep_runs_its_cells_and_a_failing_one_does_not_stop_the_others(tmp_path: Path, data: Path) -> None:
     done = launch(
         *("-m", "model=tiny", "dataset=local", f"dataset.path={data}", "tracking=none", "experiment.n_queries=99,2,3"),
+        "launcher=local",
         cwd=tmp_path,
     )
     assert done.returncode != 0

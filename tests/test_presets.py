@@ -11,8 +11,9 @@ from hydra import compose, initialize_config_dir
 from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
 from hydra.core.override_parser.overrides_parser import OverridesParser
 
-from anchorflow.configuration import Sweep, run_name
-from anchorflow.job import register_resolvers, settings
+from anchorflow.configuration import SWEEP_WIDE, run_name
+from anchorflow.job import settings
+from anchorflow.sweep import register_resolvers
 from tests.test_configuration import CONF, composed
 from tests.test_launch import failed_politely, launch
 
@@ -98,12 +99,12 @@ def by_hand(preset: str, scale: str, experiment: str, model: str, dataset: str) 
 
 
 def without_sweep(config: dict[str, Any]) -> dict[str, Any]:
-    return {key: value for key, value in config.items() if key != "sweep"}
+    return {key: value for key, value in config.items() if key not in SWEEP_WIDE}
 
 
 def test_every_preset_is_there() -> None:
     assert {path.stem for path in (CONF / "sweep").iterdir()} == {*PRESETS, *LABELS}
-    assert "sweep" not in composed()
+    assert composed()["sweep"]["scale"] is None
 
 
 @pytest.mark.parametrize("scale", SCALES)
@@ -129,8 +130,8 @@ def test_the_grid_of_a_preset_is_the_papers_and_its_cells_are_the_runs_of_these_
     ]
     found = [composed(*cell) for cell in one_seed]
     for config in found:
-        assert config["sweep"] == {"scale": scale}
-        assert settings(config).job.sweep == Sweep(scale=scale)  # type: ignore[arg-type]
+        assert config["sweep"]["scale"] == scale
+        settings(config)
     by_name = {run_name(config): config for config in expected}
     assert len(by_name) == len(expected) == len(found)
     assert {run_name(config): without_sweep(config) for config in found} == by_name
@@ -214,6 +215,11 @@ def test_the_command_line_wins_over_a_preset() -> None:
         (("-m", "sweep=fig3_saliency", "+sweep.size=3"), "sweep.size is not a setting of Sweep; allowed: scale"),
         (("-m", "sweep=fig3_saliency,fig4_isolation"), "sweep=fig3_saliency,fig4_isolation names several"),
         (("-m", "sweep=fig3_saliency", "sweep.scale=full,small"), "sweep.scale=full,small names several"),
+        (("-m", "seed=1,2", "launcher=local,slurm"), "launcher=local,slurm names several"),
+        (("-m", "seed=1,2", "launcher.partition=a,b"), "launcher.partition=a,b names several"),
+        (("-m", "seed=1,2", "sweep.scale=small"), "sweep.scale is 'small', but no preset is chosen"),
+        (("-m", "seed=1,2", "launcher.packs=0"), "launcher: packs is 0; allowed: 1 or more"),
+        (("launcher.timeout_min=soon",), "launcher.timeout_min is 'soon'"),
     ],
 )
 def test_what_is_no_size_of_a_preset_is_refused_before_anything_runs(
@@ -224,7 +230,7 @@ def test_what_is_no_size_of_a_preset_is_refused_before_anything_runs(
 
 
 def test_a_preset_runs_its_cells_and_finds_them_finished(tmp_path: Path) -> None:
-    chosen = ("model=tiny", "model.layers=2", "dataset=trec", "tracking=none")
+    chosen = ("model=tiny", "model.layers=2", "dataset=trec", "tracking=none", "launcher=local")
     small = ("experiment.n_queries=4", "experiment.first_or_last_k=[1]")
 
     def run(*overrides: str) -> subprocess.CompletedProcess[str]:
@@ -232,8 +238,9 @@ def test_a_preset_runs_its_cells_and_finds_them_finished(tmp_path: Path) -> None
         assert done.returncode == 0, done.stderr
         return done
 
-    assert "already complete" not in run("-m", "sweep=fig4_isolation", "sweep.scale=small", "seed=42,43").stderr
+    assert "2 cells: 2 completed" in run("-m", "sweep=fig4_isolation", "sweep.scale=small", "seed=42,43").stderr
     paths = sorted((tmp_path / "outputs").glob("isolation/tiny/trec/seed*/result.json"))
     assert [json.loads(path.read_text())["seed"] for path in paths] == [42, 43]
-    assert run("sweep=fig4_isolation", "sweep.scale=full", "seed=42,43").stderr.count("already complete") == 2
+    again = run("sweep=fig4_isolation", "sweep.scale=full", "seed=42,43").stderr.splitlines()
+    assert ["tiny", "2", "2", "0", "0"] in [line.split() for line in again]  # cells, done, to run, packs
     assert "already complete" in run("experiment=isolation", "experiment.random_draws=3", "seed=43").stderr

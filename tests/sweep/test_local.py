@@ -1,0 +1,160 @@
+"""Sweeps without a cluster: in this process, in processes of their own, and the parts of one run."""
+
+import json
+import os
+import signal
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from anchorflow.job import Shard, execute
+from anchorflow.rundir import RunDirectory, read_status
+from anchorflow.sweep import pack
+from anchorflow.sweep.cells import Cell
+from tests.conftest import write_dataset
+from tests.sweep.test_plan import cells
+from tests.test_launch import failed_politely, launch, records, without_timing
+
+
+@pytest.fixture
+def given(tmp_path: Path) -> tuple[str, ...]:
+    data = write_dataset(tmp_path / "data", train=12, test=30)
+    return ("model=tiny", "dataset=local", f"dataset.path={data}", "tracking=none", "experiment.n_queries=6")
+
+
+def timing(run: Path) -> dict[str, Any]:
+    found: dict[str, Any] = json.loads((run / "result.json").read_text())["timing"]
+    return found
+
+
+def test_a_model_is_loaded_once_here_and_processes_find_the_same(tmp_path: Path, given: tuple[str, ...]) -> None:
+    grid = ("-m", *given, "seed=1,2", "experiment=classification,isolation")
+    here = launch(*grid, "launcher=local", "hydra.sweep.dir=here", cwd=tmp_path)
+    assert here.returncode == 0, here.stderr
+    runs = sorted((tmp_path / "here").glob("*/tiny/local/seed*"))
+    assert len(runs) == 4
+    assert sum(timing(run)["model_loads"] for run in runs) == 1
+    assert all({"config.yaml", "overrides.yaml", "hydra.yaml"} == {*os.listdir(run / ".hydra")} for run in runs)
+    assert all("model: tiny" in (run / "launch.log").read_text() for run in runs)
+
+    one_at_a_time = ("launcher=submitit_local", "launcher.packs=4", "launcher.array_parallelism=1")
+    beside = launch(*grid, *one_at_a_time, "hydra.sweep.dir=beside", cwd=tmp_path)
+    assert beside.returncode == 0, beside.stderr
+    assert "4 cells: 4 completed" in beside.stderr
+    twins = [tmp_path / "beside" / run.relative_to(tmp_path / "here") for run in runs]
+    assert [without_timing(run) for run in twins] == [without_timing(run) for run in runs]
+    assert [timing(run)["model_loads"] for run in twins] == [1] * 4
+    spans = sorted((read_status(run)["started"], read_status(run)["updated"]) for run in twins)
+    ends, begins = [end for _, end in spans], [begin for begin, _ in spans]
+    assert all(
+        datetime.fromisoformat(e[:-1]) <= datetime.fromisoformat(b[:-1]) for e, b in zip(ends, begins[1:], strict=False)
+    )
+
+
+def test_only_slurm_keeps_a_sweep_when_the_program_ends(tmp_path: Path, given: tuple[str, ...]) -> None:
+    done = launch("-m", *given, "seed=1,2", "launcher=local", "sweep.wait=false", cwd=tmp_path)
+    assert "sweep.wait=false needs launcher=slurm" in failed_politely(done)
+
+
+def test_a_dry_run_prints_the_plan_and_runs_nothing(tmp_path: Path, given: tuple[str, ...]) -> None:
+    done = launch("-m", *given, "seed=1,2,3", "launcher=slurm", "launcher.mem_gb=8", "sweep.dry_run=true", cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert ["tiny", "3", "0", "3", "1"] in [line.split() for line in done.stderr.splitlines()]
+    assert "on SLURM, each pack with mem_gb 8.0, timeout_min 60" in done.stderr
+    assert not list((tmp_path / "outputs").rglob("*.json"))
+
+
+def made(tmp_path: Path, given: tuple[str, ...], *overrides: str) -> Cell:
+    (cell,) = cells(tmp_path / "outputs", [*given, "batch_tokens=100", *overrides])
+    cell.folder.mkdir(parents=True, exist_ok=True)
+    return cell
+
+
+EXPERIMENTS = ("saliency", "compression", "reweighting", "label_relationships")
+
+
+@pytest.mark.parametrize("experiment", EXPERIMENTS)
+def test_the_shards_of_a_run_make_its_result(tmp_path: Path, given: tuple[str, ...], experiment: str) -> None:
+    """In any order, after a shard that was stopped, and with records from before there were shards."""
+    more = ("~experiment.n_queries", "+experiment.repetitions=6", "+experiment.n_demonstrations=5")
+    small = {"label_relationships": more, "compression": ("+experiment.random_sets=2",)}.get(experiment, ())
+    own = tuple(o.replace("+experiment", "experiment") for o in small if not o.startswith("~"))
+    base = [o for o in given if experiment != "label_relationships" or "n_queries" not in o]
+    cell = made(tmp_path, (*base, f"experiment={experiment}", *own))
+    whole = tmp_path / "whole"
+    whole.mkdir()
+    expected = execute(cell.config, whole)
+    assert expected is not None
+    first = (whole / "records.jsonl").read_text().splitlines(keepends=True)[0]
+    (cell.folder / "records.jsonl").write_text(first)
+    (cell.folder / ".identity").write_text(expected["identity"] + "\n")
+    assert execute(cell.config, cell.folder, shard=Shard(2, 2)) is None
+    assert not (cell.folder / "result.json").exists()
+    found = execute(cell.config, cell.folder, shard=Shard(1, 2))
+    assert found is not None
+    assert not [
+        r
+        for r in RunDirectory(cell.folder).shard(1, 2).records()
+        if r in RunDirectory(cell.folder).shard(2, 2).records()
+    ]
+
+    def steady(result: dict[str, Any]) -> dict[str, Any]:
+        kept = {name: value for name, value in result["metrics"].items() if "speedup" not in name}
+        return {**{key: result[key] for key in ("identity", "curves", "tables", "counts")}, "metrics": kept}
+
+    assert steady(found) == steady(expected)
+    key = "repetition" if experiment == "label_relationships" else "query"
+    assert sorted(r[key] for r in records(cell.folder)) == sorted(r[key] for r in records(whole))
+    assert execute(cell.config, cell.folder, shard=Shard(1, 2)) == found
+
+
+def test_a_worker_that_dies_takes_its_cell_along_and_no_other(
+    tmp_path: Path, given: tuple[str, ...], monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    made_ = cells(tmp_path / "outputs", *([*given, f"seed={seed}"] for seed in (1, 2, 3)))
+    run_cell = pack.run_cell
+
+    def deadly(cell: Cell, kept: Any) -> bool:
+        if cell.config["seed"] == 2:
+            cell.folder.mkdir(parents=True, exist_ok=True)
+            RunDirectory(cell.folder).report("running", progress={"done": 1, "total": 6})
+            os.kill(os.getpid(), signal.SIGKILL)
+        return run_cell(cell, kept)
+
+    monkeypatch.setattr(pack, "run_cell", deadly)
+    with pytest.raises(SystemExit) as ended:
+        pack.Pack(tuple(made_), max_requeues=1)()
+    assert ended.value.code == 1
+    assert [(cell.folder / "result.json").exists() for cell in made_] == [True, False, True]
+    status = read_status(made_[1].folder)
+    assert (status["state"], status["error"]) == ("failed", "killed by SIGKILL (out of memory?)")
+    assert status["progress"] == {"done": 1, "total": 6}
+    assert "killed by SIGKILL" in capfd.readouterr().err
+
+
+def test_a_pack_that_was_requeued_too_often_fails(
+    tmp_path: Path, given: tuple[str, ...], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    cell = made(tmp_path, given)
+    monkeypatch.setenv("SLURM_RESTART_COUNT", "3")
+    with pytest.raises(SystemExit):
+        pack.Pack((cell,), max_requeues=2)()
+    assert "requeued 3 times; allowed: launcher.max_requeues=2" in read_status(cell.folder)["error"]
+    assert pack.Pack((cell,), max_requeues=3).checkpoint() is None
+    monkeypatch.setenv("SLURM_RESTART_COUNT", "1")
+    before = signal.getsignal(signal.SIGTERM)
+    try:
+        assert pack.Pack((cell,), max_requeues=2).checkpoint().function == pack.Pack((cell,), max_requeues=2)
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
+def test_a_folder_that_cannot_be_written_is_named(tmp_path: Path, given: tuple[str, ...]) -> None:
+    (tmp_path / "outputs").mkdir()
+    (tmp_path / "outputs" / "sweeps").write_text("in the way")
+    done = launch("-m", *given, "seed=1,2", "launcher=submitit_local", cwd=tmp_path)
+    line = failed_politely(done)
+    assert "outputs/sweeps" in line
+    assert "cannot be written" in line

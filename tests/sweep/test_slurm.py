@@ -1,0 +1,361 @@
+"""Sweeps on a real SLURM: two nodes on this machine. Skipped where it is not installed, a failure where CI asks for it."""
+
+import json
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from anchorflow.sweep import slurm
+from tests.conftest import write_dataset
+from tests.sweep.cluster import Cluster
+from tests.test_launch import command, failed_politely, records, without_timing
+
+pytestmark = pytest.mark.slurm
+SLOW = ("experiment=saliency", "experiment.n_queries=500", "batch_tokens=1", "model.layers=12")
+"""Some ten seconds of work, a record at a time."""
+
+
+@pytest.fixture(scope="module")
+def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
+    why = Cluster.missing()
+    if why:
+        if os.environ.get("ANCHORFLOW_REQUIRE_SLURM"):
+            pytest.fail(f"SLURM is required here: {why}")
+        pytest.skip(f"no SLURM: {why}")
+    running = Cluster(tmp_path_factory.mktemp("slurm"), largest_array=6)
+    running.start()
+    before = dict(os.environ)
+    os.environ.update(running.environment)
+    yield running
+    running.stop()
+    os.environ.clear()
+    os.environ.update(before)
+
+
+@pytest.fixture
+def data(tmp_path: Path) -> Path:
+    return write_dataset(tmp_path / "data", train=40, test=600)
+
+
+def sweep(cwd: Path, *overrides: str, where: str = "slurm", timeout_s: float = 240) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        command(*given(cwd, *overrides, where=where)), cwd=cwd, capture_output=True, text=True, timeout=timeout_s
+    )
+
+
+def given(cwd: Path, *overrides: str, where: str = "slurm") -> tuple[str, ...]:
+    fixed = ("-m", "model=tiny", "dataset=local", f"dataset.path={cwd / 'data'}", "tracking=none", "device=cpu")
+    return (*fixed, "experiment.n_queries=6", f"launcher={where}", *overrides)
+
+
+def results(folder: Path) -> dict[str, dict[str, Any]]:
+    """Every result without its timing, by its directory's name."""
+    found = sorted(folder.glob("*/tiny/*/seed*/result.json"))
+    return {str(path.parent.relative_to(folder)): without_timing(path.parent) for path in found}
+
+
+def status(folder: Path, *options: str) -> str:
+    done = subprocess.run(
+        [sys.executable, "-m", "anchorflow.cli", "status", str(folder), *options],
+        capture_output=True,
+        text=True,
+        timeout=120,
+    )
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+def until(ready: Callable[[], Any], patience_s: float = 150) -> Any:
+    end = time.monotonic() + patience_s
+    while not (found := ready()):
+        assert time.monotonic() < end, "it did not happen"
+        time.sleep(0.1)
+    return found
+
+
+def only_run(folder: Path) -> Path | None:
+    found = [path.parent for path in folder.glob("*/tiny/*/seed*/status.json")]
+    return found[0] if found else None
+
+
+def at_record(folder: Path, at: int = 20) -> Path:
+    """The only run of a sweep, once it has so many records."""
+
+    def there() -> Path | None:
+        run = only_run(folder)
+        path = run / "records.jsonl" if run else None
+        return run if path and path.exists() and path.read_bytes().count(b"\n") >= at else None
+
+    run: Path = until(there)
+    assert not (run / "result.json").exists(), "too late to disturb it"
+    return run
+
+
+def said(run: Path) -> dict[str, Any]:
+    found: dict[str, Any] = json.loads((run / "status.json").read_text())
+    return found
+
+
+def nobody_works() -> bool:
+    return slurm.alive() == {}
+
+
+def test_a_grid_runs_in_packs_equals_the_local_sweep_and_is_found_finished(
+    cluster: Cluster, tmp_path: Path, data: Path
+) -> None:
+    write_dataset(tmp_path / "other", train=20, test=30)
+    grid = (
+        *("model.family=gpt2,llama", f"dataset.path={data},{tmp_path / 'other'}"),
+        *("experiment=classification,saliency", "seed=1,2"),
+    )
+    done = sweep(tmp_path, *grid, "launcher.packs=4", "launcher.gpus_per_node=1")
+    assert done.returncode == 0, done.stderr
+    assert "16 cells: 16 completed" in done.stderr
+    outputs = tmp_path / "outputs"
+    runs = sorted(outputs.glob("*/tiny/local/seed*"))
+    timings = [json.loads((run / "result.json").read_text())["timing"] for run in runs]
+    (plan,) = [json.loads(path.read_text()) for path in outputs.glob("sweeps/*/plan.json")]
+    assert sum(timing["model_loads"] for timing in timings) == len(plan["packs"]) == 4
+    assert {said(run)["job_id"] for run in runs} == {pack["job_id"] for pack in plan["packs"]}
+
+    here = sweep(tmp_path, *grid, "hydra.sweep.dir=here", where="local")
+    assert here.returncode == 0, here.stderr
+    assert len(results(outputs)) == 16
+    assert results(outputs) == results(tmp_path / "here")
+    for run in runs:
+        twin = tmp_path / "here" / run.relative_to(outputs)
+        assert (run / "records.jsonl").read_bytes() == (twin / "records.jsonl").read_bytes()
+
+    again = sweep(tmp_path, *grid, "launcher.packs=4")
+    assert again.returncode == 0, again.stderr
+    assert len(list(outputs.glob("sweeps/*"))) == 1  # nothing was submitted
+    (runs[3] / "result.json").unlink()
+    once_more = sweep(tmp_path, *grid)
+    assert once_more.returncode == 0, once_more.stderr
+    assert "1 cells: 1 completed" in once_more.stderr
+    assert results(outputs) == results(tmp_path / "here")
+    assert status(outputs).splitlines()[-1] == "16 runs: 16 completed"
+
+
+@pytest.fixture
+def undisturbed(tmp_path: Path, data: Path) -> dict[str, dict[str, Any]]:
+    """What the slow run finds when it is left alone (made here)."""
+    done = sweep(tmp_path, *SLOW, "hydra.sweep.dir=undisturbed", where="local")
+    assert done.returncode == 0, done.stderr
+    return results(tmp_path / "undisturbed")
+
+
+def whole_again(tmp_path: Path, undisturbed: dict[str, dict[str, Any]], *overrides: str) -> Path:
+    """After a relaunch everything is as if nothing had been; the run's directory comes back."""
+    done = sweep(tmp_path, *SLOW, *overrides)
+    assert done.returncode == 0, done.stderr
+    run = only_run(tmp_path / "outputs")
+    assert run is not None
+    assert results(tmp_path / "outputs") == undisturbed
+    numbers = [record["query"] for record in records(run)]
+    assert len(numbers) == len(set(numbers)) == 500
+    return run
+
+
+def test_a_killed_worker_fails_its_cell_only_and_a_relaunch_goes_on(
+    cluster: Cluster, tmp_path: Path, undisturbed: dict[str, dict[str, Any]]
+) -> None:
+    """Also: one W&B run, however often it was begun."""
+    waiting = subprocess.Popen(
+        command(*given(tmp_path, *SLOW, "seed=42,43", "tracking=offline")),
+        cwd=tmp_path,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    outputs = tmp_path / "outputs"
+    until(lambda: list(outputs.glob("saliency/tiny/local/seed42*/records.jsonl")))
+    (run,) = outputs.glob("saliency/tiny/local/seed42*")
+    until(lambda: (run / "records.jsonl").read_bytes().count(b"\n") >= 20)
+    os.kill(said(run)["pid"], 9)
+    _, stderr = waiting.communicate(timeout=200)
+    assert waiting.returncode == 1
+    assert "2 cells: 1 completed, 1 failed" in stderr.replace("1 failed, 1 completed", "1 completed, 1 failed")
+    assert "killed by SIGKILL" in said(run)["error"]
+    job = json.loads(next(outputs.glob("sweeps/*/plan.json")).read_text())["packs"][0]["job_id"]
+    assert slurm.ended_as(job) == "FAILED"
+    (other,) = outputs.glob("saliency/tiny/local/seed43*")
+    assert (other / "result.json").exists()
+
+    retried = sweep(tmp_path, *SLOW, "seed=42,43,44", "tracking=offline", "sweep.retry_failed=true")
+    assert retried.returncode == 0, retried.stderr
+    assert "1 cells: 1 completed" in retried.stderr
+    assert not list(outputs.glob("saliency/tiny/local/seed44*"))
+    found = results(run.parents[3])[str(run.relative_to(outputs))]
+    (expected,) = undisturbed.values()
+    found["config"]["tracking"] = expected["config"]["tracking"]
+    assert found == expected
+    fragments = [path.name for path in (run / "wandb").glob("offline-run-*")]
+    assert len(fragments) == 2
+    assert {name.rsplit("-", 1)[1] for name in fragments} == {found["identity"]}
+
+
+def test_requeued_by_the_administrator(
+    cluster: Cluster, tmp_path: Path, undisturbed: dict[str, dict[str, Any]]
+) -> None:
+    submitted = sweep(tmp_path, *SLOW, "sweep.wait=false")
+    assert submitted.returncode == 0, submitted.stderr
+    run = at_record(tmp_path / "outputs")
+    job = said(run)["job_id"]
+    assert "running" in status(tmp_path / "outputs")
+    cluster.run("scontrol", "requeue", job)
+    until(lambda: said(run)["state"] == "preempted")
+
+    def back() -> bool:
+        cluster.run("scontrol", "update", f"JobId={job}", "StartTime=now")  # SLURM would wait for two minutes
+        return said(run)["state"] in ("running", "completed")
+
+    until(back)
+    until(nobody_works)
+    assert said(run)["requeues"] == 1
+    assert results(tmp_path / "outputs") == undisturbed
+    assert len(records(run)) == 500
+
+
+def test_cancelled_keeps_its_records(cluster: Cluster, tmp_path: Path, undisturbed: dict[str, dict[str, Any]]) -> None:
+    assert sweep(tmp_path, *SLOW, "sweep.wait=false").returncode == 0
+    run = at_record(tmp_path / "outputs")
+    cluster.run("scancel", said(run)["job_id"])
+    until(nobody_works)
+    until(lambda: said(run)["state"] == "cancelled")
+    kept = (run / "records.jsonl").read_bytes()
+    assert kept.count(b"\n") >= 20
+    whole_again(tmp_path, undisturbed)
+    assert (run / "records.jsonl").read_bytes().startswith(kept[: kept.rfind(b"\n") + 1])
+
+
+def test_out_of_time_it_is_requeued_and_goes_on(
+    cluster: Cluster, tmp_path: Path, undisturbed: dict[str, dict[str, Any]]
+) -> None:
+    """SLURM sends the signal up to a minute early, hence at once."""
+    limited = ("launcher.timeout_min=1", "launcher.signal_delay_s=50", "sweep.wait=false")
+    assert sweep(tmp_path, *SLOW, *limited).returncode == 0
+    run = at_record(tmp_path / "outputs", at=1)
+    job = said(run)["job_id"]
+
+    def requeued() -> bool:
+        cluster.run("scontrol", "update", f"JobId={job}", "StartTime=now")
+        return said(run)["requeues"] >= 1 or nobody_works()
+
+    until(requeued)
+    assert said(run)["requeues"] >= 1
+    cluster.run("scancel", job)
+    until(nobody_works)
+    whole_again(tmp_path, undisturbed)
+
+
+def test_a_node_that_fails_gives_its_job_to_another(
+    cluster: Cluster, tmp_path: Path, undisturbed: dict[str, dict[str, Any]]
+) -> None:
+    assert sweep(tmp_path, *SLOW, "sweep.wait=false", "+launcher.additional_parameters.nodelist=n1").returncode == 0
+    run = at_record(tmp_path / "outputs")
+    job = said(run)["job_id"]
+    cluster.kill("n1")
+    os.kill(said(run)["pid"], 9)  # the node is gone, and so is what ran there
+    cluster.run("scontrol", "update", "NodeName=n1", "State=DOWN", "Reason=test")
+    try:
+        until(lambda: said(run).get("state") != "running" or "lost" in status(tmp_path / "outputs") or nobody_works())
+    finally:
+        cluster.start_node("n1")
+        cluster.run("scontrol", "update", "NodeName=n1", "State=RESUME")
+    cluster.run("scancel", job)
+    until(nobody_works)
+    whole_again(tmp_path, undisturbed)
+
+
+def test_cells_that_fail_are_reported_as_what_they_are_and_the_others_finish(
+    cluster: Cluster, tmp_path: Path, data: Path
+) -> None:
+    """One configuration that is wrong, a model too large for the memory, label words that this tokenizer cannot tell apart."""
+    poor = "launcher.setup=[ulimit -v 12000000]"  # kilobytes; the weights of the wide model take 25 GB
+    words = "dataset.label_words=[' Negative',' Positive'],[' Zebra',' Zoo']"
+    done = sweep(tmp_path, "experiment.n_queries=6,601", "model.width=32,8192", words, poor)
+    assert "n_queries is 601; local has 600 test examples" in done.stderr
+    assert done.stderr.count("refused: ") == 4
+    assert "failed: saliency/tiny/local/seed42" in done.stderr
+    assert "begin with the same token" in done.stderr
+    assert "out of memory with batch_tokens=1024; try batch_tokens=512" in done.stderr
+    assert len(results(tmp_path / "outputs")) == 1
+    assert "3 of 4 cells are not complete, 4 were refused" in failed_politely(done)
+    assert status(tmp_path / "outputs").splitlines()[-1] == "4 runs: 3 failed, 1 completed"
+
+
+def test_a_cell_split_over_an_array_is_the_cell(
+    cluster: Cluster, tmp_path: Path, undisturbed: dict[str, dict[str, Any]]
+) -> None:
+    done = sweep(tmp_path, *SLOW, "experiment.shards=3")
+    assert done.returncode == 0, done.stderr
+    found = results(tmp_path / "outputs")
+    for result in found.values():
+        assert result["config"]["experiment"].pop("shards") == 3
+    for result in undisturbed.values():
+        result["config"]["experiment"].pop("shards")
+    assert found == undisturbed
+    run = only_run(tmp_path / "outputs")
+    assert run is not None
+    shards = [len(records(shard)) for shard in sorted((run / "shards").iterdir())]
+    assert len(shards) == 3
+    assert sum(shards) == len(records(run)) == 500
+    assert min(shards) > 100
+
+
+def test_what_is_edited_while_jobs_wait_changes_nothing(cluster: Cluster, tmp_path: Path, data: Path) -> None:
+    conf = tmp_path / "conf"
+    subprocess.run(["cp", "-r", str(Path(command()[1]).parent / "conf"), str(conf)], check=True)
+    chosen = ("--config-dir", str(conf), "sweep.wait=false", "+launcher.additional_parameters.hold=''")
+    mine = conf / "experiment" / "mine.yaml"
+    mine.write_text((conf / "experiment" / "classification.yaml").read_text().replace("100", "5"))
+    submitted = sweep(tmp_path, *chosen, "experiment=mine", "~experiment.n_queries", "+experiment.n_queries=5")
+    assert submitted.returncode == 0, submitted.stderr
+    outputs = tmp_path / "outputs"
+    assert "queued" in status(outputs)
+    again = sweep(tmp_path, *chosen, "experiment=mine", "~experiment.n_queries", "+experiment.n_queries=5")
+    assert "in progress: " in again.stderr  # not submitted twice
+    mine.write_text("broken: [")
+    (job,) = slurm.alive() or {}
+    cluster.run("scontrol", "release", job)
+    until(nobody_works)
+    (found,) = results(outputs).values()
+    assert found["counts"]["queries"] == 5
+
+
+def test_an_array_larger_than_the_clusters_limit_is_split(cluster: Cluster, tmp_path: Path, data: Path) -> None:
+    done = sweep(
+        tmp_path,
+        *("seed=range(0,8)", "launcher.packs=8", "launcher.partition=held", "sweep.wait=false"),
+        "experiment=classification",
+    )
+    assert done.returncode == 0, done.stderr
+    (plan,) = [json.loads(path.read_text()) for path in (tmp_path / "outputs").glob("sweeps/*/plan.json")]
+    jobs = [pack["job_id"] for pack in plan["packs"]]
+    assert len(set(jobs)) == 8
+    assert len({job.split("_")[0] for job in jobs}) == 2
+    cluster.run("scancel", "-u", "root")
+    until(nobody_works)
+    assert "8 new" in status(tmp_path / "outputs")
+
+
+@pytest.mark.parametrize(
+    ("overrides", "complaint"),
+    [
+        (("launcher.partition=gpus",), "launcher.partition is 'gpus'; allowed on this cluster: held, main"),
+        (("launcher.gpus_per_node=9",), "sbatch refused: Batch job submission failed"),
+        (("launcher.timeout_min=9999999",), "sbatch refused: "),
+        (("sweep.dry_run=true", "seed=1,1"), "two cells of the sweep are the same run"),
+    ],
+)
+def test_what_slurm_will_not_take_is_said_and_nothing_is_left_half_submitted(
+    cluster: Cluster, tmp_path: Path, data: Path, overrides: tuple[str, ...], complaint: str
+) -> None:
+    assert complaint in failed_politely(sweep(tmp_path, "seed=1,2", *overrides))
+    assert slurm.alive() == {}

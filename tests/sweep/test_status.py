@@ -1,0 +1,143 @@
+"""What `anchorflow status` says of runs in every state."""
+
+import json
+import socket
+import subprocess
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from anchorflow import cli
+from anchorflow.rundir import RunDirectory
+from anchorflow.sweep import slurm, status
+from anchorflow.sweep.status import Jobs, look
+
+
+def run(folder: Path, name: str, **fields: Any) -> Path:
+    """A run's directory with this status.json."""
+    path = folder / "saliency" / "tiny" / "sst2" / name
+    path.mkdir(parents=True)
+    if fields:
+        (path / "status.json").write_text(json.dumps({"host": socket.gethostname(), **fields}))
+    return path
+
+
+@pytest.fixture
+def jobs(monkeypatch: pytest.MonkeyPatch) -> Jobs:
+    """SLURM knows job 7_1; job 8 ended out of memory."""
+    monkeypatch.setattr(slurm, "alive", lambda: {"7_1": "RUNNING"})
+    monkeypatch.setattr(slurm, "ended_as", {"8": "OUT_OF_MEMORY"}.get)
+    return Jobs()
+
+
+def test_the_state_of_a_run_is_what_its_directory_and_slurm_say(tmp_path: Path, jobs: Jobs) -> None:
+    done = run(tmp_path, "done", state="running")
+    (done / "result.json").write_text("{}")
+    expected = {
+        done: "completed",
+        run(tmp_path, "nothing"): "new",
+        run(tmp_path, "failed", state="failed", error="it broke\nhere"): "failed",
+        run(tmp_path, "stopped", state="preempted"): "preempted",
+        run(tmp_path, "cancelled", state="cancelled"): "cancelled",
+        run(tmp_path, "at work", state="running", job_id="7_1"): "running",
+        run(tmp_path, "killed", state="running", job_id="8"): "lost",
+        run(tmp_path, "without a process", state="running", job_id=None): "lost",
+        run(tmp_path, "elsewhere", state="running", job_id=None, host="another"): "running",
+        run(tmp_path, "result deleted", state="completed"): "preempted",
+    }
+    for folder, state in expected.items():
+        assert look(folder, jobs).state == state, folder.name
+    assert look(tmp_path / "saliency/tiny/sst2/failed", jobs).why == "it broke"
+    assert "its process is gone (job 8, " in look(tmp_path / "saliency/tiny/sst2/killed", jobs).why
+    assert "OUT_OF_MEMORY" in look(tmp_path / "saliency/tiny/sst2/killed", jobs).why
+
+
+def test_a_process_of_this_machine_is_known_by_its_lock(tmp_path: Path, jobs: Jobs) -> None:
+    folder = run(tmp_path, "here", state="running", job_id=None)
+    with RunDirectory(folder).locked():
+        assert look(folder, jobs).state == "running"
+    assert look(folder, jobs).state == "lost"
+
+
+def test_a_queued_run_waits_for_the_jobs_of_its_sweep(tmp_path: Path, jobs: Jobs) -> None:
+    plan = tmp_path / "plan.json"
+    plan.write_text(json.dumps({"packs": [{"job_id": "9"}, {"job_id": "7_1"}, {"job_id": None}]}))
+    for name, pack, state in (("gone", 0, "new"), ("waiting", 1, "queued"), ("never", 2, "new")):
+        assert look(run(tmp_path, name, state="queued", sweep=str(plan), packs=[pack]), jobs).state == state
+    assert look(run(tmp_path, "lost plan", state="queued", sweep="/no/where", packs=[0]), jobs).state == "new"
+
+
+def test_shards_are_one_run(tmp_path: Path, jobs: Jobs) -> None:
+    folder = run(tmp_path, "split", state="queued", sweep="/no/where", packs=[0])
+    states = [("completed", 5, 5, 1.0), ("running", 2, 5, 2.0)]
+    for number, (state, done, total, rate) in enumerate(states, start=1):
+        path = RunDirectory(folder).shard(number, 3).path
+        progress = {"done": done, "total": total}
+        said = {"state": state, "job_id": "7_1", "progress": progress, "queries_per_s": rate, "left_s": 3.0}
+        (path / "status.json").write_text(json.dumps(said))
+    found = look(folder, jobs)
+    assert found.state == "running"
+    assert found.status["progress"] == {"done": 7, "total": 10}
+    assert (found.status["queries_per_s"], found.status["left_s"]) == (2.0, 3.0)
+    (RunDirectory(folder).shard(2, 3).path / "status.json").write_text(json.dumps({"state": "failed", "error": "no"}))
+    assert (look(folder, jobs).state, look(folder, jobs).why) == ("failed", "no")
+
+
+def test_the_command_prints_a_line_for_every_run(
+    tmp_path: Path, jobs: Jobs, capsys: pytest.CaptureFixture[str]
+) -> None:
+    progress = {"done": 20, "total": 100}
+    given = {"queries_per_s": 2.345, "left_s": 3723.4, "progress": progress, "requeues": 2}
+    run(tmp_path, "seed1", state="running", job_id="7_1", **given)
+    run(tmp_path, "seed2", state="failed", error="out of memory", progress=progress)
+    assert cli.main(["status", str(tmp_path)]) == 0
+    head, first, second, last = capsys.readouterr().out.splitlines()
+    assert head.split()[:4] == ["run", "state", "job,", "machine"]
+    host = socket.gethostname()
+    assert first.split() == [
+        *("saliency/tiny/sst2/seed1", "running", "job", "7_1,", host, "20/100", "2.35", "1:02:03", "2")
+    ]
+    assert second.split()[:5] == ["saliency/tiny/sst2/seed2", "failed", host, "20/100", "out"]
+    assert sorted(last.removeprefix("2 runs: ").split(", ")) == ["1 failed", "1 running"]
+
+
+def test_watching_ends_when_nothing_runs_any_more(
+    tmp_path: Path, jobs: Jobs, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = run(tmp_path, "seed1", state="running", job_id="7_1")
+    monkeypatch.setattr(time, "sleep", lambda _: (folder / "result.json").write_text("{}"))
+    assert status.show([tmp_path], watch=True) == 0
+    assert capsys.readouterr().out.count("1 runs: ") == 2
+
+
+def test_a_path_that_is_not_there_is_named(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.main(["status", str(tmp_path / "nowhere")]) == 2
+    assert "nowhere does not exist" in capsys.readouterr().err
+    assert cli.main(["status", str(tmp_path)]) == 0
+    assert f"no runs in {tmp_path}" in capsys.readouterr().out
+
+
+def test_half_written_files_are_no_obstacle(tmp_path: Path, jobs: Jobs) -> None:
+    folder = run(tmp_path, "odd", state="running")
+    (folder / "status.json").write_text('{"state": "runn')
+    assert look(folder, jobs).state == "new"
+    (folder / "status.json").write_text("[1]")
+    assert look(folder, jobs).state == "new"
+
+
+def test_slurm_that_is_not_there_is_no_answer(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PATH", "/no/where")
+    assert slurm.alive() is None
+    assert slurm.ended_as("1") is None
+    assert (list(slurm.partitions()), slurm.largest_array(), slurm.stop_state()) == ([], 1000, "preempted")
+    assert Jobs().alive("1")
+
+
+def test_asking_slurm_gives_up(monkeypatch: pytest.MonkeyPatch) -> None:
+    def slow(*arguments: Any, **settings: Any) -> None:
+        raise subprocess.TimeoutExpired("squeue", settings["timeout"])
+
+    monkeypatch.setattr(subprocess, "run", slow)
+    assert slurm.alive() is None
