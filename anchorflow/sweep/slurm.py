@@ -31,18 +31,29 @@ def alive() -> dict[str, str] | None:
 
 def ended_as(job: str) -> str | None:
     """What SLURM says of a job that has ended (FAILED, TIMEOUT, NODE_FAIL, ...), while it remembers."""
-    for line in (ask("scontrol", "--oneliner", "show", "job", job) or "").splitlines():
-        state = re.search(r"\bJobState=(\S+)", line)
-        if state:
-            return state.group(1)
+    state = _shown(job).get("JobState")
+    if state:
+        return state
     known = ask("sacct", "--noheader", "--parsable2", "--allocations", "--jobs", job, "--format", "State") or ""
     return known.split()[0] if known.strip() else None  # "CANCELLED by 0"
 
 
 def stop_state() -> State:
-    """What becomes of this job's run at SIGTERM: cancelled if somebody said so, else preempted."""
-    job = os.environ.get("SLURM_JOB_ID")
-    return "cancelled" if job and (ended_as(job) or "").startswith("CANCELLED") else "preempted"
+    """What becomes of this job's run at SIGTERM: cancelled if somebody said so, else preempted.
+
+    The job's state says COMPLETING either way. One that comes back has a restart more than it was begun with.
+    """
+    shown = _shown(os.environ.get("SLURM_JOB_ID", ""))
+    restarts = int(os.environ.get("SLURM_RESTART_COUNT", 0))
+    comes_back = int(shown.get("Restarts", 0)) > restarts or shown.get("PreemptTime", "None") != "None"
+    ends = shown.get("JobState") in ("COMPLETING", "CANCELLED") and shown.get("Reason") != "TimeLimit"
+    return "cancelled" if ends and not comes_back else "preempted"
+
+
+def _shown(job: str) -> dict[str, str]:
+    """What `scontrol show job` prints of a job; empty where it knows nothing."""
+    found = (ask("scontrol", "--oneliner", "show", "job", job) or "" if job else "").splitlines()
+    return dict(re.findall(r"(\w+)=(\S*)", found[0])) if found else {}
 
 
 def partitions() -> Sequence[str]:

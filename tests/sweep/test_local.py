@@ -36,7 +36,8 @@ def test_a_model_is_loaded_once_here_and_processes_find_the_same(tmp_path: Path,
     runs = sorted((tmp_path / "here").glob("*/tiny/local/seed*"))
     assert len(runs) == 4
     assert sum(timing(run)["model_loads"] for run in runs) == 1
-    assert all({"config.yaml", "overrides.yaml", "hydra.yaml"} == {*os.listdir(run / ".hydra")} for run in runs)
+    told = {"config.yaml", "overrides.yaml", "hydra.yaml"}
+    assert all({path.name for path in (run / ".hydra").iterdir()} == told for run in runs)
     assert all("model: tiny" in (run / "launch.log").read_text() for run in runs)
 
     one_at_a_time = ("launcher=submitit_local", "launcher.packs=4", "launcher.array_parallelism=1")
@@ -72,17 +73,18 @@ def made(tmp_path: Path, given: tuple[str, ...], *overrides: str) -> Cell:
     return cell
 
 
-EXPERIMENTS = ("saliency", "compression", "reweighting", "label_relationships")
+SHARDED = {
+    "saliency": ("experiment.n_queries=6",),
+    "compression": ("experiment.n_queries=6", "experiment.random_sets=2"),
+    "reweighting": ("experiment.n_queries=6",),
+    "label_relationships": ("experiment.repetitions=6", "experiment.n_demonstrations=5"),
+}
 
 
-@pytest.mark.parametrize("experiment", EXPERIMENTS)
+@pytest.mark.parametrize("experiment", SHARDED)
 def test_the_shards_of_a_run_make_its_result(tmp_path: Path, given: tuple[str, ...], experiment: str) -> None:
-    """In any order, after a shard that was stopped, and with records from before there were shards."""
-    more = ("~experiment.n_queries", "+experiment.repetitions=6", "+experiment.n_demonstrations=5")
-    small = {"label_relationships": more, "compression": ("+experiment.random_sets=2",)}.get(experiment, ())
-    own = tuple(o.replace("+experiment", "experiment") for o in small if not o.startswith("~"))
-    base = [o for o in given if experiment != "label_relationships" or "n_queries" not in o]
-    cell = made(tmp_path, (*base, f"experiment={experiment}", *own))
+    """In any order, and with a record from before there were shards."""
+    cell = made(tmp_path, (*given[:-1], f"experiment={experiment}", *SHARDED[experiment]))
     whole = tmp_path / "whole"
     whole.mkdir()
     expected = execute(cell.config, whole)
@@ -94,11 +96,6 @@ def test_the_shards_of_a_run_make_its_result(tmp_path: Path, given: tuple[str, .
     assert not (cell.folder / "result.json").exists()
     found = execute(cell.config, cell.folder, shard=Shard(1, 2))
     assert found is not None
-    assert not [
-        r
-        for r in RunDirectory(cell.folder).shard(1, 2).records()
-        if r in RunDirectory(cell.folder).shard(2, 2).records()
-    ]
 
     def steady(result: dict[str, Any]) -> dict[str, Any]:
         kept = {name: value for name, value in result["metrics"].items() if "speedup" not in name}
@@ -106,6 +103,8 @@ def test_the_shards_of_a_run_make_its_result(tmp_path: Path, given: tuple[str, .
 
     assert steady(found) == steady(expected)
     key = "repetition" if experiment == "label_relationships" else "query"
+    parts = [{r[key] for r in records(cell.folder / "shards" / f"{i}-of-2")} for i in (1, 2)]
+    assert len(parts[0] | parts[1]) == len(parts[0]) + len(parts[1]) == 6
     assert sorted(r[key] for r in records(cell.folder)) == sorted(r[key] for r in records(whole))
     assert execute(cell.config, cell.folder, shard=Shard(1, 2)) == found
 
@@ -113,7 +112,7 @@ def test_the_shards_of_a_run_make_its_result(tmp_path: Path, given: tuple[str, .
 def test_a_worker_that_dies_takes_its_cell_along_and_no_other(
     tmp_path: Path, given: tuple[str, ...], monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:
-    made_ = cells(tmp_path / "outputs", *([*given, f"seed={seed}"] for seed in (1, 2, 3)))
+    grid = cells(tmp_path / "outputs", *([*given, f"seed={seed}"] for seed in (1, 2, 3)))
     run_cell = pack.run_cell
 
     def deadly(cell: Cell, kept: Any) -> bool:
@@ -125,10 +124,10 @@ def test_a_worker_that_dies_takes_its_cell_along_and_no_other(
 
     monkeypatch.setattr(pack, "run_cell", deadly)
     with pytest.raises(SystemExit) as ended:
-        pack.Pack(tuple(made_), max_requeues=1)()
+        pack.Pack(tuple(grid), max_requeues=1)()
     assert ended.value.code == 1
-    assert [(cell.folder / "result.json").exists() for cell in made_] == [True, False, True]
-    status = read_status(made_[1].folder)
+    assert [(cell.folder / "result.json").exists() for cell in grid] == [True, False, True]
+    status = read_status(grid[1].folder)
     assert (status["state"], status["error"]) == ("failed", "killed by SIGKILL (out of memory?)")
     assert status["progress"] == {"done": 1, "total": 6}
     assert "killed by SIGKILL" in capfd.readouterr().err

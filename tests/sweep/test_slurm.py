@@ -17,8 +17,9 @@ from tests.sweep.cluster import Cluster
 from tests.test_launch import command, failed_politely, records, without_timing
 
 pytestmark = pytest.mark.slurm
-SLOW = ("experiment=saliency", "experiment.n_queries=500", "batch_tokens=1", "model.layers=12")
-"""Some ten seconds of work, a record at a time."""
+QUERIES = 300
+SLOW = ("experiment=saliency", f"experiment.n_queries={QUERIES}", "batch_tokens=1")
+"""Some seconds of work, a record at a time."""
 
 
 @pytest.fixture(scope="module")
@@ -38,20 +39,28 @@ def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
     os.environ.update(before)
 
 
-@pytest.fixture
-def data(tmp_path: Path) -> Path:
-    return write_dataset(tmp_path / "data", train=40, test=600)
+@pytest.fixture(scope="module")
+def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_dataset(tmp_path_factory.mktemp("given") / "data", train=40, test=600)
 
 
-def sweep(cwd: Path, *overrides: str, where: str = "slurm", timeout_s: float = 240) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        command(*given(cwd, *overrides, where=where)), cwd=cwd, capture_output=True, text=True, timeout=timeout_s
-    )
+Sweep = Callable[..., subprocess.CompletedProcess[str]]
 
 
-def given(cwd: Path, *overrides: str, where: str = "slurm") -> tuple[str, ...]:
-    fixed = ("-m", "model=tiny", "dataset=local", f"dataset.path={cwd / 'data'}", "tracking=none", "device=cpu")
+def given(data: Path, *overrides: str, where: str = "slurm") -> tuple[str, ...]:
+    fixed = ("-m", "model=tiny", "dataset=local", f"dataset.path={data}", "tracking=none", "device=cpu")
     return (*fixed, "experiment.n_queries=6", f"launcher={where}", *overrides)
+
+
+@pytest.fixture
+def sweep(tmp_path: Path, data: Path, cluster: Cluster) -> Sweep:
+    """Launches a sweep into outputs/ of the test's own folder."""
+
+    def run(*overrides: str, where: str = "slurm") -> subprocess.CompletedProcess[str]:
+        typed = command(*given(data, *overrides, where=where))
+        return subprocess.run(typed, cwd=tmp_path, capture_output=True, text=True, timeout=400)
+
+    return run
 
 
 def results(folder: Path) -> dict[str, dict[str, Any]]:
@@ -107,14 +116,14 @@ def nobody_works() -> bool:
 
 
 def test_a_grid_runs_in_packs_equals_the_local_sweep_and_is_found_finished(
-    cluster: Cluster, tmp_path: Path, data: Path
+    cluster: Cluster, sweep: Sweep, tmp_path: Path, data: Path
 ) -> None:
     write_dataset(tmp_path / "other", train=20, test=30)
     grid = (
         *("model.family=gpt2,llama", f"dataset.path={data},{tmp_path / 'other'}"),
         *("experiment=classification,saliency", "seed=1,2"),
     )
-    done = sweep(tmp_path, *grid, "launcher.packs=4", "launcher.gpus_per_node=1")
+    done = sweep(*grid, "launcher.packs=4", "launcher.gpus_per_node=1")
     assert done.returncode == 0, done.stderr
     assert "16 cells: 16 completed" in done.stderr
     outputs = tmp_path / "outputs"
@@ -124,7 +133,7 @@ def test_a_grid_runs_in_packs_equals_the_local_sweep_and_is_found_finished(
     assert sum(timing["model_loads"] for timing in timings) == len(plan["packs"]) == 4
     assert {said(run)["job_id"] for run in runs} == {pack["job_id"] for pack in plan["packs"]}
 
-    here = sweep(tmp_path, *grid, "hydra.sweep.dir=here", where="local")
+    here = sweep(*grid, "hydra.sweep.dir=here", where="local")
     assert here.returncode == 0, here.stderr
     assert len(results(outputs)) == 16
     assert results(outputs) == results(tmp_path / "here")
@@ -132,43 +141,44 @@ def test_a_grid_runs_in_packs_equals_the_local_sweep_and_is_found_finished(
         twin = tmp_path / "here" / run.relative_to(outputs)
         assert (run / "records.jsonl").read_bytes() == (twin / "records.jsonl").read_bytes()
 
-    again = sweep(tmp_path, *grid, "launcher.packs=4")
+    again = sweep(*grid, "launcher.packs=4")
     assert again.returncode == 0, again.stderr
     assert len(list(outputs.glob("sweeps/*"))) == 1  # nothing was submitted
     (runs[3] / "result.json").unlink()
-    once_more = sweep(tmp_path, *grid)
+    once_more = sweep(*grid)
     assert once_more.returncode == 0, once_more.stderr
     assert "1 cells: 1 completed" in once_more.stderr
     assert results(outputs) == results(tmp_path / "here")
     assert status(outputs).splitlines()[-1] == "16 runs: 16 completed"
 
 
-@pytest.fixture
-def undisturbed(tmp_path: Path, data: Path) -> dict[str, dict[str, Any]]:
+@pytest.fixture(scope="module")
+def undisturbed(tmp_path_factory: pytest.TempPathFactory, data: Path) -> dict[str, dict[str, Any]]:
     """What the slow run finds when it is left alone (made here)."""
-    done = sweep(tmp_path, *SLOW, "hydra.sweep.dir=undisturbed", where="local")
+    folder = tmp_path_factory.mktemp("undisturbed")
+    typed = command(*given(data, *SLOW, where="local"))
+    done = subprocess.run(typed, cwd=folder, capture_output=True, text=True, timeout=400)
     assert done.returncode == 0, done.stderr
-    return results(tmp_path / "undisturbed")
+    return results(folder / "outputs")
 
 
-def whole_again(tmp_path: Path, undisturbed: dict[str, dict[str, Any]], *overrides: str) -> Path:
-    """After a relaunch everything is as if nothing had been; the run's directory comes back."""
-    done = sweep(tmp_path, *SLOW, *overrides)
+def whole_again(tmp_path: Path, sweep: Sweep, undisturbed: dict[str, dict[str, Any]]) -> None:
+    """After a relaunch everything is as if nothing had been."""
+    done = sweep(*SLOW)
     assert done.returncode == 0, done.stderr
     run = only_run(tmp_path / "outputs")
     assert run is not None
     assert results(tmp_path / "outputs") == undisturbed
     numbers = [record["query"] for record in records(run)]
-    assert len(numbers) == len(set(numbers)) == 500
-    return run
+    assert len(numbers) == len(set(numbers)) == QUERIES
 
 
 def test_a_killed_worker_fails_its_cell_only_and_a_relaunch_goes_on(
-    cluster: Cluster, tmp_path: Path, undisturbed: dict[str, dict[str, Any]]
+    cluster: Cluster, sweep: Sweep, tmp_path: Path, data: Path, undisturbed: dict[str, dict[str, Any]]
 ) -> None:
     """Also: one W&B run, however often it was begun."""
     waiting = subprocess.Popen(
-        command(*given(tmp_path, *SLOW, "seed=42,43", "tracking=offline")),
+        command(*given(data, *SLOW, "seed=42,43", "tracking=offline")),
         cwd=tmp_path,
         stderr=subprocess.PIPE,
         text=True,
@@ -187,7 +197,7 @@ def test_a_killed_worker_fails_its_cell_only_and_a_relaunch_goes_on(
     (other,) = outputs.glob("saliency/tiny/local/seed43*")
     assert (other / "result.json").exists()
 
-    retried = sweep(tmp_path, *SLOW, "seed=42,43,44", "tracking=offline", "sweep.retry_failed=true")
+    retried = sweep(*SLOW, "seed=42,43,44", "tracking=offline", "sweep.retry_failed=true")
     assert retried.returncode == 0, retried.stderr
     assert "1 cells: 1 completed" in retried.stderr
     assert not list(outputs.glob("saliency/tiny/local/seed44*"))
@@ -201,9 +211,9 @@ def test_a_killed_worker_fails_its_cell_only_and_a_relaunch_goes_on(
 
 
 def test_requeued_by_the_administrator(
-    cluster: Cluster, tmp_path: Path, undisturbed: dict[str, dict[str, Any]]
+    cluster: Cluster, sweep: Sweep, tmp_path: Path, undisturbed: dict[str, dict[str, Any]]
 ) -> None:
-    submitted = sweep(tmp_path, *SLOW, "sweep.wait=false")
+    submitted = sweep(*SLOW, "sweep.wait=false")
     assert submitted.returncode == 0, submitted.stderr
     run = at_record(tmp_path / "outputs")
     job = said(run)["job_id"]
@@ -219,27 +229,29 @@ def test_requeued_by_the_administrator(
     until(nobody_works)
     assert said(run)["requeues"] == 1
     assert results(tmp_path / "outputs") == undisturbed
-    assert len(records(run)) == 500
+    assert len(records(run)) == QUERIES
 
 
-def test_cancelled_keeps_its_records(cluster: Cluster, tmp_path: Path, undisturbed: dict[str, dict[str, Any]]) -> None:
-    assert sweep(tmp_path, *SLOW, "sweep.wait=false").returncode == 0
+def test_cancelled_keeps_its_records(
+    cluster: Cluster, sweep: Sweep, tmp_path: Path, undisturbed: dict[str, dict[str, Any]]
+) -> None:
+    assert sweep(*SLOW, "sweep.wait=false").returncode == 0
     run = at_record(tmp_path / "outputs")
     cluster.run("scancel", said(run)["job_id"])
     until(nobody_works)
     until(lambda: said(run)["state"] == "cancelled")
     kept = (run / "records.jsonl").read_bytes()
     assert kept.count(b"\n") >= 20
-    whole_again(tmp_path, undisturbed)
+    whole_again(tmp_path, sweep, undisturbed)
     assert (run / "records.jsonl").read_bytes().startswith(kept[: kept.rfind(b"\n") + 1])
 
 
 def test_out_of_time_it_is_requeued_and_goes_on(
-    cluster: Cluster, tmp_path: Path, undisturbed: dict[str, dict[str, Any]]
+    cluster: Cluster, sweep: Sweep, tmp_path: Path, undisturbed: dict[str, dict[str, Any]]
 ) -> None:
     """SLURM sends the signal up to a minute early, hence at once."""
     limited = ("launcher.timeout_min=1", "launcher.signal_delay_s=50", "sweep.wait=false")
-    assert sweep(tmp_path, *SLOW, *limited).returncode == 0
+    assert sweep(*SLOW, *limited).returncode == 0
     run = at_record(tmp_path / "outputs", at=1)
     job = said(run)["job_id"]
 
@@ -251,13 +263,13 @@ def test_out_of_time_it_is_requeued_and_goes_on(
     assert said(run)["requeues"] >= 1
     cluster.run("scancel", job)
     until(nobody_works)
-    whole_again(tmp_path, undisturbed)
+    whole_again(tmp_path, sweep, undisturbed)
 
 
 def test_a_node_that_fails_gives_its_job_to_another(
-    cluster: Cluster, tmp_path: Path, undisturbed: dict[str, dict[str, Any]]
+    cluster: Cluster, sweep: Sweep, tmp_path: Path, undisturbed: dict[str, dict[str, Any]]
 ) -> None:
-    assert sweep(tmp_path, *SLOW, "sweep.wait=false", "+launcher.additional_parameters.nodelist=n1").returncode == 0
+    assert sweep(*SLOW, "sweep.wait=false", "+launcher.additional_parameters.nodelist=n1").returncode == 0
     run = at_record(tmp_path / "outputs")
     job = said(run)["job_id"]
     cluster.kill("n1")
@@ -270,16 +282,16 @@ def test_a_node_that_fails_gives_its_job_to_another(
         cluster.run("scontrol", "update", "NodeName=n1", "State=RESUME")
     cluster.run("scancel", job)
     until(nobody_works)
-    whole_again(tmp_path, undisturbed)
+    whole_again(tmp_path, sweep, undisturbed)
 
 
 def test_cells_that_fail_are_reported_as_what_they_are_and_the_others_finish(
-    cluster: Cluster, tmp_path: Path, data: Path
+    cluster: Cluster, sweep: Sweep, tmp_path: Path, data: Path
 ) -> None:
-    """One configuration that is wrong, a model too large for the memory, label words that this tokenizer cannot tell apart."""
+    """A configuration that is wrong, a model too large for the memory, label words that begin with the same token."""
     poor = "launcher.setup=[ulimit -v 12000000]"  # kilobytes; the weights of the wide model take 25 GB
     words = "dataset.label_words=[' Negative',' Positive'],[' Zebra',' Zoo']"
-    done = sweep(tmp_path, "experiment.n_queries=6,601", "model.width=32,8192", words, poor)
+    done = sweep("experiment.n_queries=6,601", "model.width=32,8192", words, poor)
     assert "n_queries is 601; local has 600 test examples" in done.stderr
     assert done.stderr.count("refused: ") == 4
     assert "failed: saliency/tiny/local/seed42" in done.stderr
@@ -291,9 +303,9 @@ def test_cells_that_fail_are_reported_as_what_they_are_and_the_others_finish(
 
 
 def test_a_cell_split_over_an_array_is_the_cell(
-    cluster: Cluster, tmp_path: Path, undisturbed: dict[str, dict[str, Any]]
+    cluster: Cluster, sweep: Sweep, tmp_path: Path, undisturbed: dict[str, dict[str, Any]]
 ) -> None:
-    done = sweep(tmp_path, *SLOW, "experiment.shards=3")
+    done = sweep(*SLOW, "experiment.shards=3")
     assert done.returncode == 0, done.stderr
     found = results(tmp_path / "outputs")
     for result in found.values():
@@ -305,21 +317,23 @@ def test_a_cell_split_over_an_array_is_the_cell(
     assert run is not None
     shards = [len(records(shard)) for shard in sorted((run / "shards").iterdir())]
     assert len(shards) == 3
-    assert sum(shards) == len(records(run)) == 500
-    assert min(shards) > 100
+    assert sum(shards) == len(records(run)) == QUERIES
+    assert min(shards) > QUERIES / 4
 
 
-def test_what_is_edited_while_jobs_wait_changes_nothing(cluster: Cluster, tmp_path: Path, data: Path) -> None:
+def test_what_is_edited_while_jobs_wait_changes_nothing(
+    cluster: Cluster, sweep: Sweep, tmp_path: Path, data: Path
+) -> None:
     conf = tmp_path / "conf"
     subprocess.run(["cp", "-r", str(Path(command()[1]).parent / "conf"), str(conf)], check=True)
     chosen = ("--config-dir", str(conf), "sweep.wait=false", "+launcher.additional_parameters.hold=''")
     mine = conf / "experiment" / "mine.yaml"
     mine.write_text((conf / "experiment" / "classification.yaml").read_text().replace("100", "5"))
-    submitted = sweep(tmp_path, *chosen, "experiment=mine", "~experiment.n_queries", "+experiment.n_queries=5")
+    submitted = sweep(*chosen, "experiment=mine", "~experiment.n_queries", "+experiment.n_queries=5")
     assert submitted.returncode == 0, submitted.stderr
     outputs = tmp_path / "outputs"
     assert "queued" in status(outputs)
-    again = sweep(tmp_path, *chosen, "experiment=mine", "~experiment.n_queries", "+experiment.n_queries=5")
+    again = sweep(*chosen, "experiment=mine", "~experiment.n_queries", "+experiment.n_queries=5")
     assert "in progress: " in again.stderr  # not submitted twice
     mine.write_text("broken: [")
     (job,) = slurm.alive() or {}
@@ -329,7 +343,9 @@ def test_what_is_edited_while_jobs_wait_changes_nothing(cluster: Cluster, tmp_pa
     assert found["counts"]["queries"] == 5
 
 
-def test_an_array_larger_than_the_clusters_limit_is_split(cluster: Cluster, tmp_path: Path, data: Path) -> None:
+def test_an_array_larger_than_the_clusters_limit_is_split(
+    cluster: Cluster, sweep: Sweep, tmp_path: Path, data: Path
+) -> None:
     done = sweep(
         tmp_path,
         *("seed=range(0,8)", "launcher.packs=8", "launcher.partition=held", "sweep.wait=false"),
@@ -355,7 +371,7 @@ def test_an_array_larger_than_the_clusters_limit_is_split(cluster: Cluster, tmp_
     ],
 )
 def test_what_slurm_will_not_take_is_said_and_nothing_is_left_half_submitted(
-    cluster: Cluster, tmp_path: Path, data: Path, overrides: tuple[str, ...], complaint: str
+    cluster: Cluster, sweep: Sweep, tmp_path: Path, data: Path, overrides: tuple[str, ...], complaint: str
 ) -> None:
-    assert complaint in failed_politely(sweep(tmp_path, "seed=1,2", *overrides))
+    assert complaint in failed_politely(sweep("seed=1,2", *overrides))
     assert slurm.alive() == {}
