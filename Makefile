@@ -16,6 +16,7 @@ bench: $(VENV)/test.done ## ours against a plain loop, side by side
 	$(BIN)/python -m tests.bench.saliency
 	$(BIN)/python -m tests.bench.label_relationships
 	$(BIN)/python -m tests.bench.startup
+	$(BIN)/python -m tests.bench.sweep
 
 lint: $(VENV)/test.done
 	$(BIN)/ruff check .

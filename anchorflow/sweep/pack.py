@@ -31,7 +31,12 @@ STOP_S = 60
 def run(cells: Sequence[Cell], kept: KeptModel | None = None) -> list[Cell]:
     """Run the cells in this process, with one model kept; those that failed come back. Stopped ends all of it."""
     kept = kept or KeptModel()
-    return [cell for cell in cells if not run_cell(cell, kept)]
+    failed = []
+    for number, cell in enumerate(cells, start=1):
+        print(f"cell {number} of {len(cells)}: {cell.name}", file=sys.stderr)
+        if not run_cell(cell, kept):
+            failed.append(cell)
+    return failed
 
 
 def run_cell(cell: Cell, kept: KeptModel) -> bool:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import logging
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -48,8 +49,10 @@ class SweepLauncher(HydraLauncher):  # type: ignore[misc]
         from anchorflow.sweep.cells import compose
         from anchorflow.sweep.status import Jobs
 
+        logging.disable(logging.INFO)  # what is loaded to be checked is no news yet
         cells = list(compose(self.context.config_loader, self.config, grid))
         plan = planning.make(cells, launcher, sweep.retry_failed, Jobs())
+        logging.disable(logging.NOTSET)
         print(planning.table(plan, launcher), file=sys.stderr)
         if sweep.dry_run:
             return []

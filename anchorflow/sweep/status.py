@@ -138,8 +138,10 @@ def _look(folder: Path, jobs: Jobs) -> Found:
     state = status.get("state", "new")
     if state == "completed":  # a shard; or a run whose result was deleted
         state = "preempted"
-    if state == "queued" and not any(jobs.alive(job) for job in _jobs_of(status)):
-        state = "new"
+    if state == "queued":
+        waits_for = [job for job in _jobs_of(status) if jobs.alive(job)]
+        state = "queued" if waits_for else "new"
+        status = {**status, "job_id": ", ".join(waits_for), "host": None}  # the one that it was submitted from
     if state == "running" and not _at_work(folder, status, jobs):
         state = "lost"
     return Found(folder, state, status)
