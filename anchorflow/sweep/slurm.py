@@ -21,11 +21,11 @@ def ask(*command: str) -> str | None:
 
 
 def alive() -> dict[str, str] | None:
-    """The state (PENDING, RUNNING, ...) of each of the user's jobs that has not ended, by id; None if nobody knows.
+    """Why each of the user's jobs waits (Priority, Resources, ...), by id; None if nobody knows.
 
-    A task of an array is called 12_3, as in status.json.
+    One that runs has the reason None. A task of an array is called 12_3, as in status.json.
     """
-    found = ask("squeue", "--noheader", "--array", "--user", getpass.getuser(), "--format", "%i %T")
+    found = ask("squeue", "--noheader", "--array", "--user", getpass.getuser(), "--format", "%i %r")
     return None if found is None else dict(line.split(maxsplit=1) for line in found.splitlines())
 
 

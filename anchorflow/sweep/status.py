@@ -33,6 +33,10 @@ class Jobs:
         """Whether it waits or runs. Where SLURM gives no answer it is believed to."""
         return self._alive is None or job in self._alive
 
+    def reason(self, job: str) -> str:
+        """Why it waits."""
+        return (self._alive or {}).get(job, "unknown")
+
 
 class Found(NamedTuple):
     """A run as it is. `state` is new where nothing is known, lost where its status says running but nobody works on it."""
@@ -141,7 +145,8 @@ def _look(folder: Path, jobs: Jobs) -> Found:
     if state == "queued":
         waits_for = [job for job in _jobs_of(status) if jobs.alive(job)]
         state = "queued" if waits_for else "new"
-        status = {**status, "job_id": ", ".join(waits_for), "host": None}  # the one that it was submitted from
+        job = ", ".join(f"{job} ({jobs.reason(job)})" for job in waits_for)
+        status = {**status, "job_id": job, "host": None}  # the host is the one that it was submitted from
     if state == "running" and not _at_work(folder, status, jobs):
         state = "lost"
     return Found(folder, state, status)

@@ -99,8 +99,11 @@ class Submission:
         with self._bar() as bar:
             while True:
                 living = slurm.alive()
+                if living is not None:
+                    waits = Counter(living[job.job_id] for job in self.jobs if job.job_id in living)
+                    bar.set_postfix_str(", ".join(f"{n} {_said(reason)}" for reason, n in sorted(waits.items())))
                 self._update(bar)
-                if living is not None and not any(job.job_id in living for job in self.jobs):
+                if living is not None and not waits:
                     return
                 time.sleep(POLL_S)
 
@@ -189,6 +192,10 @@ class Submission:
     def _update(self, bar: Any) -> None:
         bar.n = sum((folder / "result.json").exists() for folder in self._folders)
         bar.refresh()
+
+
+def _said(reason: str) -> str:
+    return "running" if reason == "None" else f"waiting ({reason})"
 
 
 def closing(found: Iterable[Found]) -> list[str]:

@@ -26,8 +26,8 @@ def run(folder: Path, name: str, **fields: Any) -> Path:
 
 @pytest.fixture
 def jobs(monkeypatch: pytest.MonkeyPatch) -> Jobs:
-    """SLURM knows job 7_1; job 8 ended out of memory."""
-    monkeypatch.setattr(slurm, "alive", lambda: {"7_1": "RUNNING"})
+    """SLURM knows job 7_1, which waits; job 8 ended out of memory."""
+    monkeypatch.setattr(slurm, "alive", lambda: {"7_1": "Priority"})
     monkeypatch.setattr(slurm, "ended_as", {"8": "OUT_OF_MEMORY"}.get)
     return Jobs()
 
@@ -66,7 +66,7 @@ def test_a_queued_run_waits_for_the_jobs_of_its_sweep(tmp_path: Path, jobs: Jobs
     plan.write_text(json.dumps({"packs": [{"job_id": "9"}, {"job_id": "7_1"}, {"job_id": None}]}))
     for name, pack, state in (("gone", 0, "new"), ("waiting", 1, "queued"), ("never", 2, "new")):
         assert look(run(tmp_path, name, state="queued", sweep=str(plan), packs=[pack]), jobs).state == state
-    assert look(tmp_path / "saliency/tiny/sst2/waiting", jobs).where == "job 7_1"
+    assert look(tmp_path / "saliency/tiny/sst2/waiting", jobs).where == "job 7_1 (Priority)"
     assert look(run(tmp_path, "lost plan", state="queued", sweep="/no/where", packs=[0]), jobs).state == "new"
 
 
