@@ -126,7 +126,7 @@ def _decide(cell: Cell, check: _Check, only_failed: bool, jobs: Jobs) -> Planned
             return Planned(cell, "done")
         if found.state in ("queued", "running"):
             return Planned(cell, "in progress", f"{found.state}, {found.where}")
-        if only_failed and found.state != "failed":
+        if only_failed and found.state not in ("failed", "lost"):
             return Planned(cell, "left out")
         check.new(cell)
     except UserError as error:

@@ -246,24 +246,32 @@ def test_cancelled_keeps_its_records(
     assert (run / "records.jsonl").read_bytes().startswith(kept[: kept.rfind(b"\n") + 1])
 
 
-def test_out_of_time_it_is_requeued_and_goes_on(
-    cluster: Cluster, sweep: Sweep, tmp_path: Path, undisturbed: dict[str, dict[str, Any]]
+@pytest.mark.parametrize("timeouts", [1, 0])
+def test_told_that_its_time_is_over_a_job_is_requeued_as_often_as_allowed(
+    cluster: Cluster, sweep: Sweep, tmp_path: Path, undisturbed: dict[str, dict[str, Any]], timeouts: int
 ) -> None:
-    """SLURM sends the signal up to a minute early, hence at once."""
-    limited = ("launcher.timeout_min=1", "launcher.signal_delay_s=50", "sweep.wait=false")
+    """The signal that SLURM sends `signal_delay_s` before the end of a job, or when it is preempted."""
+    limited = ("launcher.timeout_min=10", f"launcher.max_num_timeout={timeouts}", "sweep.wait=false")
     assert sweep(*SLOW, *limited).returncode == 0
-    run = at_record(tmp_path / "outputs", at=1)
+    run = at_record(tmp_path / "outputs")
     job = said(run)["job_id"]
+    cluster.run("scancel", "--signal=USR2", job)
+    until(lambda: said(run)["state"] == "preempted")
+    assert len(records(run)) < QUERIES
 
-    def requeued() -> bool:
-        cluster.run("scontrol", "update", f"JobId={job}", "StartTime=now")
-        return said(run)["requeues"] >= 1 or nobody_works()
+    def back() -> bool:
+        cluster.run("scontrol", "update", f"JobId={job}", "StartTime=now")  # SLURM would wait for two minutes
+        return said(run)["requeues"] > 0 or nobody_works()
 
-    until(requeued)
-    assert said(run)["requeues"] >= 1
-    cluster.run("scancel", job)
+    until(back)
     until(nobody_works)
-    whole_again(tmp_path, sweep, undisturbed)
+    assert said(run)["requeues"] == timeouts
+    if timeouts:
+        assert results(tmp_path / "outputs") == undisturbed
+    else:
+        assert slurm.ended_as(job) == "FAILED"
+        assert "its allocation ended" in status(tmp_path / "outputs")
+        whole_again(tmp_path, sweep, undisturbed)
 
 
 def test_a_node_that_fails_gives_its_job_to_another(
