@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from anchorflow.sweep import slurm
-from tests.conftest import write_dataset
+from tests.conftest import ROOT, write_dataset
 from tests.sweep.cluster import Cluster
 from tests.test_launch import command, failed_politely, records, without_timing
 
@@ -333,29 +333,30 @@ def test_what_is_edited_while_jobs_wait_changes_nothing(
     cluster: Cluster, sweep: Sweep, tmp_path: Path, data: Path
 ) -> None:
     conf = tmp_path / "conf"
-    subprocess.run(["cp", "-r", str(Path(command()[1]).parent / "conf"), str(conf)], check=True)
-    chosen = ("--config-dir", str(conf), "sweep.wait=false", "+launcher.additional_parameters.hold=''")
     mine = conf / "experiment" / "mine.yaml"
-    mine.write_text((conf / "experiment" / "classification.yaml").read_text().replace("100", "5"))
-    submitted = sweep(*chosen, "experiment=mine", "~experiment.n_queries", "+experiment.n_queries=5")
+    mine.parent.mkdir(parents=True)
+    base = (ROOT / "conf" / "experiment" / "classification.yaml").read_text()
+    mine.write_text(base.replace("shots_per_class: 1", "shots_per_class: 3"))
+    held = "+launcher.additional_parameters.hold=''"
+    chosen = (f"hydra.searchpath=[file://{conf}]", "experiment=mine", "sweep.wait=false", held)
+    submitted = sweep(*chosen)
     assert submitted.returncode == 0, submitted.stderr
     outputs = tmp_path / "outputs"
     assert "queued" in status(outputs)
-    again = sweep(*chosen, "experiment=mine", "~experiment.n_queries", "+experiment.n_queries=5")
-    assert "in progress: " in again.stderr  # not submitted twice
+    assert "JobHeldUser" in status(outputs)
+    assert "in progress: " in sweep(*chosen).stderr  # not submitted twice
     mine.write_text("broken: [")
     (job,) = slurm.alive() or {}
     cluster.run("scontrol", "release", job)
     until(nobody_works)
     (found,) = results(outputs).values()
-    assert found["counts"]["queries"] == 5
+    assert found["config"]["experiment"]["shots_per_class"] == 3
 
 
 def test_an_array_larger_than_the_clusters_limit_is_split(
     cluster: Cluster, sweep: Sweep, tmp_path: Path, data: Path
 ) -> None:
     done = sweep(
-        tmp_path,
         *("seed=range(0,8)", "launcher.packs=8", "launcher.partition=held", "sweep.wait=false"),
         "experiment=classification",
     )
