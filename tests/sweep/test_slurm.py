@@ -375,7 +375,7 @@ def test_an_array_larger_than_the_clusters_limit_is_split(
     [
         (("launcher.partition=gpus",), "launcher.partition is 'gpus'; allowed on this cluster: held, main"),
         (("launcher.gpus_per_node=9",), "sbatch refused: Batch job submission failed"),
-        (("+launcher.additional_parameters.dependency=afterok:999999",), "sbatch refused: "),
+        (("launcher.constraint=a100",), "sbatch refused: Batch job submission failed: Invalid feature specification"),
         (("sweep.dry_run=true", "seed=1,1"), "two cells of the sweep are the same run"),
     ],
 )
