@@ -172,10 +172,9 @@ class Submission:
             raise UserError(f"launcher.partition is {asked!r}; allowed on this cluster: {', '.join(plain)}.")
 
     def _refusal(self, said: str) -> str:
-        lines = [line.strip() for line in said.splitlines() if "error" in line.lower()] or said.strip().splitlines()[
-            -1:
-        ]
-        reason = "; ".join(dict.fromkeys(line.removeprefix("sbatch: error: ") for line in lines)).rstrip(".")
+        lines = [line for line in map(str.strip, said.splitlines()) if line.startswith("sbatch:")]
+        lines = [line.removeprefix("sbatch:").strip().removeprefix("error:").strip() for line in lines]
+        reason = "; ".join(dict.fromkeys(lines)).rstrip(".") or said.strip()
         left = len(self.packs) - len(self.jobs)
         taken = (
             f" {len(self.jobs)} packs were submitted before ({self._plan} lists them), {left} were not."
