@@ -1,7 +1,9 @@
-"""A W&B server in miniature: takes what W&B's own client sends, and remembers it. Nothing leaves the machine."""
+"""A W&B server in miniature: it takes what W&B's own client sends, and remembers it. Nothing leaves the machine."""
 
+import base64
 import gzip
 import json
+import os
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -14,34 +16,36 @@ KEY = "k" * 40
 
 @dataclass
 class Run:
-    """What the server holds of a run. `history` are its rows, `states` what it was marked as, in order."""
+    """What the server holds of a run: the rows of its history, and how each attempt ended."""
 
     history: list[dict[str, Any]] = field(default_factory=list)
     summary: dict[str, Any] = field(default_factory=dict)
     config: dict[str, Any] = field(default_factory=dict)
     fields: dict[str, Any] = field(default_factory=dict)
     files: set[str] = field(default_factory=set)
-    exit_codes: list[int] = field(default_factory=list)
+    ends: list[str] = field(default_factory=list)
+    preempting: bool = False
 
 
 class FakeWandb(ThreadingHTTPServer):
-    """`runs` by id, `artifacts` by name; `broken` makes every answer an error (as does a key that is not KEY)."""
+    """`runs` by id, `artifacts` as (type, name). It takes no key but KEY, and nothing of the runs in `refused`."""
 
     daemon_threads = True
 
     def __init__(self) -> None:
         super().__init__(("127.0.0.1", 0), _Handler)
+        self.url = f"http://127.0.0.1:{self.server_address[1]}"
         self.runs: dict[str, Run] = {}
-        self.artifacts: list[dict[str, Any]] = []
-        self.log = []
-        self.broken = False
-
-    @property
-    def url(self) -> str:
-        return f"http://127.0.0.1:{self.server_address[1]}"
+        self.artifacts: list[tuple[str, str]] = []
+        self.refused: set[str] = set()
 
     def handle_error(self, request: Any, client_address: Any) -> None:
         """A client that hangs up is no news."""
+
+    def environment(self, key: str = KEY) -> dict[str, str]:
+        """For a command that is to use this server."""
+        kept = {name: value for name, value in os.environ.items() if name != "WANDB_MODE"}
+        return {**kept, "WANDB_BASE_URL": self.url, "WANDB_API_KEY": key}
 
 
 @contextmanager
@@ -69,16 +73,23 @@ class _Handler(BaseHTTPRequestHandler):
 
     def do_POST(self) -> None:
         body = self._body()
-        if self.path.startswith("/sdk/"):  # the client's own telemetry
-            return self._reply(200, {})
-        self.server.log.append((self.path, body))
-        if self.server.broken:
-            return self._reply(400, {"errors": [{"message": "broken"}]})
         if self.path.endswith("/file_stream"):
             self._stream(self.path.split("/")[4], json.loads(body))
-            return self._reply(200, {})
-        asked = json.loads(body)
-        return self._reply(200, {"data": self._answer(asked["query"], asked.get("variables") or {})})
+            self._reply(200, {})
+        elif not self.path.endswith("/graphql"):  # the client's reports on itself
+            self._reply(200, {})
+        elif KEY not in self._sent_key():
+            self._reply(401, {"errors": [{"message": "invalid api key"}]})
+        else:
+            asked = json.loads(body)
+            variables = asked.get("variables") or {}
+            if variables.get("name") in self.server.refused:
+                self._reply(403, {"errors": [{"message": "permission denied"}]})
+            else:
+                self._reply(200, {"data": self._answer(asked["query"], variables)})
+
+    def _sent_key(self) -> str:
+        return base64.b64decode(self.headers.get("Authorization", "").partition(" ")[2]).decode()
 
     def _body(self) -> bytes:
         body = self.rfile.read(int(self.headers.get("Content-Length") or 0))
@@ -101,39 +112,38 @@ class _Handler(BaseHTTPRequestHandler):
             elif file == "wandb-summary.json":
                 run.summary = lines[-1]
         run.files |= set(sent.get("uploaded", ()))
+        run.preempting |= sent.get("preempting", False)
         if "exitcode" in sent:
-            run.exit_codes.append(sent["exitcode"])
+            run.ends.append("finished" if sent["exitcode"] == 0 else "preempted" if run.preempting else "failed")
+            run.preempting = False
 
     def _answer(self, query: str, given: Mapping[str, Any]) -> dict[str, Any]:
-        viewer = {"id": "V", "entity": "me", "username": "me", "name": "me", "email": "", "admin": False, "flags": "{}",
-                  "teams": {"edges": []}}  # fmt: skip
+        file = {"id": "F", "name": "", "displayName": "", "uploadUrl": f"{self.server.url}/upload", "uploadHeaders": []}
         if "upsertBucket" in query:
             run = self.server.runs.setdefault(given["name"], Run())
-            run.fields |= {key: value for key, value in given.items() if value is not None and key != "config"}
+            run.fields |= {key: value for key, value in given.items() if value is not None}
             run.config = json.loads(given["config"]) if given.get("config") else run.config
             return {"upsertBucket": {"bucket": self._bucket(given["name"], run), "inserted": True}}
         if "RunResumeStatus" in query:
-            run = self.server.runs.get(given["name"])
-            bucket = self._bucket(given["name"], run) if run else None
+            known = self.server.runs.get(given["name"])
+            bucket = self._bucket(given["name"], known) if known else None
             return {"model": {"id": "P", "name": "p", "entity": {"id": "E", "name": "me"}, "bucket": bucket}}
         if "createRunFiles" in query:
-            files = [{"name": name, "uploadUrl": f"{self.server.url}/upload"} for name in given["files"]]
+            files = [{**file, "name": name} for name in given["files"]]
             return {"createRunFiles": {"runID": "B", "uploadHeaders": [], "files": files}}
         if "createArtifact(" in query:
             asked = given["input"]
-            self.server.artifacts.append({key: asked.get(key) for key in ("artifactCollectionName", "artifactTypeName", "aliases", "metadata", "runName")})
-            artifact = {"id": "A", "state": "PENDING", "artifactSequence": {"id": "S", "latestArtifact": None}}
-            return {"createArtifact": {"artifact": artifact}}
-        if "anifest(" in query:
-            name = "createArtifactManifest" if "createArtifactManifest" in query else "updateArtifactManifest"
-            file = {"id": "F", "name": "m", "displayName": "m", "uploadUrl": f"{self.server.url}/upload", "uploadHeaders": []}
-            return {name: {"artifactManifest": {"id": "M", "file": file}}}
+            self.server.artifacts.append((asked["artifactTypeName"], asked["artifactCollectionName"]))
+            return {"createArtifact": {"artifact": {"id": "A", "state": "PENDING", "artifactSequence": {"id": "S"}}}}
+        for name in ("createArtifactManifest", "updateArtifactManifest"):
+            if f"{name}(" in query:
+                return {name: {"artifactManifest": {"id": "M", "file": file}}}
         if "createArtifactFiles(" in query:
-            edges = [{"node": {"id": "F", "name": f["name"], "displayName": f["name"], "uploadUrl": f"{self.server.url}/upload", "uploadHeaders": [], "storagePath": "s", "artifact": {"id": "A"}, "uploadMultipartUrls": None}} for f in given["input"]["artifactFiles"]]
-            return {"createArtifactFiles": {"files": {"edges": edges}}}
+            nodes = [{**file, "storagePath": "", "artifact": {"id": "A"}} for _ in given["input"]["artifactFiles"]]
+            return {"createArtifactFiles": {"files": {"edges": [{"node": node} for node in nodes]}}}
         if "commitArtifact(" in query:
-            return {"commitArtifact": {"artifact": {"id": "A", "digest": "d"}}}
-        self.server.log.append(("UNKNOWN", query.split("(")[0]))
+            return {"commitArtifact": {"artifact": {"id": "A", "digest": ""}}}
+        viewer = {"id": "V", "entity": "me", "username": "me", "email": "", "flags": "{}", "teams": {"edges": []}}
         return {"viewer": viewer, "serverInfo": None, "project": None}
 
     def _bucket(self, name: str, run: Run) -> dict[str, Any]:
@@ -141,8 +151,6 @@ class _Handler(BaseHTTPRequestHandler):
             "id": "B",
             "name": name,
             "displayName": run.fields.get("displayName"),
-            "description": "",
-            "sweepName": None,
             "project": {"id": "P", "name": run.fields["project"], "entity": {"id": "E", "name": "me"}},
             "config": json.dumps(run.config),
             "summaryMetrics": json.dumps(run.summary),
@@ -151,7 +159,6 @@ class _Handler(BaseHTTPRequestHandler):
             "logLineCount": 0,
             "historyTail": json.dumps([json.dumps(row) for row in run.history[-1:]]),
             "eventsTail": "[]",
-            "tags": run.fields.get("tags") or [],
-            "notes": None,
+            "tags": [],
             "wandbConfig": json.dumps({"t": 1}),
         }

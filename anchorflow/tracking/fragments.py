@@ -14,11 +14,16 @@ READING_TIMEOUT_S = 120
 
 @dataclass(frozen=True)
 class Attempt:
-    """What a fragment says of its run. `rows` of its history; `ended`: it was not killed, and does not go on."""
+    """What a fragment says of its run.
+
+    `identity` is the W&B run: entity (empty: the user's own), project, id. `rows` of its history; `ended`: it was not
+    killed, and does not go on; `missing` are files of its tables and artifacts, which W&B looks for where they once were.
+    """
 
     identity: tuple[str, ...]
     rows: int
     ended: bool
+    missing: tuple[str, ...]
 
 
 @dataclass(frozen=True)
@@ -34,14 +39,22 @@ class Fragment:
 
     def read(self) -> Attempt:
         """What it says, as far as it can be read: a killed one may be cut off anywhere, or empty."""
-        identity: tuple[str, ...] = ()
-        rows, ended = 0, False
-        for event in _events(self.log):
-            if event["type"] == "run" and not identity:
-                identity = tuple(event["run"].get(key, "") for key in ("entity", "project", "run_id"))
-            rows += event["type"] == "history"
-            ended |= event["type"] == "exit"
-        return Attempt(identity, rows, ended)
+        events = _events(self.log)
+        run: Mapping[str, str] = next((event["run"] for event in events if event["type"] == "run"), {})
+        artifacts = [event["artifact"]["manifest"] for event in events if event["type"] == "artifact"]
+        files = [
+            file["local_path"]
+            for manifest in artifacts
+            for file in manifest.get("contents", ())
+            if "local_path" in file
+        ]
+        kinds = [event["type"] for event in events]
+        return Attempt(
+            identity=tuple(run.get(key, "") for key in ("entity", "project", "run_id")),
+            rows=kinds.count("history"),
+            ended="exit" in kinds,
+            missing=tuple(file for file in files if not Path(file).exists()),
+        )
 
 
 def fragments(folder: Path) -> list[Fragment]:

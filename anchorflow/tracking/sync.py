@@ -101,10 +101,15 @@ def plan(folder: Path) -> Plan | Outcome:
         read = [(fragment, fragment.read()) for fragment in waiting]
     except (OSError, subprocess.SubprocessError) as error:
         return Outcome(folder, "failed", f"cannot be read ({error})")
-    ended = [(fragment, attempt.identity) for fragment, attempt in read if attempt.ended and attempt.identity]
+    ended = [(fragment, attempt) for fragment, attempt in read if attempt.ended]
     if not ended:
-        return Outcome(folder, "unfinished", "runs, or was killed: start it again, and what it finds can be uploaded")
-    return Plan(folder, ended[-1][1], tuple(fragment for fragment, _ in ended))
+        return Outcome(folder, "unfinished", "(it runs, or was killed: then start it again)")
+    missing = [file for _, attempt in ended for file in attempt.missing]
+    if missing:
+        return Outcome(
+            folder, "failed", f"({missing[0]} is missing; if the run has moved, put a link at its old place)"
+        )
+    return Plan(folder, ended[-1][1].identity, tuple(fragment for fragment, _ in ended))
 
 
 def upload(plan: Plan) -> Outcome:

@@ -15,9 +15,11 @@ from anchorflow.tracking.fragments import fragments
 
 log = logging.getLogger(__name__)
 
-INIT_TIMEOUT_S = 30
+INIT_TIMEOUT_S = 20
 FINISH_TIMEOUT_S = 300
 LONGEST_REASON = 250
+CLOUD, OLD_CLOUD = "api.forge.coreweave.com", "api.wandb.ai"
+"""W&B's own server, and what it was called in older .netrc files, which still hold."""
 End = Literal["finished", "failed", "preempted"]
 
 
@@ -111,7 +113,7 @@ class Tracker:
     def _open(self) -> None:
         import wandb
 
-        earlier = fragments(self._folder) if self._mode == "offline" else []
+        earlier = [fragment.read() for fragment in fragments(self._folder)] if self._mode == "offline" else []
         logging.getLogger("opentelemetry").setLevel(logging.CRITICAL)  # W&B's reports on itself, which may fail as well
         wandb.setup(settings=wandb.Settings(silent=True))
         self._run = wandb.init(
@@ -131,7 +133,10 @@ class Tracker:
             ),
             **self._names.labels(self._tracking.group, self._tracking.tags),
         )
-        self._recorded = max(self._recorded, self._run.step, sum(fragment.read().rows for fragment in earlier))
+        for handler in logging.getLogger("wandb").handlers:
+            handler.handleError = _ignore  # type: ignore[method-assign]
+        rows = sum(attempt.rows for attempt in earlier if attempt.ended)  # a killed one will not be uploaded
+        self._recorded = max(self._recorded, self._run.step, rows)
 
     def _close(self, how: End) -> None:
         run, self._run = self._run, None
@@ -173,6 +178,10 @@ def _abandon() -> None:
     wandb.teardown(exit_code=1)
 
 
+def _ignore(record: logging.LogRecord) -> None:
+    """What W&B's own log cannot write (on a full disk, a traceback for each line) is no news."""
+
+
 @contextmanager
 def _staging(folder: Path) -> Iterator[None]:
     """Copies that W&B makes of what is to be uploaded stay with the run instead of in the home directory."""
@@ -187,18 +196,19 @@ def _staging(folder: Path) -> Iterator[None]:
 
 
 def _reason(error: Exception) -> str:
-    lines = str(error).splitlines() or [""]
-    return f"{type(error).__name__}: {lines[0]}"[:LONGEST_REASON]
+    return " ".join(f"{type(error).__name__}: {error}".split())[:LONGEST_REASON]
 
 
 def has_credentials() -> bool:
-    """Whether W&B would find a key: in the environment, or in .netrc for its server."""
-    if os.environ.get("WANDB_API_KEY"):
+    """Whether W&B would find any: in the environment, or in .netrc for its server."""
+    if os.environ.get("WANDB_API_KEY") or os.environ.get("WANDB_IDENTITY_TOKEN_FILE"):
         return True
     import wandb
 
-    host = urlsplit(wandb.setup(settings=wandb.Settings(silent=True)).settings.base_url).hostname or ""
+    server = urlsplit(wandb.setup(settings=wandb.Settings(silent=True)).settings.base_url).netloc
+    names = [server, *([OLD_CLOUD] if server == CLOUD else [])]
     try:
-        return netrc.netrc(os.environ.get("NETRC")).authenticators(host) is not None
+        known = netrc.netrc(os.environ.get("NETRC"))
     except (OSError, netrc.NetrcParseError):
         return False
+    return any(known.authenticators(name) for name in names)
