@@ -74,7 +74,7 @@ def without(names: Sequence[str], **more: str) -> dict[str, str]:
 
 def _events(log: Path) -> list[Mapping[str, Any]]:
     """W&B's own reader, which gives what can be read of a damaged file."""
-    quiet = without((), WANDB_MODE="offline", WANDB_ERROR_REPORTING="false")
+    quiet = without(("WANDB_SERVICE",), WANDB_MODE="offline", WANDB_ERROR_REPORTING="false")
     done = subprocess.run(
         wandb_command("leet", "inspect", "--json", str(log)),
         capture_output=True,

@@ -120,7 +120,7 @@ def upload(plan: Plan) -> Outcome:
             done = subprocess.run(
                 wandb_command("sync", str(fragment.log.resolve())),
                 cwd=plan.folder,  # where W&B puts its log of this
-                env=without(("WANDB_MODE", "WANDB_SILENT", "WANDB_QUIET", "WANDB_DIR")),
+                env=without(("WANDB_MODE", "WANDB_SILENT", "WANDB_QUIET", "WANDB_DIR", "WANDB_SERVICE")),
                 stdin=subprocess.DEVNULL,
                 capture_output=True,
                 text=True,
