@@ -78,7 +78,7 @@ def test_what_was_recorded_offline_is_uploaded_once(outputs: Path, server: FakeW
     done = run(outputs, **server.environment())
     assert done.returncode == 0, done.stdout + done.stderr
     assert set(done.stdout.splitlines()) == {
-        f"unfinished: {outputs}/killed (it runs, or was killed: then start it again)",
+        f"not finished: {outputs}/killed (it runs, or was killed: then start it again)",
         f"uploaded: {outputs}/finished {server.url}/me/anchorflow/runs/{'f' * 16}",
         f"uploaded: {outputs}/resumed {server.url}/me/anchorflow/runs/{'a' * 16}",
         "2 uploaded, 1 not finished, 1 without an offline recording",
@@ -105,7 +105,7 @@ def test_a_dry_run_says_what_would_be_done_and_asks_nobody(outputs: Path) -> Non
     done = run("--dry-run", outputs / "resumed", outputs, WANDB_BASE_URL="http://127.0.0.1:9")
     assert done.returncode == 0
     assert set(done.stdout.splitlines()) == {
-        f"unfinished: {outputs}/killed (it runs, or was killed: then start it again)",
+        f"not finished: {outputs}/killed (it runs, or was killed: then start it again)",
         f"to upload: {outputs}/finished (1 recorded)",
         f"to upload: {outputs}/resumed (2 recorded)",
         "2 to upload, 1 not finished, 1 without an offline recording",
@@ -164,6 +164,8 @@ def test_a_copy_of_a_run_is_not_uploaded_a_second_time(outputs: Path, server: Fa
     shutil.copytree(outputs / "finished", outputs / "copy")
     done = run(outputs / "copy", outputs / "finished", **server.environment())
     assert f"the same: {outputs}/finished run as {outputs}/copy" in done.stdout
+    again = run(outputs / "copy", outputs / "finished", **server.environment())
+    assert again.stdout.splitlines()[-1] == "1 uploaded before, 1 the same"
     assert curves(server, "f" * 16) == HISTORY
 
 
@@ -174,7 +176,7 @@ def test_garbage_in_the_place_of_a_recording_is_not_uploaded(outputs: Path, serv
     (outputs / "resumed" / "wandb" / "offline-run-1-x" / "run-x.wandb").write_bytes(b"garbage" * 100)
     done = run(outputs, **server.environment())
     assert done.returncode == 0
-    assert f"unfinished: {outputs}/finished" in done.stdout
+    assert f"not finished: {outputs}/finished" in done.stdout
     assert set(server.runs) == {"a" * 16}
 
 
@@ -193,7 +195,7 @@ def test_uploads_go_on_together_but_not_all_at_once(
         (tmp_path / f"run{i:02}" / "status.json").write_text("{}")
     lock, now, most = threading.Lock(), 0, 0
 
-    def upload(plan: sync.Plan) -> sync.Outcome:
+    def upload(run: sync.Run) -> sync.Run:
         nonlocal now, most
         with lock:
             now += 1
@@ -201,10 +203,9 @@ def test_uploads_go_on_together_but_not_all_at_once(
         time.sleep(0.05)
         with lock:
             now -= 1
-        state = "failed" if plan.folder.name == "run03" else "uploaded"
-        return sync.Outcome(plan.folder, state, "(because)")  # type: ignore[arg-type]
+        return run.ends("failed" if run.folder.name == "run03" else "uploaded", "(because)")
 
-    monkeypatch.setattr(sync, "plan", lambda folder: sync.Plan(folder, (folder.name,), ()))
+    monkeypatch.setattr(sync, "plan", lambda folder: sync.Run(folder, "to upload", identity=folder.name))
     monkeypatch.setattr(sync, "upload", upload)
     monkeypatch.setattr(sync, "check_access", lambda: None)
     assert cli.main(["sync", str(tmp_path)]) == 1

@@ -16,11 +16,10 @@ READING_TIMEOUT_S = 120
 class Attempt:
     """What a fragment says of its run.
 
-    `identity` is the W&B run: entity (empty: the user's own), project, id. `rows` of its history; `ended`: it was not
-    killed, and does not go on; `missing` are files of its tables and artifacts, which W&B looks for where they once were.
+    `rows` of its history; `ended`: it was not killed, and does not go on; `missing` are files of its tables and
+    artifacts, which W&B looks for where they once were.
     """
 
-    identity: tuple[str, ...]
     rows: int
     ended: bool
     missing: tuple[str, ...]
@@ -33,6 +32,11 @@ class Fragment:
     log: Path
 
     @property
+    def identity(self) -> str:
+        """The id of the run."""
+        return self.log.stem.removeprefix("run-")
+
+    @property
     def uploaded(self) -> bool:
         """W&B leaves a mark beside what it has uploaded."""
         return self.log.with_name(f"{self.log.name}.synced").exists()
@@ -40,7 +44,6 @@ class Fragment:
     def read(self) -> Attempt:
         """What it says, as far as it can be read: a killed one may be cut off anywhere, or empty."""
         events = _events(self.log)
-        run: Mapping[str, str] = next((event["run"] for event in events if event["type"] == "run"), {})
         artifacts = [event["artifact"]["manifest"] for event in events if event["type"] == "artifact"]
         files = [
             file["local_path"]
@@ -50,7 +53,6 @@ class Fragment:
         ]
         kinds = [event["type"] for event in events]
         return Attempt(
-            identity=tuple(run.get(key, "") for key in ("entity", "project", "run_id")),
             rows=kinds.count("history"),
             ended="exit" in kinds,
             missing=tuple(file for file in files if not Path(file).exists()),

@@ -4,11 +4,12 @@ import re
 import subprocess
 import urllib.error
 import urllib.request
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Literal, TypeVar
+from typing import Literal, TypeVar, get_args
 
 from anchorflow.errors import UserError
 from anchorflow.rundir import runs_below
@@ -20,35 +21,29 @@ AT_ONCE = 4
 PATIENCE_S = 15
 UPLOAD_TIMEOUT_S = 1800
 
+S = TypeVar("S")
 T = TypeVar("T")
-State = Literal["uploaded", "to upload", "already there", "unfinished", "the same", "without", "failed"]
-LEGEND = {
-    "uploaded": "uploaded",
-    "to upload": "to upload",
-    "already there": "uploaded before",
-    "unfinished": "not finished",
-    "the same": "the same as another",
-    "without": "without an offline recording",
-    "failed": "failed",
-}
+State = Literal[
+    "uploaded", "to upload", "uploaded before", "not finished", "the same", "without an offline recording", "failed"
+]
 
 
 @dataclass(frozen=True)
-class Outcome:
-    """What became of a run, and what there is to say of it."""
+class Run:
+    """A run's directory: what is to be done with it, or what became of it, and what there is to say.
+
+    `identity` is the id of the W&B run, `pending` the fragments to be uploaded, oldest first.
+    """
 
     folder: Path
     state: State
     text: str = ""
+    identity: str = ""
+    pending: tuple[Fragment, ...] = ()
 
-
-@dataclass(frozen=True)
-class Plan:
-    """A run's fragments that are to be uploaded, oldest first. `identity` is the W&B run they belong to."""
-
-    folder: Path
-    identity: tuple[str, ...]
-    pending: tuple[Fragment, ...]
+    def ends(self, state: State, text: str) -> "Run":
+        """The same run in another state."""
+        return replace(self, state=state, text=text)
 
 
 def sync(paths: Sequence[Path], dry_run: bool = False) -> int:
@@ -60,66 +55,55 @@ def sync(paths: Sequence[Path], dry_run: bool = False) -> int:
     folders = runs_below(paths)
     if not folders:
         raise UserError(f"there is no run at or below {', '.join(map(str, paths))}.")
-    outcomes: list[Outcome] = []
-
-    def tell(outcome: Outcome) -> None:
-        outcomes.append(outcome)
-        if outcome.text:
-            print(f"{outcome.state}: {outcome.folder} {outcome.text}", flush=True)
-
-    plans: list[Plan] = []
-    for found in _together(plan, folders):
-        if isinstance(found, Plan):
-            plans.append(found)
-        else:
-            tell(found)
-    chosen, doubles = _once_each(plans)
-    for double in doubles:
-        tell(double)
-    if dry_run:
-        for each in chosen:
-            tell(Outcome(each.folder, "to upload", f"({len(each.pending)} recorded)"))
-    elif chosen:
+    planned = _once_each(list(_together(plan, folders)))
+    waiting = [run for run in planned if run.state == "to upload"]
+    ended = planned if dry_run else [run for run in planned if run.state != "to upload"]
+    if waiting and not dry_run:
         check_access()
-        for outcome in _together(upload, chosen):
-            tell(outcome)
-    counts = {legend: sum(outcome.state == state for outcome in outcomes) for state, legend in LEGEND.items()}
-    print(", ".join(f"{n} {legend}" for legend, n in counts.items() if n))
-    return int(any(outcome.state == "failed" for outcome in outcomes))
+    for run in ended:
+        _tell(run)
+    if not dry_run:
+        for run in _together(upload, waiting):
+            _tell(run)
+            ended.append(run)
+    counts = Counter(run.state for run in ended)
+    print(", ".join(f"{counts[state]} {state}" for state in get_args(State) if counts[state]))
+    return int(counts["failed"] > 0)
 
 
-def plan(folder: Path) -> Plan | Outcome:
+def plan(folder: Path) -> Run:
     """What is to be uploaded of a run's directory, or why there is nothing.
 
     A fragment without an end is of an attempt that goes on or was killed: the next one holds all that it could.
     """
     found = fragments(folder)
+    if not found:
+        return Run(folder, "without an offline recording")
+    run = Run(folder, "to upload", identity=found[-1].identity)
     waiting = [fragment for fragment in found if not fragment.uploaded]
     if not waiting:
-        return Outcome(folder, "already there" if found else "without")
+        return run.ends("uploaded before", "")
     try:
-        read = [(fragment, fragment.read()) for fragment in waiting]
+        read = {fragment: fragment.read() for fragment in waiting}
     except (OSError, subprocess.SubprocessError) as error:
-        return Outcome(folder, "failed", f"cannot be read ({error})")
-    ended = [(fragment, attempt) for fragment, attempt in read if attempt.ended]
+        return run.ends("failed", f"(it cannot be read: {error})")
+    ended = tuple(fragment for fragment in waiting if read[fragment].ended)
     if not ended:
-        return Outcome(folder, "unfinished", "(it runs, or was killed: then start it again)")
-    missing = [file for _, attempt in ended for file in attempt.missing]
+        return run.ends("not finished", "(it runs, or was killed: then start it again)")
+    missing = [file for fragment in ended for file in read[fragment].missing]
     if missing:
-        return Outcome(
-            folder, "failed", f"({missing[0]} is missing; if the run has moved, put a link at its old place)"
-        )
-    return Plan(folder, ended[-1][1].identity, tuple(fragment for fragment, _ in ended))
+        return run.ends("failed", f"({missing[0]} is missing; if the run has moved, put a link at its old place)")
+    return replace(run, pending=ended, text=f"({len(ended)} recorded)")
 
 
-def upload(plan: Plan) -> Outcome:
+def upload(run: Run) -> Run:
     """Upload a run's fragments one after another, each by W&B's own command; the rest waits where one fails."""
     url = ""
-    for fragment in plan.pending:
+    for fragment in run.pending:
         try:
             done = subprocess.run(
                 wandb_command("sync", str(fragment.log.resolve())),
-                cwd=plan.folder,  # where W&B puts its log of this
+                cwd=run.folder,  # where W&B puts its log of this
                 env=without(("WANDB_MODE", "WANDB_SILENT", "WANDB_QUIET", "WANDB_DIR", "WANDB_SERVICE")),
                 stdin=subprocess.DEVNULL,
                 capture_output=True,
@@ -127,12 +111,12 @@ def upload(plan: Plan) -> Outcome:
                 timeout=UPLOAD_TIMEOUT_S,
             )
         except subprocess.TimeoutExpired:
-            return Outcome(plan.folder, "failed", f"(not done within {UPLOAD_TIMEOUT_S // 60} minutes)")
+            return run.ends("failed", f"(not done within {UPLOAD_TIMEOUT_S // 60} minutes)")
         said = done.stdout + done.stderr
         if not fragment.uploaded:
-            return Outcome(plan.folder, "failed", f"({_complaint(said)})")
+            return run.ends("failed", f"({_complaint(said)})")
         url = (re.findall(r"\bat (https?://\S+)", said) or [url])[-1]
-    return Outcome(plan.folder, "uploaded", url)
+    return run.ends("uploaded", url)
 
 
 def check_access() -> None:
@@ -155,17 +139,26 @@ def check_access() -> None:
         raise UserError(f"W&B does not take the credentials ({reason}); run `wandb login --relogin`.") from error
 
 
-def _once_each(plans: Sequence[Plan]) -> tuple[list[Plan], list[Outcome]]:
+def _once_each(runs: Sequence[Run]) -> list[Run]:
     """A W&B run is uploaded from one directory: copies of it would only repeat its curves."""
-    first: dict[tuple[str, ...], Plan] = {}
-    for each in sorted(plans, key=lambda plan: plan.folder):
-        first.setdefault(each.identity, each)
-    doubles = [each for each in plans if first[each.identity] is not each]
-    told = [Outcome(each.folder, "the same", f"run as {first[each.identity].folder}") for each in doubles]
-    return list(first.values()), told
+    first: dict[str, Path] = {}
+    for run in sorted(runs, key=lambda run: (run.state != "uploaded before", run.folder)):
+        if run.state in ("uploaded before", "to upload"):
+            first.setdefault(run.identity, run.folder)
+    return [
+        run.ends("the same", f"run as {first[run.identity]}")
+        if run.state == "to upload" and first[run.identity] != run.folder
+        else run
+        for run in sorted(runs, key=lambda run: run.folder)
+    ]
 
 
-def _together(act: Callable[..., T], items: Iterable[object]) -> Iterator[T]:
+def _tell(run: Run) -> None:
+    if run.text:
+        print(f"{run.state}: {run.folder} {run.text}", flush=True)
+
+
+def _together(act: Callable[[S], T], items: Iterable[S]) -> Iterator[T]:
     """The results of `act`, as they come; what has not begun is dropped when the reader stops."""
     pool = ThreadPoolExecutor(AT_ONCE)
     try:
