@@ -182,8 +182,9 @@ def test_a_run_that_is_made_again_is_the_same_run_and_its_history_is_there_once(
 
 def test_long_and_strange_names_are_made_to_fit() -> None:
     names = Names("saliency", "m" * 200, "a b/ü", 42)
-    labels = names.labels(None, ["t" * 65, ""])
+    labels = names.labels(None, ["t" * 65, "t" * 66, "", "saliency"])
     assert all(0 < len(tag) <= 64 for tag in labels["tags"])
+    assert len(labels["tags"]) == len(set(labels["tags"])) == 4
     assert len(labels["name"]) <= 128
     assert labels["name"].endswith(" seed42")
     assert len(labels["group"]) == 128
@@ -262,6 +263,21 @@ def test_a_fault_in_the_middle_is_one_line_and_the_next_run_is_not_touched_by_it
     events = inspect(tmp_path / "next")
     assert [run["run_id"] for run in of_kind(events, "run")] == ["c" * 16]
     assert history(events) == HISTORY
+
+
+def test_a_full_disk_under_the_log_of_wandb_is_no_news(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    class Full:
+        def write(self, text: str) -> None:
+            raise OSError(28, "No space left on device")
+
+    with Tracking(mode="offline").run(tmp_path, "b" * 16, CONFIG, NAMES):
+        handlers = [h for h in logging.getLogger("wandb").handlers if isinstance(h, logging.FileHandler)]
+        assert handlers
+        for handler in handlers:
+            handler.stream.close()
+            handler.stream = Full()  # type: ignore[assignment]
+        logging.getLogger("wandb").info("a line for debug.log")
+    assert "Logging error" not in capfd.readouterr().err
 
 
 def test_what_fails_online_is_recorded_offline(

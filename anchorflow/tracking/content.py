@@ -46,7 +46,7 @@ class Names:
             "name": f"{cell[: LONGEST_NAME - 25]} seed{self.seed}",
             "group": (group or cell)[:LONGEST_NAME],
             "job_type": self.experiment,
-            "tags": [tag[:LONGEST_TAG] for tag in dict.fromkeys([*self.cell, *tags]) if tag],
+            "tags": list(dict.fromkeys(tag[:LONGEST_TAG] for tag in [*self.cell, *tags] if tag)),
         }
 
     def artifact(self, what: str) -> str:

@@ -16,7 +16,7 @@ from anchorflow.tracking.fragments import fragments
 log = logging.getLogger(__name__)
 
 INIT_TIMEOUT_S = 20
-FINISH_TIMEOUT_S = 300
+FINISH_TIMEOUT_S = 120
 LONGEST_REASON = 250
 CLOUD, OLD_CLOUD = "api.forge.coreweave.com", "api.wandb.ai"
 """W&B's own server, and what it was called in older .netrc files, which still hold."""
