@@ -355,8 +355,8 @@ def test_a_place_that_cannot_be_written_to_is_one_line(tmp_path: Path) -> None:
 
 
 def test_a_killed_and_resumed_run_is_one_run_with_its_history_once(tmp_path: Path) -> None:
-    data = write_dataset(tmp_path / "data", train=60, test=150)
-    several = ("experiment.n_queries=150", "batch_tokens=300", "tracking=offline")
+    data = write_dataset(tmp_path / "data", train=60, test=70)
+    several = ("experiment.n_queries=70", "batch_tokens=300", "tracking=offline")
     run = tmp_path / "run"
     for ended_by in (signal.SIGKILL, signal.SIGTERM):
         before = written(run)
