@@ -18,6 +18,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     status.add_argument("--watch", action="store_true", help="again every few seconds, until nothing runs")
     status.set_defaults(run=_status)
 
+    sync = commands.add_parser("sync", help="upload what runs recorded offline to W&B")
+    sync.add_argument("paths", nargs="+", type=Path, metavar="PATH")
+    sync.add_argument("--dry-run", action="store_true", help="only say what would be uploaded")
+    sync.set_defaults(run=_sync)
+
     chosen = parser.parse_args(arguments)
     try:
         return int(chosen.run(chosen))
@@ -35,6 +40,12 @@ def _status(chosen: argparse.Namespace) -> int:
     from anchorflow.sweep import status
 
     return status.show(chosen.paths, watch=chosen.watch)
+
+
+def _sync(chosen: argparse.Namespace) -> int:
+    from anchorflow.tracking.sync import sync
+
+    return sync(chosen.paths, dry_run=chosen.dry_run)
 
 
 if __name__ == "__main__":

@@ -61,6 +61,17 @@ class Task:
         """The label words as people read them, without the blank in front."""
         return tuple(word.strip() for word in self.label_words)
 
+    def description(self) -> dict[str, Any]:
+        """What the data is and how it is written, without its texts."""
+        return {
+            "name": self.name,
+            **vars(self.provenance),
+            "examples": {"train": len(self.train), "test": len(self.test)},
+            "template": self.template.source,
+            "label_words": list(self.label_words),
+            "separator": self.separator,
+        }
+
     def draw_queries(self, n: int | None, seed: int) -> list[Example]:
         """`n` test examples shuffled by `seed`; None: the whole split in file order."""
         if n is None:

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from anchorflow.data import Dataset, Task
     from anchorflow.experiments import Experiment, Unit
     from anchorflow.models import LanguageModel, Pretrained, Tiny
-    from anchorflow.tracking import Tracker, Tracking
+    from anchorflow.tracking import Names, Tracking
 
 T = TypeVar("T", bound="Unit")
 
@@ -154,6 +154,8 @@ def _execute(
     chosen: Settings, config: Mapping[str, Any], directory: RunDirectory, kept: KeptModel, shard: Shard | None
 ) -> dict[str, Any] | None:
     from anchorflow.models import choose_device, choose_dtype
+    from anchorflow.samples import draw_sample
+    from anchorflow.tracking import Content, Names
 
     started = time.perf_counter()
     job, experiment = chosen.job, chosen.experiment
@@ -174,17 +176,12 @@ def _execute(
         _map(chosen, lm, task, directory, shard)
         directory.report("completed")
         return None
-    names = {
-        "experiment": experiment.name,
-        "model": chosen.model.name,
-        "dataset": task.name,
-        "seed": str(job.seed),
-    }
+    names = Names(experiment.name, chosen.model.name, task.name, job.seed)
     with chosen.tracking.run(directory.path, identity, {**config, "identity": identity}, names) as tracker:
         lm, new = kept.load(chosen.model, device, dtype)
         log.info("model: %s (%s, %s, %d layers)", lm.name, lm.device, dtype, lm.n_layers)
         loaded = time.perf_counter()
-        records, computed = _map(chosen, lm, task, directory)
+        units, records, computed = _map(chosen, lm, task, directory)
         fitting = [record for record in records if "skipped" not in record]
         if not fitting:
             raise UserError(f"all {len(records)} prompts are longer than the {lm.max_length} tokens of {lm.name}.")
@@ -211,7 +208,14 @@ def _execute(
                 "peak_memory_bytes": _peak_memory(),
             },
         }
-        _publish(experiment.name, result, names, directory, tracker)
+        content = Content(
+            result=result,
+            sample=draw_sample(units, finished, task.labels, lm.tokenizer.decode),
+            dataset=task.description(),
+            figures=_draw(result, names, directory),
+            files=sorted(directory.path.glob("*.safetensors")),
+        )
+        tracker.log(content)
         directory.complete(found)
         directory.report("completed", progress={"done": len(records), "total": len(records)})
     _show(found["metrics"], found["stderr"])
@@ -223,8 +227,8 @@ def _execute(
 
 def _map(
     chosen: Settings, lm: LanguageModel, task: Task, directory: RunDirectory, shard: Shard | None = None
-) -> tuple[list[Record], int]:
-    """All records in the prompts' order (of a shard, those of its part), and how many of them were computed now."""
+) -> tuple[Sequence[Unit], list[Record], int]:
+    """The units of the work (of a shard, those of its part), a record for each, and how many were computed now."""
     from tqdm import tqdm
 
     from anchorflow.prompts import PromptBuilder
@@ -262,7 +266,7 @@ def _map(
             progress = {"done": len(done), "total": len(units)}
             left = round((len(units) - len(done)) / rate, 1) if rate else None
             directory.report("running", force=False, progress=progress, queries_per_s=round(rate, 3), left_s=left)
-    return [done[unit.number] for unit in units], len(done) - before
+    return units, [done[unit.number] for unit in units], len(done) - before
 
 
 def _sort_out(units: Sequence[T], lm: LanguageModel, job: Job, one: str, several: str) -> tuple[list[T], list[Record]]:
@@ -285,12 +289,11 @@ def _sort_out(units: Sequence[T], lm: LanguageModel, job: Job, one: str, several
     return fitting, skipped
 
 
-def _publish(name: str, result: Result, names: Mapping[str, str], directory: RunDirectory, tracker: Tracker) -> None:
+def _draw(result: Result, names: Names, directory: RunDirectory) -> list[Path]:
     from anchorflow.report import figures
 
-    title = f"{names['model']}, {names['dataset']}, seed {names['seed']}"
-    paths = figures.save(figures.draw(name, result, title), directory.path / "figures")
-    tracker.log(result, paths)
+    title = f"{names.model}, {names.dataset}, seed {names.seed}"
+    return figures.save(figures.draw(names.experiment, result, title), directory.path / "figures")
 
 
 def _what_counts(chosen: Settings, task: Task, dtype: str) -> dict[str, Any]:

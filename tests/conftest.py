@@ -14,7 +14,9 @@ from jaxtyping import install_import_hook
 install_import_hook(["anchorflow.attention", "anchorflow.scoring", "anchorflow.metrics"], "beartype.beartype")
 
 import json
+import sys
 import tempfile
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -53,6 +55,14 @@ def task() -> Task:
         test=rows(12, "test"),
         provenance=Provenance("synthetic", None, {"train": "0", "test": "0"}),
     )
+
+
+@pytest.fixture(autouse=True)
+def _no_tracker_is_left_behind() -> Iterator[None]:
+    """W&B's own process would be shared by the commands that later tests start."""
+    yield
+    if "wandb" in sys.modules:
+        sys.modules["wandb"].teardown()
 
 
 def toy_prompts(lm: LanguageModel, task: Task, shots: int = 1, queries: int = 6) -> list[Prompt]:

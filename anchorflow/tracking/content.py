@@ -1,0 +1,139 @@
+"""What a W&B run holds: names to group by, settings to filter on, curves that overlay, tables, figures, artifacts."""
+
+import json
+import math
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from anchorflow.results import Curve, Result, Table
+from anchorflow.samples import Sample
+
+LONGEST_TAG, LONGEST_NAME = 64, 128  # W&B refuses longer ones
+
+
+@dataclass(frozen=True, kw_only=True)
+class Content:
+    """What a finished job has to show. `dataset` says what the data is (JSON's types), `files` is what was learned."""
+
+    result: Result
+    sample: Sample
+    dataset: Mapping[str, Any]
+    figures: Sequence[Path] = ()
+    files: Sequence[Path] = ()
+
+
+@dataclass(frozen=True)
+class Names:
+    """What tells a run from others: those that differ in nothing but the seed are a cell."""
+
+    experiment: str
+    model: str
+    dataset: str
+    seed: int
+
+    @property
+    def cell(self) -> tuple[str, str, str]:
+        """Experiment, model and dataset."""
+        return self.experiment, self.model, self.dataset
+
+    def labels(self, group: str | None, tags: Sequence[str]) -> dict[str, Any]:
+        """The arguments of `wandb.init` by which people find a run."""
+        cell = " ".join(self.cell)
+        return {
+            "name": f"{cell[: LONGEST_NAME - 25]} seed{self.seed}",
+            "group": (group or cell)[:LONGEST_NAME],
+            "job_type": self.experiment,
+            "tags": list(dict.fromkeys(tag[:LONGEST_TAG] for tag in [*self.cell, *tags] if tag)),
+        }
+
+    def artifact(self, what: str) -> str:
+        """A name for what was learned in this cell; its seeds are versions of it."""
+        return _safe("-".join([what, self.model, self.dataset]))
+
+
+def flat(config: Mapping[str, Any], names: Names) -> dict[str, Any]:
+    """The configuration to filter and group by: every plain setting of the experiment stands at the top, too.
+
+    So do the names of experiment, model and dataset. Who is told of the run is left out.
+    """
+    settings = {
+        key: value for key, value in config.get("experiment", {}).items() if not isinstance(value, Mapping | list)
+    }
+    settings.pop("_target_", None)
+    named = {f"{part}_name": name for part, name in zip(("experiment", "model", "dataset"), names.cell, strict=True)}
+    return {**settings, **{key: value for key, value in config.items() if key != "tracking"}, **named}
+
+
+def write(run: Any, content: Content, names: Names, recorded: int) -> None:
+    """Hand the content to a W&B run, without the rows of its history that are `recorded` already.
+
+    What needs an answer of the server comes last, so that trouble with it costs no curve.
+    """
+    import wandb
+
+    result, prefix = content.result, names.experiment
+    for axis, curves in _axes(result).items():
+        run.define_metric(axis, hidden=True, summary="none")
+        for name in curves:
+            run.define_metric(f"{prefix}/{name}", step_metric=axis, summary="none")
+    numbers = {**result.metrics, **{f"{name}_stderr": value for name, value in result.stderr.items()}}
+    run.summary.update({f"{prefix}/{name}": float(value) for name, value in numbers.items() if _defined(value)})
+    rows = _rows(result, prefix)
+    for row in rows[recorded:]:
+        run.log(row)
+    if recorded <= len(rows):
+        tables = {name: wandb.Table(["row", *t.columns], data=_with_names(t)) for name, t in result.tables.items()}
+        tables["records"] = wandb.Table(list(content.sample.columns), data=[list(row) for row in content.sample.rows])
+        figures = {f"figures/{path.stem}": wandb.Image(str(path)) for path in content.figures}
+        run.log({**figures, **{f"tables/{name}": table for name, table in tables.items()}})
+    for artifact, aliases in _artifacts(content, names):
+        run.log_artifact(artifact, aliases=aliases)
+
+
+def _axes(result: Result) -> dict[str, dict[str, Curve]]:
+    axes: dict[str, dict[str, Curve]] = {}
+    for name, curve in result.curves.items():
+        axes.setdefault(curve.x, {})[name] = curve
+    return axes
+
+
+def _rows(result: Result, prefix: str) -> list[dict[str, float]]:
+    """One row for each place on an axis, with the value there of every curve that has one."""
+    rows = []
+    for axis, curves in _axes(result).items():
+        points = {name: dict(zip(curve.at, curve.values, strict=True)) for name, curve in curves.items()}
+        for at in sorted({at for curve in curves.values() for at in curve.at}):
+            there = {f"{prefix}/{name}": float(on[at]) for name, on in points.items() if _defined(on.get(at))}
+            rows.append({axis: at, **there})
+    return rows
+
+
+def _with_names(table: Table) -> list[list[Any]]:
+    return [[name, *map(float, values)] for name, values in zip(table.rows, table.values, strict=True)]
+
+
+def _artifacts(content: Content, names: Names) -> list[tuple[Any, list[str]]]:
+    """The data by its hashes (texts stay where they are), and what was learned from it."""
+    import wandb
+
+    dataset = wandb.Artifact(_safe(names.dataset), "dataset", metadata=dict(content.dataset))
+    with dataset.new_file("dataset.json", mode="w", encoding="utf-8") as file:
+        json.dump(content.dataset, file, ensure_ascii=False, indent=2, sort_keys=True)
+    found: list[tuple[Any, list[str]]] = [(dataset, [])]
+    for path in content.files:
+        artifact = wandb.Artifact(names.artifact(path.stem), path.stem, metadata=vars(names))
+        # The file is not written again once a run is complete: no copy of it is needed.
+        artifact.add_file(str(path), policy="immutable", skip_cache=True)
+        found.append((artifact, [f"seed{names.seed}"]))
+    return found
+
+
+def _safe(name: str) -> str:
+    return re.sub(r"[^A-Za-z0-9_.-]", "-", name)[:LONGEST_NAME]
+
+
+def _defined(value: float | None) -> bool:
+    return value is not None and math.isfinite(value)

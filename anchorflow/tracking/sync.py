@@ -1,0 +1,175 @@
+"""`anchorflow sync PATH...`: upload what runs recorded offline."""
+
+import re
+import subprocess
+import urllib.error
+import urllib.request
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor, as_completed
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Literal, TypeVar, get_args
+
+from anchorflow.errors import UserError
+from anchorflow.rundir import runs_below
+from anchorflow.tracking.fragments import Fragment, fragments, wandb_command, without
+from anchorflow.tracking.tracker import has_credentials
+
+AT_ONCE = 4
+"""Uploads that are under way together."""
+PATIENCE_S = 15
+UPLOAD_TIMEOUT_S = 1800
+
+S = TypeVar("S")
+T = TypeVar("T")
+State = Literal[
+    "uploaded", "to upload", "uploaded before", "not finished", "the same", "without an offline recording", "failed"
+]
+
+
+@dataclass(frozen=True)
+class Run:
+    """A run's directory: what is to be done with it, or what became of it, and what there is to say.
+
+    `identity` is the id of the W&B run, `pending` the fragments to be uploaded, oldest first.
+    """
+
+    folder: Path
+    state: State
+    text: str = ""
+    identity: str = ""
+    pending: tuple[Fragment, ...] = ()
+
+    def ends(self, state: State, text: str) -> "Run":
+        """The same run in another state."""
+        return replace(self, state=state, text=text)
+
+
+def sync(paths: Sequence[Path], dry_run: bool = False) -> int:
+    """Upload all runs at or below the paths, and print what became of each. Exit code 1 if one of them failed.
+
+    Fragments of one run go up in their order, into one W&B run; those that are uploaded already are left alone, so that
+    the command can be repeated. UserError without runs, credentials or a network.
+    """
+    folders = runs_below(paths)
+    if not folders:
+        raise UserError(f"there is no run at or below {', '.join(map(str, paths))}.")
+    planned = _once_each(list(_together(plan, folders)))
+    waiting = [run for run in planned if run.state == "to upload"]
+    ended = planned if dry_run else [run for run in planned if run.state != "to upload"]
+    if waiting and not dry_run:
+        check_access()
+    for run in ended:
+        _tell(run)
+    if not dry_run:
+        for run in _together(upload, waiting):
+            _tell(run)
+            ended.append(run)
+    counts = Counter(run.state for run in ended)
+    print(", ".join(f"{counts[state]} {state}" for state in get_args(State) if counts[state]))
+    return int(counts["failed"] > 0)
+
+
+def plan(folder: Path) -> Run:
+    """What is to be uploaded of a run's directory, or why there is nothing.
+
+    A fragment without an end is of an attempt that goes on or was killed: the next one holds all that it could.
+    """
+    found = fragments(folder)
+    if not found:
+        return Run(folder, "without an offline recording")
+    run = Run(folder, "to upload", identity=found[-1].identity)
+    waiting = [fragment for fragment in found if not fragment.uploaded]
+    if not waiting:
+        return run.ends("uploaded before", "")
+    try:
+        read = {fragment: fragment.read() for fragment in waiting}
+    except (OSError, subprocess.SubprocessError) as error:
+        return run.ends("failed", f"(it cannot be read: {error})")
+    ended = tuple(fragment for fragment in waiting if read[fragment].ended)
+    if not ended:
+        return run.ends("not finished", "(it runs, or was killed: then start it again)")
+    missing = [file for fragment in ended for file in read[fragment].missing]
+    if missing:
+        return run.ends("failed", f"({missing[0]} is missing; if the run has moved, put a link at its old place)")
+    return replace(run, pending=ended, text=f"({len(ended)} recorded)")
+
+
+def upload(run: Run) -> Run:
+    """Upload a run's fragments one after another, each by W&B's own command; the rest waits where one fails."""
+    url = ""
+    for fragment in run.pending:
+        try:
+            done = subprocess.run(
+                wandb_command("sync", str(fragment.log.resolve())),
+                cwd=run.folder,  # where W&B puts its log of this
+                env=without(("WANDB_MODE", "WANDB_SILENT", "WANDB_QUIET", "WANDB_DIR", "WANDB_SERVICE")),
+                stdin=subprocess.DEVNULL,
+                capture_output=True,
+                text=True,
+                timeout=UPLOAD_TIMEOUT_S,
+            )
+        except subprocess.TimeoutExpired:
+            return run.ends("failed", f"(not done within {UPLOAD_TIMEOUT_S // 60} minutes)")
+        said = done.stdout + done.stderr
+        if not fragment.uploaded:
+            return run.ends("failed", f"({_complaint(said)})")
+        url = (re.findall(r"\bat (https?://\S+)", said) or [url])[-1]
+    return run.ends("uploaded", url)
+
+
+def check_access() -> None:
+    """UserError unless W&B's server answers and takes the credentials."""
+    import wandb
+
+    if not has_credentials():
+        raise UserError("there are no W&B credentials; run `wandb login`, or set WANDB_API_KEY.")
+    server = wandb.setup(settings=wandb.Settings(silent=True)).settings.base_url
+    try:
+        urllib.request.urlopen(server, timeout=PATIENCE_S).close()
+    except urllib.error.HTTPError:
+        pass  # an answer all the same
+    except OSError as error:
+        raise UserError(f"{server} cannot be reached ({error}); nothing was uploaded, try again later.") from error
+    try:
+        wandb.Api(timeout=PATIENCE_S)
+    except (wandb.errors.Error, ValueError) as error:
+        reason = (str(error).splitlines() or [""])[0]
+        raise UserError(f"W&B does not take the credentials ({reason}); run `wandb login --relogin`.") from error
+
+
+def _once_each(runs: Sequence[Run]) -> list[Run]:
+    """A W&B run is uploaded from one directory: copies of it would only repeat its curves."""
+    first: dict[str, Path] = {}
+    for run in sorted(runs, key=lambda run: (run.state != "uploaded before", run.folder)):
+        if run.state in ("uploaded before", "to upload"):
+            first.setdefault(run.identity, run.folder)
+    return [
+        run.ends("the same", f"run as {first[run.identity]}")
+        if run.state == "to upload" and first[run.identity] != run.folder
+        else run
+        for run in sorted(runs, key=lambda run: run.folder)
+    ]
+
+
+def _tell(run: Run) -> None:
+    if run.text:
+        print(f"{run.state}: {run.folder} {run.text}", flush=True)
+
+
+def _together(act: Callable[[S], T], items: Iterable[S]) -> Iterator[T]:
+    """The results of `act`, as they come; what has not begun is dropped when the reader stops."""
+    pool = ThreadPoolExecutor(AT_ONCE)
+    try:
+        for done in as_completed([pool.submit(act, item) for item in items]):
+            yield done.result()
+    finally:
+        pool.shutdown(cancel_futures=True)
+
+
+def _complaint(said: str) -> str:
+    """What W&B gives as the reason."""
+    lines = ["W&B said nothing", *(line.removeprefix("wandb: ") for line in said.splitlines() if line.strip())]
+    errors = [line.removeprefix("ERROR ") for line in lines if "ERROR" in line]
+    return (errors or lines)[-1][:300]
