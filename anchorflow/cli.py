@@ -18,6 +18,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     status.add_argument("--watch", action="store_true", help="again every few seconds, until nothing runs")
     status.set_defaults(run=_status)
 
+    report = commands.add_parser("report", help="tables and figures of all runs at or below the paths")
+    report.add_argument("paths", nargs="+", type=Path, metavar="PATH")
+    report.add_argument("--out", type=Path, metavar="DIR", help="default: report/ below the first PATH")
+    report.set_defaults(run=_report)
+
     chosen = parser.parse_args(arguments)
     try:
         return int(chosen.run(chosen))
@@ -35,6 +40,13 @@ def _status(chosen: argparse.Namespace) -> int:
     from anchorflow.sweep import status
 
     return status.show(chosen.paths, watch=chosen.watch)
+
+
+def _report(chosen: argparse.Namespace) -> int:
+    from anchorflow.report.write import report
+
+    print(report(chosen.paths, chosen.out))
+    return 0
 
 
 if __name__ == "__main__":

@@ -1,7 +1,9 @@
 """Which figures an experiment has, drawn from its Result alone, and how they are saved."""
 
 from collections.abc import Callable
+from io import BytesIO
 from pathlib import Path
+from typing import Any
 
 from matplotlib.figure import Figure
 
@@ -15,8 +17,9 @@ from anchorflow.report import (
     reweighting,
     saliency,
 )
-from anchorflow.results import Result
+from anchorflow.results import Result, write_atomically
 
+FORMATS: dict[str, dict[str, Any]] = {"png": {"dpi": 160}, "pdf": {"metadata": {"CreationDate": None}}}
 FIGURES: dict[str, dict[str, Callable[[Result, str], Figure | None]]] = {
     "saliency": {"saliency_shares": saliency.flow_shares, "saliency_means": saliency.flow_means},
     "classification": {"confusion": classification.confusion, "reliability": classification.reliability},
@@ -45,6 +48,10 @@ def save(figures: dict[str, Figure], folder: Path) -> list[Path]:
     """Each figure as PNG (for the screen) and PDF (for the paper); the PNGs' paths come back."""
     folder.mkdir(parents=True, exist_ok=True)
     for name, figure in figures.items():
-        figure.savefig(folder / f"{name}.png", dpi=160)
-        figure.savefig(folder / f"{name}.pdf", metadata={"CreationDate": None})
+        figure.draw_without_rendering()  # arranged once, not for each file
+        figure.set_layout_engine("none")
+        for kind, options in FORMATS.items():
+            content = BytesIO()
+            figure.savefig(content, format=kind, **options)
+            write_atomically(folder / f"{name}.{kind}", content.getvalue())
     return [folder / f"{name}.png" for name in figures]
