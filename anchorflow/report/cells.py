@@ -52,7 +52,7 @@ def into_cells(runs: Sequence[Run]) -> tuple[list[Cell], list[str]]:
     cells, problems = [], []
     for together in of_experiment.values():
         groups: dict[tuple[Any, ...], list[Run]] = {}
-        varying = _varying(together)
+        varying = varying_settings(together)
         for run, settings in zip(together, varying, strict=True):
             groups.setdefault((run.model, run.dataset, *settings.items()), []).append(run)
         for members in groups.values():
@@ -176,7 +176,7 @@ def _pooled(runs: Sequence[Run]) -> Result:
     return Result.from_json(found.to_json())
 
 
-def _varying(runs: Sequence[Run]) -> list[dict[str, str]]:
+def varying_settings(runs: Sequence[Run]) -> list[dict[str, str]]:
     """Of each run the settings that differ: between all runs, or for a model's and dataset's own between those of one name."""
     scopes: Sequence[tuple[Callable[[Run], Any], Callable[[Run], Mapping[str, Any]]]] = (
         (lambda run: None, _of_experiment),

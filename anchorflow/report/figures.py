@@ -3,8 +3,9 @@
 from collections.abc import Callable
 from io import BytesIO
 from pathlib import Path
-from typing import Any
 
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.backends.backend_pdf import FigureCanvasPdf
 from matplotlib.figure import Figure
 
 from anchorflow.report import (
@@ -19,7 +20,6 @@ from anchorflow.report import (
 )
 from anchorflow.results import Result, write_atomically
 
-FORMATS: dict[str, dict[str, Any]] = {"png": {"dpi": 160}, "pdf": {"metadata": {"CreationDate": None}}}
 FIGURES: dict[str, dict[str, Callable[[Result, str], Figure | None]]] = {
     "saliency": {"saliency_shares": saliency.flow_shares, "saliency_means": saliency.flow_means},
     "classification": {"confusion": classification.confusion, "reliability": classification.reliability},
@@ -48,10 +48,16 @@ def save(figures: dict[str, Figure], folder: Path) -> list[Path]:
     """Each figure as PNG (for the screen) and PDF (for the paper); the PNGs' paths come back."""
     folder.mkdir(parents=True, exist_ok=True)
     for name, figure in figures.items():
-        figure.draw_without_rendering()  # arranged once, not for each file
-        figure.set_layout_engine("none")
-        for kind, options in FORMATS.items():
-            content = BytesIO()
-            figure.savefig(content, format=kind, **options)
-            write_atomically(folder / f"{name}.{kind}", content.getvalue())
+        for kind, content in _rendered(figure).items():
+            write_atomically(folder / f"{name}.{kind}", content)
     return [folder / f"{name}.png" for name in figures]
+
+
+def _rendered(figure: Figure) -> dict[str, bytes]:
+    """Arranged and drawn once for the first format, drawn once more for the other: savefig does each four times."""
+    png, pdf = BytesIO(), BytesIO()
+    figure.set_dpi(160)
+    FigureCanvasAgg(figure).print_png(png)  # type: ignore[no-untyped-call]
+    figure.set_layout_engine("none")
+    FigureCanvasPdf(figure).print_pdf(pdf, metadata={"CreationDate": None})  # type: ignore[no-untyped-call]
+    return {"png": png.getvalue(), "pdf": pdf.getvalue()}

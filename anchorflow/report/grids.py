@@ -2,11 +2,13 @@
 
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
 
 from anchorflow.report import (
     attention_prediction,
@@ -29,15 +31,11 @@ MOST_ROWS, MOST_COLUMNS = 8, 9
 MOST_NOTES = 6
 
 
-def _slanted(draw: Panel) -> Panel:
-    """With the names on the x axis where they have room beside others."""
-
-    def drawn(axes: Axes, result: Result) -> None:
-        draw(axes, result)
-        for label in axes.get_xticklabels():
-            label.set(rotation=30, ha="right", rotation_mode="anchor")
-
-    return drawn
+def slanted(axes: Axes, result: Result, draw: Panel) -> None:
+    """The panel with the names on its x axis where they have room beside others."""
+    draw(axes, result)
+    for label in axes.get_xticklabels():
+        label.set(rotation=30, ha="right", rotation_mode="anchor")
 
 
 PANELS: dict[str, dict[str, Panel]] = {
@@ -50,66 +48,92 @@ PANELS: dict[str, dict[str, Panel]] = {
     "attention_prediction": {"AUCROC": attention_prediction.area, "R": attention_prediction.contribution},
     "reweighting": {"reweighting": reweighting.accuracies, "train_loss": reweighting.loss},
     "compression": {
-        "compression": _slanted(compression.kept_predictions),
-        "compression_speedup": _slanted(compression.speedups),
+        "compression": partial(slanted, draw=compression.kept_predictions),
+        "compression_speedup": partial(slanted, draw=compression.speedups),
     },
     "diagnosis": {"spearman_by_layer": diagnosis.correlation},
     "label_relationships": {
         f"label_relationships_{measure}": partial(label_relationships.regimes, measure=measure)
-        for measure in label_relationships.MEASURES
+        for measure in ("accuracy", "log_likelihood")
     },
 }
 
 
-def grids(cells: Sequence[Cell], settings: Mapping[str, str]) -> Iterator[tuple[str, Figure]]:
-    """The figures of one plane of cells, models down and datasets across, by name."""
-    panels = dict(PANELS.get(cells[0].experiment, {}))
-    if cells[0].experiment == "label_relationships":
-        turning = dict.fromkeys(name for cell in cells for name in label_relationships.changing(cell.result))
-        for name in turning:
-            for measure in ("accuracy", "log_likelihood"):
-                panels[f"{name}_{measure}"] = partial(label_relationships.sides, name=name, measure=measure)
+@dataclass(frozen=True)
+class Grid:
+    """A figure that is still to be drawn: `panels` are rows of a panel's title and result, None where there is no run."""
+
+    name: str
+    title: str
+    panels: Sequence[Sequence[tuple[str, Result] | None]]
+    draw: Panel
+
+    def figure(self) -> Figure | None:
+        """None where no result has the numbers."""
+        rows, columns = len(self.panels), len(self.panels[0])
+        width = 4.6 if columns == 1 else 3.1 if columns == 2 else 2.4 if columns <= 4 else 1.9
+        height = 2.9 if rows == columns == 1 else 2.2 if columns <= 4 else 1.7
+        size = max(4.8, 0.6 + width * columns), 1.1 + height * rows
+        figure, panels = canvas(self.title, *size, rows=rows, columns=columns)
+        drawn, notes = [], []
+        for axes, panel in zip(panels, [panel for row in self.panels for panel in row], strict=True):
+            if panel is None or not _drawn(axes, self.draw, panel[1]):
+                axes.clear()
+                axes.set_axis_off()
+                continue
+            title, result = panel
+            drawn.append(axes)
+            notes += [f"{title}: {clean(note, 200)}" for note in result.notes]
+            axes.set_title(clean(title, int(15 * width)), fontsize=SMALL, parse_math=False, y=1.01)
+            axes.tick_params(labelsize=SMALL)
+            for axis in (axes.xaxis, axes.yaxis):
+                axis.label.set_fontsize(SMALL)
+                locator = axis.get_major_locator()
+                if columns > 4 and isinstance(locator, MaxNLocator):
+                    locator.set_params(nbins=4)
+        if not drawn:
+            return None
+        _outer_labels(panels, drawn, columns)
+        _legend(figure, drawn)
+        if len(notes) > MOST_NOTES:
+            notes[MOST_NOTES - 1 :] = [f"… and {len(notes) - MOST_NOTES + 1} more notes"]
+        footnotes(figure, notes)
+        return figure
+
+
+def grids(cells: Sequence[Cell], settings: Mapping[str, str]) -> Iterator[Grid]:
+    """The figures of one plane of cells, models down and datasets across."""
     models, datasets = (list(dict.fromkeys(cell.place[i] for cell in cells)) for i in (0, 1))
-    places = {cell.place: cell for cell in cells}
+    results = {cell.place: (", ".join(cell.place), cell.result) for cell in cells}
     pages = [(rows, columns) for rows in _parts(models, MOST_ROWS) for columns in _parts(datasets, MOST_COLUMNS)]
-    for name, draw in panels.items():
+    for name, draw in _panels(cells).items():
         for number, (rows, columns) in enumerate(pages, start=1):
-            page = [[places.get((model, dataset)) for dataset in columns] for model in rows]
-            figure = _grid(page, draw, _title(name, cells, settings))
-            if figure is not None:
-                yield name if number == 1 else f"{name}_page{number}", figure
+            panels = [[results.get((model, dataset)) for dataset in columns] for model in rows]
+            page = f"_page{number}" if len(pages) > 1 else ""
+            yield Grid(name + page, _title(name, cells, settings), panels, draw)
 
 
-def _grid(page: Sequence[Sequence[Cell | None]], draw: Panel, title: str) -> Figure | None:
-    """None where no cell has the numbers."""
-    rows, columns = len(page), len(page[0])
-    width = 4.6 if columns == 1 else 3.1 if columns == 2 else 2.4 if columns <= 4 else 1.9
-    height = 2.9 if rows == columns == 1 else 2.2 if columns <= 4 else 1.7
-    size = max(4.8, 0.6 + width * columns), 1.1 + height * rows
-    figure, panels = canvas(title, *size, rows=rows, columns=columns)
-    drawn, notes = [], []
-    for axes, cell in zip(panels, [cell for row in page for cell in row], strict=True):
-        if cell is None or not _drawn(axes, draw, cell.result):
-            axes.clear()
-            axes.set_axis_off()
-            continue
-        drawn.append(axes)
-        notes += [f"{cell.model}, {cell.dataset}: {clean(note, 200)}" for note in cell.result.notes]
-        axes.set_title(clean(", ".join(cell.place), int(15 * width)), fontsize=SMALL, parse_math=False)
-        axes.tick_params(labelsize=SMALL)
-        for axis in (axes.xaxis, axes.yaxis):
-            axis.label.set_fontsize(SMALL)
-    if not drawn:
-        return None
-    _outer_labels(panels, drawn, columns)
-    entries = {label: handle for axes in drawn for handle, label in zip(*axes.get_legend_handles_labels(), strict=True)}
+def _panels(cells: Sequence[Cell]) -> dict[str, Panel]:
+    """What is drawn of the experiment; of label_relationships, entropy beside flipped labels, and what changes side."""
+    found = dict(PANELS.get(cells[0].experiment, {}))
+    if cells[0].experiment == "label_relationships":
+        if any("flipped/entropy" in cell.result.curves for cell in cells):
+            found["label_relationships_entropy"] = partial(label_relationships.regimes, measure="entropy")
+        for name in dict.fromkeys(name for cell in cells for name in label_relationships.changing(cell.result)):
+            for measure in ("accuracy", "log_likelihood"):
+                found[f"{name}_{measure}"] = partial(label_relationships.sides, name=name, measure=measure)
+    return found
+
+
+def _legend(figure: Figure, panels: Sequence[Axes]) -> None:
+    """One for all panels, where there is more than one name."""
+    entries: dict[str, Any] = {}
+    for axes in panels:
+        handles, labels = axes.get_legend_handles_labels()
+        entries |= dict(zip(labels, handles, strict=True))
     if len(entries) > 1:
-        look: dict[str, Any] = {"frameon": False, "fontsize": SMALL, "ncols": max(1, int(size[0] / 2.2))}
+        look: dict[str, Any] = {"frameon": False, "fontsize": SMALL, "ncols": max(1, int(figure.get_figwidth() / 2.2))}
         figure.legend(list(entries.values()), list(entries), loc="outside lower center", **look)
-    if len(notes) > MOST_NOTES:
-        notes[MOST_NOTES - 1 :] = [f"… and {len(notes) - MOST_NOTES + 1} more notes"]
-    footnotes(figure, notes)
-    return figure
 
 
 def _drawn(axes: Axes, draw: Panel, result: Result) -> bool:

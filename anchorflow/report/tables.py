@@ -107,12 +107,13 @@ def thirds(cells: Sequence[Cell]) -> Sheet | None:
 def _thirds(cell: Cell, name: str) -> tuple[Measured, Measured]:
     """The curve's mean over the first and the last third of the layers, with standard errors over seeds."""
     found = [run.numbers().curves.get(name) for run in cell.runs]
-    ends = [_ends(curve.values) for curve in found if curve is not None]
-    first, last = (_over_seeds([end[i] for end in ends] or [math.nan]) for i in (0, 1))
+    both = [ends(curve.values) for curve in found if curve is not None]
+    first, last = (_over_seeds([end[i] for end in both] or [math.nan]) for i in (0, 1))
     return first, last
 
 
-def _ends(values: Sequence[float]) -> tuple[float, float]:
+def ends(values: Sequence[float]) -> tuple[float, float]:
+    """Means over the first and the last third, of what is defined."""
     third = max(1, len(values) // 3)
     return tuple(_known_mean(part) for part in (values[:third], values[-third:]))  # type: ignore[return-value]
 

@@ -1,7 +1,10 @@
 """All files of a report, below one directory: report.md, tables and figures."""
 
 from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor
 from dataclasses import replace
+from functools import partial
+from multiprocessing import get_context
 from pathlib import Path
 
 from matplotlib.figure import Figure
@@ -15,6 +18,9 @@ from anchorflow.report.sheets import LONG, Sheet, clean, marked, to_csv, to_late
 from anchorflow.results import write_atomically
 
 FORMATS: dict[str, Callable[[Sheet], str]] = {"csv": to_csv, "md": to_markdown, "tex": to_latex}
+Drawing = Callable[[], Figure | None]
+MANY = 40
+"""Cells from which on figures are drawn on all processors."""
 SHOWN = 10
 """Lines of what was left out that are shown on the screen; report.md has all."""
 
@@ -50,15 +56,13 @@ def write(found: Collection, cells: Sequence[Cell], out: Path) -> list[Path]:
     for sheet in sheets:
         for kind, text in FORMATS.items():
             written.append(_put(out / "tables" / f"{sheet.name}.{kind}", text(sheet)))
-    drawn = []
-    for name, figure in _figures(cells):
-        drawn += figures.save({name: figure}, out / "figures")
+    drawn = _draw(cells, out / "figures")
     page = [*_opening(found, cells, most=None)]
     for sheet in sheets[1:]:
         page += ["", f"## {marked(clean(sheet.title, LONG))}", "", to_markdown(sheet)]
     page += ["", "## Figures", *(f"\n![{path.stem}](figures/{path.name})" for path in drawn)]
     first = _put(out / "report.md", "\n".join(page) + "\n")
-    return [first, *written, *(path.with_suffix(f".{kind}") for path in drawn for kind in figures.FORMATS)]
+    return [first, *written, *(path.with_suffix(kind) for path in drawn for kind in (".png", ".pdf"))]
 
 
 def _listed(files: Sequence[Path]) -> list[str]:
@@ -123,19 +127,36 @@ def _sheets(cells: Sequence[Cell]) -> list[Sheet]:
     return [replace(sheet, name=named(sheet.name)) for sheet in found if sheet is not None]
 
 
-def _figures(cells: Sequence[Cell]) -> Iterator[tuple[str, Figure]]:
-    """Every figure under a name of its own."""
+def _draw(cells: Sequence[Cell], folder: Path) -> list[Path]:
+    """Every figure as PNG and PDF under a name of its own; the PNGs come back."""
     named = _Names()
+    drawings: list[tuple[str, Drawing]] = []
     of_names = _of_names(cells)
     for of_name in of_names.values():
         for settings, plane in planes(of_name):
-            for name, figure in grids(plane, settings):
-                yield named(name), figure
+            drawings += [(named(grid.name), grid.figure) for grid in grids(plane, settings)]
     for cell in of_names.get("diagnosis", []):
-        title = f"{', '.join(cell.place)}, mean over {len(cell.runs)} seeds"
-        yield named(f"confusion_{cell.model}_{cell.dataset}"), diagnosis.confusion_matrices(cell.result, clean(title))
+        title = clean(f"{', '.join(cell.place)}, mean over {len(cell.runs)} seeds")
+        name = named(f"confusion_{cell.model}_{cell.dataset}")
+        drawings.append((name, partial(diagnosis.confusion_matrices, cell.result, title)))
     for found, title in _hypotheses(planes(of_names.get("label_relationships", []))):
-        yield named(found.name), label_relationships.heat_map(found, title)
+        drawings.append((named(found.name), partial(label_relationships.heat_map, found, title)))
+    save = partial(_save, folder)
+    if len(cells) < MANY:
+        saved = list(map(save, drawings))
+    else:
+        with ProcessPoolExecutor(mp_context=get_context("spawn")) as pool:
+            saved = list(pool.map(save, drawings))
+    return [path for path in saved if path is not None]
+
+
+def _save(folder: Path, drawing: tuple[str, Drawing]) -> Path | None:
+    name, draw = drawing
+    try:
+        figure = draw()
+    except LookupError:  # a result without what its experiment is known for
+        return None
+    return None if figure is None else figures.save({name: figure}, folder)[0]
 
 
 def _hypotheses(
