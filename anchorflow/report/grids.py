@@ -139,7 +139,7 @@ def _legend(figure: Figure, panels: Sequence[Axes]) -> None:
 def _drawn(axes: Axes, draw: Panel, result: Result) -> bool:
     try:
         draw(axes, result)
-    except LookupError:  # a saved β has no training loss
+    except (LookupError, ValueError):  # not all results have all curves: a saved β has no training loss
         return False
     return True
 
@@ -161,7 +161,9 @@ def _title(name: str, cells: Sequence[Cell], settings: Mapping[str, str]) -> str
     counted = f"{seeds[0]} seed{'s' * (seeds[0] > 1)}" if len(seeds) == 1 else f"{seeds[0]} to {seeds[-1]} seeds"
     over = " or ".join(dict.fromkeys(cell.over for cell in cells))
     parts = [name.replace("_", " "), *(f"{key}={value}" for key, value in settings.items()), counted]
-    return clean(", ".join(parts), 240) + f"; errors (where known) are standard errors over {over}"
+    errors = f"; errors (where known) are standard errors over {over}"
+    smooth = f"; moving averages over {label_relationships.WINDOW}" * (cells[0].experiment == "label_relationships")
+    return clean(", ".join(parts), 240) + errors + smooth
 
 
 def _parts(names: Sequence[str], most: int) -> list[Sequence[str]]:

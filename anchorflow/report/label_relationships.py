@@ -28,7 +28,7 @@ from anchorflow.report.drawing import (
     matrix,
     say_if_undefined,
 )
-from anchorflow.report.sheets import Sheet
+from anchorflow.report.sheets import Sheet, clean
 from anchorflow.results import Curve, Result, Table
 
 WINDOW = 5
@@ -37,6 +37,8 @@ MEASURES = {"accuracy": "accuracy", "log_likelihood": "log-likelihood", "entropy
 COLOURS = (BLUE, ORANGE, GREEN, AMBER, "#CC79A7", "#56B4E9", "0.15")
 STYLES = ("-", "--", "-.", ":")
 TURNS = re.compile(r"(flip_after|default_after|alternating)_(\d+)")
+NAME = 30
+"""Characters of a model's or dataset's name along a heat map."""
 LEVEL = 0.05
 MARKS = "* p < 0.05, corrected over all cells (Holm). In brackets: default labels do not beat guessing."
 
@@ -149,7 +151,9 @@ def hypothesis(runs: Mapping[tuple[str, str], Mapping[str, float]], name: str) -
     """The difference `name` (default_minus_random, ...) from the metrics of every (model, dataset) that has it."""
     places = {place: metrics for place, metrics in runs.items() if name in metrics}
     models, datasets = (list(dict.fromkeys(place[i] for place in places)) for i in (0, 1))
-    corrected = dict(zip(places, holm(known([found[f"{name}_p"] for found in places.values()]).tolist()), strict=True))
+    corrected = dict(
+        zip(places, holm(known([found.get(f"{name}_p") for found in places.values()]).tolist()), strict=True)
+    )
 
     def grid(of: Mapping[tuple[str, str], Any]) -> np.ndarray:
         return known([[of.get((model, dataset)) for dataset in datasets] for model in models])
@@ -178,8 +182,8 @@ def heat_map(found: Hypothesis, title: str) -> Figure:
             dark = abs(shown[i, j]) > 0.6 * largest
             axes.text(j, i, text, ha="center", va="center", fontsize=8, color="white" if dark else "black")
     slanted: dict[str, Any] = {"rotation": 30, "ha": "right", "rotation_mode": "anchor", "parse_math": False}
-    axes.set_xticks(range(len(found.datasets)), found.datasets, **slanted)
-    axes.set_yticks(range(len(found.models)), found.models, parse_math=False)
+    axes.set_xticks(range(len(found.datasets)), [clean(name, NAME) for name in found.datasets], **slanted)
+    axes.set_yticks(range(len(found.models)), [clean(name, NAME) for name in found.models], parse_math=False)
     figure.colorbar(image, label=textwrap.fill(_shown(found.name), 30))
     footnotes(figure, [MARKS])
     return figure
@@ -201,7 +205,7 @@ def _regimes(result: Result) -> list[str]:
 
 
 def _shown(name: str) -> str:
-    return name.replace("_", " ")
+    return clean(name.replace("_", " "), 60).replace("$", r"\$")
 
 
 def _draw(axes: Axes, curve: Curve, **look: Any) -> None:

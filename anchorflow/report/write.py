@@ -154,7 +154,7 @@ def _save(folder: Path, drawing: tuple[str, Drawing]) -> Path | None:
     name, draw = drawing
     try:
         figure = draw()
-    except LookupError:  # a result without what its experiment is known for
+    except (LookupError, ValueError):  # a result without what its experiment is known for
         return None
     return None if figure is None else figures.save({name: figure}, folder)[0]
 
@@ -165,6 +165,8 @@ def _hypotheses(
     """Each null hypothesis of each plane, with its title."""
     for settings, plane in found:
         for name in tables.differing(plane):
+            if name.endswith("_minus_guessing"):
+                continue  # no hypothesis, but what the others' brackets say
             title = ", ".join([name.replace("_", " "), *filter(None, [tables.settings(settings)])])
             yield (
                 label_relationships.hypothesis({cell.place: cell.result.metrics for cell in plane}, name),
