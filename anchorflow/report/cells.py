@@ -17,6 +17,8 @@ from anchorflow.results import Curve, Record, Result, Table
 
 PLACES = ("_target_", "name", "device_map", "label_names", "source", "path", "root", "hub", "package")
 """Keys of a model or dataset that say where it is found: what is found there is told by its hash."""
+NO_NUMBER = ("_target_", "keep_examples", "shards")
+"""Keys of an experiment that change none of its numbers."""
 OF_DATASET = ("template", "label_words", "separator")
 
 
@@ -197,7 +199,7 @@ def varying_settings(runs: Sequence[Run]) -> list[dict[str, str]]:
 
 
 def _of_experiment(run: Run) -> Mapping[str, Any]:
-    config = {key: value for key, value in run.result["config"]["experiment"].items() if key != "_target_"}
+    config = {key: value for key, value in run.result["config"]["experiment"].items() if key not in NO_NUMBER}
     if "n_demonstrations" in config:  # null is as many as fit: here is how many did
         config["n_demonstrations"] = run.result["metrics"].get("n_demonstrations", config["n_demonstrations"])
     config["too_long"] = run.result["config"].get("too_long")
