@@ -24,6 +24,8 @@ BLUE, ORANGE, GREEN, AMBER = "#0072B2", "#D55E00", "#009E73", "#E69F00"
 FAINT: dict[str, Any] = {"color": "0.6", "linewidth": 1, "linestyle": ":"}
 SMALL = 7.5
 LINE = 16
+LINE_HEIGHT = 0.15
+"""Inches."""
 
 
 @dataclass(frozen=True)
@@ -58,13 +60,21 @@ def canvas(
 ) -> tuple[Figure, list[Axes]]:
     """A figure with its panels, row by row."""
     figure = Figure(figsize=(width, height), layout="constrained")
-    figure.suptitle(textwrap.fill(clean(title, LONG), int(13 * width)), fontsize=9, parse_math=False)
+    lines = textwrap.wrap(clean(title, LONG), int(13 * width))
+    figure.suptitle("\n".join(lines), fontsize=9, parse_math=False)
+    make_room(figure, len(lines))
     panels = list(figure.subplots(rows, columns, sharex=sharex, sharey=sharey, squeeze=False).flat)
     for axes in panels:
         axes.spines[["top", "right"]].set_visible(False)
         axes.grid(alpha=0.25)
         axes.set_axisbelow(True)
     return figure, panels
+
+
+def make_room(figure: Figure, lines: int) -> None:
+    """A taller figure for so many lines of text outside its panels; there is always room for one."""
+    width, height = figure.get_size_inches()
+    figure.set_size_inches(width, height + LINE_HEIGHT * max(0, lines - 1))
 
 
 def known(values: Any) -> np.ndarray:
@@ -171,6 +181,6 @@ def footnotes(figure: Figure, notes: Sequence[str]) -> None:
     """What the numbers do not say, below the figure."""
     if notes:
         width = int(16 * figure.get_figwidth())
-        figure.supxlabel(
-            "\n".join(textwrap.fill(clean(note, LONG), width) for note in notes), fontsize=SMALL, parse_math=False
-        )
+        lines = [line for note in notes for line in textwrap.wrap(clean(note, LONG), width)]
+        figure.supxlabel("\n".join(lines), fontsize=SMALL, parse_math=False)
+        make_room(figure, len(lines))

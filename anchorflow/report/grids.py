@@ -21,7 +21,7 @@ from anchorflow.report import (
     saliency,
 )
 from anchorflow.report.cells import Cell
-from anchorflow.report.drawing import SMALL, canvas, footnotes
+from anchorflow.report.drawing import SMALL, canvas, footnotes, make_room
 from anchorflow.report.sheets import clean
 from anchorflow.results import Result
 
@@ -132,8 +132,10 @@ def _legend(figure: Figure, panels: Sequence[Axes]) -> None:
         handles, labels = axes.get_legend_handles_labels()
         entries |= dict(zip(labels, handles, strict=True))
     if len(entries) > 1:
-        look: dict[str, Any] = {"frameon": False, "fontsize": SMALL, "ncols": max(1, int(figure.get_figwidth() / 2.2))}
+        columns = max(1, int(figure.get_figwidth() / 2.2))
+        look: dict[str, Any] = {"frameon": False, "fontsize": SMALL, "ncols": columns}
         figure.legend(list(entries.values()), list(entries), loc="outside lower center", **look)
+        make_room(figure, math.ceil(len(entries) / columns))
 
 
 def _drawn(axes: Axes, draw: Panel, result: Result) -> bool:

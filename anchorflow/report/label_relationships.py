@@ -171,7 +171,9 @@ def sheet(found: Hypothesis, title: str) -> Sheet:
 
 def heat_map(found: Hypothesis, title: str) -> Figure:
     """The same as a picture; cells where default labels do not beat guessing are grey."""
-    width, height = max(3.6, 2.1 + 0.95 * len(found.datasets)), 2.3 + 0.45 * len(found.models)
+    models, datasets = ([clean(name, NAME) for name in names] for names in (found.models, found.datasets))
+    width = max(3.6, 1.2 + 0.08 * max(map(len, models)) + 0.95 * len(datasets))
+    height = 1.7 + 0.05 * max(map(len, datasets)) + 0.45 * len(models)
     figure, (axes,) = canvas(title, width, height)
     shown = np.where(found.beats, found.difference, math.nan)
     largest = max([1e-6, *np.abs(shown[~np.isnan(shown)])])
@@ -182,8 +184,8 @@ def heat_map(found: Hypothesis, title: str) -> Figure:
             dark = abs(shown[i, j]) > 0.6 * largest
             axes.text(j, i, text, ha="center", va="center", fontsize=8, color="white" if dark else "black")
     slanted: dict[str, Any] = {"rotation": 30, "ha": "right", "rotation_mode": "anchor", "parse_math": False}
-    axes.set_xticks(range(len(found.datasets)), [clean(name, NAME) for name in found.datasets], **slanted)
-    axes.set_yticks(range(len(found.models)), [clean(name, NAME) for name in found.models], parse_math=False)
+    axes.set_xticks(range(len(datasets)), datasets, **slanted)
+    axes.set_yticks(range(len(models)), models, parse_math=False)
     figure.colorbar(image, label=textwrap.fill(_shown(found.name), 30))
     footnotes(figure, [MARKS])
     return figure

@@ -26,7 +26,10 @@ def write_run(
     config = {
         "model": {"_target_": "anchorflow.models.Pretrained", "name": model, "path": model},
         "dataset": {"_target_": "anchorflow.data.Dataset", "name": dataset, "template": "{text}{label}"},
-        "experiment": {"_target_": f"anchorflow.experiments.{experiment}", **({"n_queries": 100} if settings is None else settings)},
+        "experiment": {
+            "_target_": f"anchorflow.experiments.{experiment}",
+            **({"n_queries": 100} if settings is None else settings),
+        },
         "too_long": "refuse",
         "seed": seed,
     }

@@ -63,7 +63,10 @@ DAMAGE: dict[str, tuple[Any, str]] = {
     "no model": ({"config": {}}, "config.model"),
     "curve of two lengths": ({"curves": {"R": {"x": "layer", "at": [1, 2], "values": [1]}}}, "2 places has 1 values"),
     "empty curve": ({"curves": {"R": {"x": "layer", "at": [], "values": []}}}, "curves.R.at"),
-    "ragged table": ({"tables": {"confusion": {"rows": ["a"], "columns": ["b"], "values": [[1, 2]]}}}, "not 1 rows of 1"),
+    "ragged table": (
+        {"tables": {"confusion": {"rows": ["a"], "columns": ["b"], "values": [[1, 2]]}}},
+        "not 1 rows of 1",
+    ),
 }
 
 

@@ -25,9 +25,7 @@ def ours(folder: Path, experiment: str, dataset: str, seed: int, queries: int, *
     }
     name = "-".join(map(str, (experiment, dataset, seed, queries, model)))
     result = Result(values, dict.fromkeys(values, 0.1))
-    write_run(
-        folder / name, experiment, result, seed=seed, identity=name, config=config, counts={"queries": queries}
-    )
+    write_run(folder / name, experiment, result, seed=seed, identity=name, config=config, counts={"queries": queries})
 
 
 def rows(folder: Path) -> list[Row]:
