@@ -8,6 +8,9 @@ from typing import ClassVar
 from anchorflow.prompts import Demonstration
 from anchorflow.results import dumps, write_atomically
 
+FLOWS = ("S_wp", "S_pq", "S_ww")
+"""Words to label words, label words to the target, words to words."""
+
 FOLDER = "examples"
 DIGITS = 6
 
@@ -35,6 +38,8 @@ class FlowExample:
         last = len(self.tokens) - 1
         if any(not 0 <= start < to <= last for layer in self.strongest for to, start, _ in layer):
             raise ValueError(f"a flow does not lead from a token to a later one of {last + 1}")
+        if not self.demonstrations or set(self.means) != set(FLOWS) or not 0 <= self.label < len(self.probs):
+            raise ValueError("it lacks its demonstrations, one of its means, or its label")
         places = [i for d in self.demonstrations for i in (d.start, d.stop - 1, d.anchor, *d.label_word)]
         if any(not 0 <= i <= last for i in places):
             raise ValueError(f"a demonstration does not lie within {last + 1} tokens")

@@ -14,14 +14,12 @@ from anchorflow import metrics
 from anchorflow.data import Task
 from anchorflow.experiments import variants
 from anchorflow.experiments.few_shot import FewShot, Work
-from anchorflow.flows import FlowExample
+from anchorflow.flows import FLOWS, FlowExample
 from anchorflow.prompts import Prompt, PromptBuilder
 from anchorflow.results import Curve, Record, Result
 
 if TYPE_CHECKING:
     from anchorflow.models import LanguageModel
-
-FLOWS = ("S_wp", "S_pq", "S_ww")
 
 
 @dataclass(frozen=True, kw_only=True)
