@@ -21,7 +21,9 @@ def page(collection: Collection, cells: Sequence[Cell], sheets: Sequence[Sheet])
     Its own policy forbids every request, and every script but those written here: what a name or a text of the data
     holds can neither run nor send anything.
     """
-    scripts = [_script(text) for text in (_plotly(), *((ASSETS / name).read_text(encoding="utf-8") for name in SCRIPTS))]
+    scripts = [
+        _script(text) for text in (_plotly(), *((ASSETS / name).read_text(encoding="utf-8") for name in SCRIPTS))
+    ]
     parts = {
         "hashes": " ".join(f"'sha256-{_sha256(script)}'" for script in scripts),
         "style": (ASSETS / "page.css").read_text(encoding="utf-8"),

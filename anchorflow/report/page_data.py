@@ -19,6 +19,8 @@ POINTS = (10_000, 200, 100, 50, 25, 12)
 """How many points of a curve are kept: the first of these for which all curves fit."""
 STRONGEST = (200, 100, 60)
 """How many flows of a layer are kept: the first for which the examples fit; with the last, further examples are left out."""
+ROWS = 2000
+"""How many rows of a table are shown."""
 HEADINGS = {
     ("classification", "confusion"): "share of the true class (rows) that is taken for (columns)",
     ("diagnosis", "confusion"): "measured: AUC of telling the classes apart (small = easily confused)",
@@ -169,9 +171,7 @@ def _with_matrices(runs: Sequence[Run], thinned: list[str]) -> set[int]:
     return found
 
 
-def _examples(
-    cells: Sequence[Cell], runs: Sequence[Run], thinned: list[str]
-) -> tuple[list[dict[str, Any]], list[str]]:
+def _examples(cells: Sequence[Cell], runs: Sequence[Run], thinned: list[str]) -> tuple[list[dict[str, Any]], list[str]]:
     """The examples that fit, those of every cell's first seed before those of its second; and damaged files."""
     numbers = {id(run): number for number, run in enumerate(runs)}
     in_turn = [run for turn in zip_longest(*(cell.runs for cell in cells)) for run in turn if run is not None]
@@ -221,19 +221,22 @@ def _example(run: int, example: FlowExample, most: int) -> dict[str, Any]:
         "probs": [_short(p) for p in example.probs],
         "tokens": list(example.tokens),
         "demonstrations": demonstrations,
-        "layers": [[n for to, start, value in layer[:most] for n in (to, start, _short(value))] for layer in example.strongest],
+        "layers": [
+            [n for to, start, value in layer[:most] for n in (to, start, _short(value))] for layer in example.strongest
+        ],
         "totals": [_short(total) for total in example.totals],
         "means": [[_short(value) for value in example.means[flow]] for flow in FLOWS],
     }
 
 
 def _sheet(sheet: Sheet) -> dict[str, Any]:
-    rows = [[cell if isinstance(cell, str) else _cell(cell) for cell in row] for row in sheet.rows]
+    rows = [[cell if isinstance(cell, str) else _cell(cell) for cell in row] for row in sheet.rows[:ROWS]]
     return {
         "name": sheet.name,
         "title": sheet.title,
         "columns": list(sheet.columns),
         "rows": rows,
+        "more": len(sheet.rows) - len(rows),
         "notes": list(sheet.notes),
     }
 

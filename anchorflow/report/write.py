@@ -1,4 +1,4 @@
-"""All files of a report, below one directory: report.md, tables and figures."""
+"""All files of a report, below one directory: the page, report.md, tables and figures."""
 
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
@@ -14,6 +14,7 @@ from anchorflow.report import diagnosis, figures, label_relationships, published
 from anchorflow.report.cells import Cell, into_cells, planes
 from anchorflow.report.collect import Collection, collect
 from anchorflow.report.grids import grids
+from anchorflow.report.page import page as html_page
 from anchorflow.report.sheets import LONG, Sheet, clean, marked, to_csv, to_latex, to_markdown
 from anchorflow.results import write_atomically
 
@@ -47,9 +48,9 @@ def report(paths: Sequence[Path], out: Path | None) -> str:
 
 
 def write(found: Collection, cells: Sequence[Cell], out: Path) -> list[Path]:
-    """Write the report of these runs below `out`; its files come back, report.md first. OSError where that cannot be.
+    """Write the report of these runs below `out`; its files come back, the page and report.md first.
 
-    Files of an earlier report are replaced, or stay where this one has none of their name.
+    OSError where that cannot be. Files of an earlier report are replaced, or stay where this one has none of their name.
     """
     sheets = _sheets(cells)
     written = []
@@ -62,7 +63,8 @@ def write(found: Collection, cells: Sequence[Cell], out: Path) -> list[Path]:
         page += ["", f"## {marked(clean(sheet.title, LONG))}", "", to_markdown(sheet)]
     page += ["", "## Figures", *(f"\n![{path.stem}](figures/{path.name})" for path in drawn)]
     first = _put(out / "report.md", "\n".join(page) + "\n")
-    return [first, *written, *(path.with_suffix(kind) for path in drawn for kind in (".png", ".pdf"))]
+    html = _put(out / "index.html", html_page(found, cells, sheets))
+    return [html, first, *written, *(path.with_suffix(kind) for path in drawn for kind in (".png", ".pdf"))]
 
 
 def _listed(files: Sequence[Path]) -> list[str]:

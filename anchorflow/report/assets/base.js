@@ -26,7 +26,7 @@ const isolated = (text) => el("span", {}, visible(text));
 
 /** The text with signs for what cannot be seen and could mislead (line breaks, controls, changes of direction). */
 function visible(text) {
-  return text.replace(/[\u0000-\u001f\u007f-\u009f\u061c\u200b-\u200f\u2028-\u202e\u2060-\u2069\ufeff]/g, (sign) => {
+  return text.toWellFormed().replace(/[\u0000-\u001f\u007f-\u009f\u061c\u200b-\u200f\u2028-\u202e\u2060-\u2069\ufeff]/g, (sign) => {
     if (sign === "\n") return "⏎";
     if (sign === "\t") return "⇥";
     return `[U+${sign.charCodeAt(0).toString(16).toUpperCase().padStart(4, "0")}]`;

@@ -1,8 +1,6 @@
 "use strict";
 // The report's tables, and what was left out of it.
 
-const MOST_ROWS = 2000;
-
 function sheetsSection() {
   const sheets = data.sheets.map((sheet, i) => {
     const box = el("details", { ontoggle: () => box.children.length < 2 && fill(box, sheet) }, el("summary", {}, visible(sheet.title)));
@@ -14,16 +12,16 @@ function sheetsSection() {
 }
 
 /** A table's rows are made when it is opened: there may be thousands. */
-function fill(box, { columns, rows, notes }) {
+function fill(box, { columns, rows, more, notes }) {
   const numeric = columns.map((_, i) => rows.some((row) => typeof row[i] !== "string"));
-  const cells = rows.slice(0, MOST_ROWS).map((row) => row.map((cell) => {
+  const cells = rows.map((row) => row.map((cell) => {
     if (typeof cell === "string") return { text: cell, sort: cell };
     const [value, stderr, aside] = Array.isArray(cell) ? cell : [cell];
     return { text: number(value) + (stderr == null ? "" : ` ± ${number(stderr)}`) + (aside ? ` (${aside})` : ""), sort: value };
   }));
   const table = sortable(columns.map((name, i) => ({ name, numeric: numeric[i] })), cells);
   box.append(el("div", { class: "scroll", tabindex: 0 }, table), ...notes.map((note) => el("p", { class: "note" }, visible(note))));
-  if (rows.length > MOST_ROWS) box.append(el("p", { class: "note" }, `${plural(rows.length - MOST_ROWS, "more row")} in the CSV file.`));
+  if (more) box.append(el("p", { class: "note" }, `${plural(more, "more row")} in the CSV file.`));
 }
 
 function restSection() {
