@@ -167,7 +167,9 @@ def _with_matrices(runs: Sequence[Run], thinned: list[str]) -> set[int]:
         elif size:
             left += 1
     if left:
-        thinned.append(f"The confusion matrices of {left} runs are left out; their result.json has them.")
+        thinned.append(
+            f"The confusion matrices of {left} of {len(runs)} runs are left out; their result.json has them."
+        )
     return found
 
 
@@ -195,7 +197,7 @@ def _examples(cells: Sequence[Cell], runs: Sequence[Run], thinned: list[str]) ->
     if most < STRONGEST[0]:
         thinned.append(f"The flow view draws up to {most} flows of a layer; the runs' examples hold more.")
     if room <= 0:
-        thinned.append(f"Not all kept examples are in the flow view: those of {left} runs or more are left out.")
+        thinned.append(f"Not all kept examples fit into the flow view: {left} runs have none there.")
     return [_example(number, example, most) for number, example in sorted(read, key=lambda pair: pair[0])], problems
 
 

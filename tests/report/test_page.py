@@ -111,7 +111,7 @@ def test_matrices_that_do_not_fit_are_counted(tmp_path: Path, monkeypatch: pytes
     monkeypatch.setattr(page_data, "MATRICES_BYTES", 50)
     found = shown(tmp_path)
     assert [len(run["matrices"]) for run in found["runs"]] == [1, 0]
-    assert found["thinned"] == ["The confusion matrices of 1 runs are left out; their result.json has them."]
+    assert found["thinned"] == ["The confusion matrices of 1 of 2 runs are left out; their result.json has them."]
 
 
 def test_a_damaged_example_is_a_problem_and_the_others_are_shown(tmp_path: Path) -> None:

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from selenium.webdriver.common.actions.action_builder import ActionBuilder
 from selenium.webdriver.common.keys import Keys
 
 from anchorflow.flows import FLOWS, FlowExample, read_examples
@@ -36,6 +37,8 @@ HOSTILE = (
     "{{data}} %{x} $<b>bold</b>",
     "\u202egnp.exe\u2066 \u0000\u0007",
     "x" * 10_000,
+    "__proto__",
+    "toString",
 )
 
 
@@ -158,6 +161,29 @@ def test_the_numbers_of_the_list_are_those_of_the_run(opened: Browser, page: Pat
         assert float(cells[3].text.removesuffix(" %")) == pytest.approx(100 * value / first.totals[3], rel=0.1)
     assert "S_pq 0.200" in opened.text("#flow-list")
     assert "predicted Positive, true label Positive" in opened.text("#flow-verdict")
+
+
+def test_hovering_a_flow_shows_its_numbers(opened: Browser, page: Path) -> None:
+    place = """
+        const path = [...document.querySelectorAll('#flow-prompt path.hit')].at(-1);
+        path.scrollIntoView({block: 'center'});
+        for (let part = 0.1; part < 1; part += 0.01) {
+            const {x, y} = path.getPointAtLength(part * path.getTotalLength()).matrixTransform(path.getScreenCTM());
+            if (document.elementFromPoint(x, y) === path) return [Math.round(x), Math.round(y)];
+        }"""
+    to, start = strongest(page, 4)[0]
+    actions = ActionBuilder(opened.driver)
+    actions.pointer_action.move_to_location(*opened.run(place))
+    actions.perform()
+    assert opened.one("#tip").is_displayed()
+    said = opened.text("#tip")
+    assert f"positions {start + 1} → {to + 1}" in said
+    assert "I = " in said
+    assert " % of the layer" in said
+    assert len(opened.all("path.looked")) == 1
+    actions.pointer_action.move_to_location(2, 2)
+    actions.perform()
+    assert not opened.one("#tip").is_displayed()
 
 
 def test_kinds_of_flow_and_their_number_can_be_chosen(opened: Browser) -> None:
@@ -302,11 +328,14 @@ def test_hostile_texts_show_as_text_and_run_nothing(browser: Browser, tmp_path: 
     report([tmp_path], tmp_path / "report")
     page = tmp_path / "report" / "index.html"
     browser.open(page)
-    scripts = len(browser.all("script"))
+    scripts, hovered = len(browser.all("script")), ""
     for experiment in range(len(browser.all("#run-filters input[name=experiment]"))):
         browser.all("#run-filters input[name=experiment]")[experiment].click()
         for option in range(len(browser.all("#matrix-view option"))):
             choose(browser, "#matrix-view select", option)
+        if browser.one("#curve-figure").is_displayed():
+            browser.run("Plotly.Fx.hover('curve-figure', [{curveNumber: 0, pointNumber: 0}])")
+            hovered += browser.text("#curve-figure")
     browser.run("document.querySelectorAll('details').forEach((box) => { box.open = true; })")
     over = "document.querySelector('.token.label').dispatchEvent(new PointerEvent('pointerover', {bubbles: true}))"
     shown = set()
@@ -318,6 +347,7 @@ def test_hostile_texts_show_as_text_and_run_nothing(browser: Browser, tmp_path: 
         browser.run(over)
         assert f"“{tokens[7][:20]}" in browser.text("#tip")
     assert shown >= {text for text in HOSTILE if text.isprintable()}
+    assert any(text in hovered for text in HOSTILE[:6])
     everything = browser.text("body > main")
     assert "\u202e" not in everything
     assert "[U+202E]gnp.exe" in everything

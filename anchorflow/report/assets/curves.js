@@ -25,7 +25,7 @@ function curvesSection() {
 
   /** The lines to draw: {cell, label, at, values, stderr} of one curve's name. */
   function lines(name, runs) {
-    const having = runs.filter((run) => name in run.curves);
+    const having = runs.filter((run) => Object.hasOwn(run.curves, name));
     const parts = means ? [...Map.groupBy(having, (run) => run.cell).values()] : having.map((run) => [run]);
     return parts.map((part) => {
       const cell = cellOf(part[0]);
@@ -58,6 +58,9 @@ function curvesSection() {
     const shown = variants.filter((variant) => !off.has(`variant ${variant}`));
     const cells = [...new Set(runs.map((run) => run.cell))];
     const single = cells.length === 1; // then colours tell the curves apart
+    const styled = (i, turns) => ({ look: i % COLOURS, dash: DASHES[turns % DASHES.length] });
+    const ofVariant = (variant) => styled(shown.indexOf(variant), shown.indexOf(variant));
+    const ofCell = (cell) => styled(cells.indexOf(cell), Math.floor(cells.indexOf(cell) / COLOURS));
     const traces = [], seen = new Set();
     let count = 0, left = 0;
     for (const [name, { panel, variant, log }] of Object.entries(curves)) {
@@ -67,29 +70,53 @@ function curvesSection() {
       for (const line of lines(name, runs)) {
         if (++count > MOST_LINES) { left++; continue; }
         seen.add(variant);
-        const look = (single ? shown.indexOf(variant) : cells.indexOf(line.cell)) % COLOURS;
-        const trace = { type: "scatter", xaxis: `x${axis}`, yaxis: `y${axis}`, showlegend: false };
-        const known = line.values.map((value) => value != null && (!log || value > 0));
-        if (line.stderr) {
-          const band = line.at.map((_, i) => i).filter((i) => known[i] && line.stderr[i] != null && (!log || line.values[i] > line.stderr[i]));
-          const edge = (sign) => band.map((i) => line.values[i] + sign * line.stderr[i]);
-          const xs = band.map((i) => line.at[i]);
-          traces.push({ ...trace, x: [...xs, ...xs.toReversed()], y: [...edge(1), ...edge(-1).toReversed()], fill: "toself",
-            fillcolor: colour(`line${look}`) + "2b", line: { width: 0 }, mode: "lines", hoverinfo: "skip" });
-        }
-        traces.push({ ...trace, x: line.at, y: line.values.map((value, i) => (known[i] ? value : null)),
-          mode: line.at.length > 60 ? "lines" : "lines+markers", marker: { size: 4, color: colour(`line${look}`) },
-          line: { color: colour(`line${look}`), width: 2, dash: DASHES[shown.indexOf(variant) % DASHES.length] },
-          meta: plain(`${line.label}${variant ? `, ${variant}` : ""}`), customdata: line.values.map((_, i) => number(line.stderr?.[i])),
-          hovertemplate: "%{meta}<br>%{xaxis.title.text} %{x}: <b>%{y:.4g}</b> ± %{customdata}<extra></extra>" });
+        const { look } = single ? ofVariant(variant) : ofCell(line.cell);
+        const { dash } = single || shown.length > 1 ? ofVariant(variant) : ofCell(line.cell);
+        traces.push(...drawn(line, { axis, log, dash, stroke: colour(`line${look}`), variant }));
       }
     }
-    legend(cells, [...seen], single, shown, left);
+    const named = ({ look, dash }) => [colour(`line${look}`), dash];
+    const ofVariants = [...seen].map((variant) => [variant || cellName(data.cells[cells[0]]), ...named(ofVariant(variant))]);
+    const ofCells = cells.map((cell) => [cellName(data.cells[cell]), ...named(ofCell(cell))]);
+    const dashes = seen.size > 1 ? ofVariants.map(([text, , dash]) => [text, colour("faint"), dash]) : [];
+    legend(!seen.size ? [] : single ? ofVariants : [...ofCells, ...dashes], left);
     figure.hidden = !traces.length;
     if (!traces.length) return;
     const width = figure.clientWidth || 900;
     const columns = Math.min(open.length, width > 980 ? 3 : width > 620 ? 2 : 1);
     Plotly.react(figure, traces, layout(open, curves, columns, width), { displaylogo: false, responsive: false, displayModeBar: false });
+  }
+
+  /** A band of standard errors, where there are any, and the line itself. On a log axis there is no place for 0 or less. */
+  function drawn({ label, at, values, stderr }, { axis, log, dash, stroke, variant }) {
+    const trace = { type: "scatter", xaxis: `x${axis}`, yaxis: `y${axis}`, showlegend: false };
+    const known = values.map((value) => value != null && (!log || value > 0));
+    const line = {
+      ...trace,
+      x: at,
+      y: values.map((value, i) => (known[i] ? value : null)),
+      mode: at.length > 60 ? "lines" : "lines+markers",
+      marker: { size: 4, color: stroke },
+      line: { color: stroke, width: 2, dash },
+      meta: plain(variant ? `${label}, ${variant}` : label),
+      customdata: at.map((_, i) => number(stderr?.[i])),
+      hovertemplate: "%{meta}<br>%{xaxis.title.text} %{x}: <b>%{y:.4g}</b> ± %{customdata}<extra></extra>",
+    };
+    if (!stderr) return [line];
+    const places = at.map((_, i) => i).filter((i) => known[i] && stderr[i] != null && (!log || values[i] > stderr[i]));
+    const x = places.map((i) => at[i]);
+    const edge = (sign) => places.map((i) => values[i] + sign * stderr[i]);
+    const band = {
+      ...trace,
+      x: [...x, ...x.toReversed()],
+      y: [...edge(1), ...edge(-1).toReversed()],
+      fill: "toself",
+      fillcolor: `${stroke}2b`,
+      line: { width: 0 },
+      mode: "lines",
+      hoverinfo: "skip",
+    };
+    return [band, line];
   }
 
   function layout(open, curves, columns, width) {
@@ -113,18 +140,13 @@ function curvesSection() {
     return made;
   }
 
-  function legend(cells, variants, single, shown, left) {
+  function legend(entries, left) {
     const sample = (stroke, dash) => {
       const picture = svg("svg", { class: "swatch", viewBox: "0 0 26 8", "aria-hidden": "true" });
       const dashes = { solid: "", dash: "7 4", dot: "2 3", dashdot: "7 3 2 3", longdash: "11 4", longdashdot: "11 3 2 3" }[dash];
       picture.append(svg("line", { x1: 0, x2: 26, y1: 4, y2: 4, "stroke-width": 3, stroke, "stroke-dasharray": dashes }));
       return picture;
     };
-    const dashOf = (variant) => DASHES[shown.indexOf(variant) % DASHES.length];
-    const entries = single
-      ? variants.map((variant) => [variant || cellName(data.cells[cells[0]]), colour(`line${shown.indexOf(variant) % COLOURS}`), dashOf(variant)])
-      : [...cells.map((cell, i) => [cellName(data.cells[cell]), colour(`line${i % COLOURS}`), "solid"]),
-        ...(variants.length > 1 ? variants.map((variant) => [variant, colour("faint"), dashOf(variant)]) : [])];
     byId("curve-legend").replaceChildren(...entries.map(([text, stroke, dash]) => el("span", {}, sample(stroke, dash), isolated(text))));
     if (!entries.length) byId("curve-legend").append(el("span", { class: "note" }, "No shown run of this experiment has a curve."));
     if (left) byId("curve-legend").append(el("span", { class: "note" }, `${plural(left, "more line")} not drawn; untick some runs or curves.`));

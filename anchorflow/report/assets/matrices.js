@@ -9,7 +9,7 @@ function matricesSection() {
     const runs = shownRuns().filter((run) => run.matrices.length);
     if (!runs.length) {
       const have = data.experiments.filter((_, i) => data.runs.some((run) => cellOf(run).experiment === i && run.matrices.length));
-      const names = have.map(({ name }) => visible(name)).join(", ");
+      const names = have.map(({ name }) => visible(name)).join(" or ");
       view.replaceChildren(el("p", { class: "note" }, names ? `No shown run has a confusion matrix; choose the experiment ${names} above.` : "No run has a confusion matrix."));
       return;
     }
