@@ -106,7 +106,7 @@ function flowSection() {
     const tail = demonstrations[0].anchor - demonstrations[0].tail; // formatting in front of a label word
     const rows = [...demonstrations.map((d, i) => [i ? d.start : 0, d.tail, d.stop]), [last.stop, Math.max(last.stop, tokens.length - tail), tokens.length]];
     prompt.replaceChildren(svg("svg", { "aria-hidden": "true" }), ...rows.flatMap(([start, middle, stop]) => [
-      el("div", {}, ...spans.slice(start, middle)), el("div", { class: "answer" }, ...spans.slice(middle, stop)),
+      el("div", {}, ...spans.slice(start, middle)), el("div", { class: "answer" }, el("div", {}, ...spans.slice(middle, stop))),
     ]));
     prompt.lastChild.append(el("span", { class: "prediction" }, `${shortened(predicted(now.example), 20)}?`));
   }
