@@ -259,7 +259,9 @@ def test_identity_is_of_what_changes_a_number_and_of_nothing_else(tmp_path: Path
         return found
 
     base = identity("base")
-    assert base == identity("same", "batch_tokens=64", "tracking.project=other", where=moved)
+    assert base == identity(
+        "same", "batch_tokens=64", "experiment.keep_examples=0", "tracking.project=other", where=moved
+    )
     assert (
         len({base, identity("seed", "seed=1"), identity("dtype", "dtype=float64"), identity("k", "model.seed=3")}) == 4
     )
