@@ -15,6 +15,7 @@ bench: $(VENV)/test.done ## ours against a plain loop, side by side
 	$(BIN)/python -m tests.bench.experiments
 	$(BIN)/python -m tests.bench.saliency
 	$(BIN)/python -m tests.bench.label_relationships
+	$(BIN)/python -m tests.bench.report
 	$(BIN)/python -m tests.bench.startup
 	$(BIN)/python -m tests.bench.sweep
 

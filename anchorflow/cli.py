@@ -23,6 +23,17 @@ def main(arguments: Sequence[str] | None = None) -> int:
     sync.add_argument("--dry-run", action="store_true", help="only say what would be uploaded")
     sync.set_defaults(run=_sync)
 
+    report = commands.add_parser("report", help="tables and figures of all runs at or below the paths")
+    report.add_argument("paths", nargs="+", type=Path, metavar="PATH")
+    report.add_argument("--out", type=Path, metavar="DIR", help="default: report/ below the first PATH")
+    report.set_defaults(run=_report)
+
+    compare = commands.add_parser("compare", help="what differs between two sets of runs, with confidence intervals")
+    for name in ("a", "b"):
+        compare.add_argument(name, type=Path, metavar=name.upper(), help="a run, or a directory with runs below it")
+    compare.add_argument("--csv", type=Path, metavar="FILE", help="write the table there, too")
+    compare.set_defaults(run=_compare)
+
     chosen = parser.parse_args(arguments)
     try:
         return int(chosen.run(chosen))
@@ -46,6 +57,20 @@ def _sync(chosen: argparse.Namespace) -> int:
     from anchorflow.tracking.sync import sync
 
     return sync(chosen.paths, dry_run=chosen.dry_run)
+
+
+def _report(chosen: argparse.Namespace) -> int:
+    from anchorflow.report.write import report
+
+    print(report(chosen.paths, chosen.out))
+    return 0
+
+
+def _compare(chosen: argparse.Namespace) -> int:
+    from anchorflow.report.compare import compare
+
+    print(compare(chosen.a, chosen.b, chosen.csv))
+    return 0
 
 
 if __name__ == "__main__":

@@ -173,15 +173,11 @@ class PromptBuilder:
 
     def build(self, demonstrations: Sequence[Example], query: Example) -> Prompt:
         """The prompt for `query` after `demonstrations`; its ids end right before the query's label word."""
-        first = self.label_words[0]  # the query is written with it, whatever its own: nothing of the answer can leak
-        text, spans = self._write(
-            [*demonstrations, query], [*(self.label_words[d.label] for d in demonstrations), first]
-        )
-        ids, offsets = self._encode(text)
+        text, spans, ids, offsets = self._lay_out(demonstrations, query)
         cut = self._label_start(spans[-1], text, offsets)
         if ids[cut] != self.label_tokens[0]:
             raise UserError(
-                f"in the prompt for test row {query.row} the label word {first!r} begins with another token "
+                f"in the prompt for test row {query.row} the label word {self.label_words[0]!r} begins with another token "
                 f"than elsewhere ({self._token(ids[cut])!r}); end the template with a plain sign such as ':'."
             )
         starts = [span[0][1] for span in spans]
@@ -212,6 +208,20 @@ class PromptBuilder:
         lead = next(i for i in range(start, cut) if offsets[i][1] > own) - start
         return Prompt(query.row, query.label, tuple(ids[:cut]), tuple(located), self.label_tokens, shown, lead)
 
+    def pieces(self, demonstrations: Sequence[Example], query: Example) -> tuple[str, ...]:
+        """What a reader sees of each token of the prompt for `query`: one after another they are its text.
+
+        A special token (a BOS) has its name; of several that share a character, the first shows it.
+        """
+        special = set(self.tokenizer.all_special_ids)
+        text, spans, ids, offsets = self._lay_out(demonstrations, query)
+        found, shown = [], 0
+        cut = self._label_start(spans[-1], text, offsets)
+        for token, (_, stop) in zip(ids[:cut], offsets[:cut], strict=True):
+            found.append(self._token(token) if token in special else text[shown:stop])
+            shown = max(shown, stop)
+        return tuple(found)
+
     def with_words(self, label_words: Sequence[str]) -> PromptBuilder:
         """The same task with these label words in the place of its own."""
         return PromptBuilder(self.tokenizer, self.template, label_words, self.separator, self.max_length)
@@ -233,6 +243,17 @@ class PromptBuilder:
                 )
             cuts.append(first)
         return Series(array("i", ids[: cuts[-1]]), tuple(cut - 1 for cut in cuts), self.label_tokens)
+
+    def _lay_out(
+        self, demonstrations: Sequence[Example], query: Example
+    ) -> tuple[str, list[list[tuple[str, int, int]]], list[int], list[tuple[int, int]]]:
+        """Text, parts, token ids and offsets of the demonstrations and the query.
+
+        The query is written with the first label word, whatever its own: nothing of the answer can leak.
+        """
+        words = [*(self.label_words[d.label] for d in demonstrations), self.label_words[0]]
+        text, spans = self._write([*demonstrations, query], words)
+        return text, spans, *self._encode(text)
 
     def _write(
         self, examples: Sequence[Example], words: Sequence[str], instruction: str = ""

@@ -37,6 +37,10 @@ class Table:
     columns: Sequence[str]
     values: Sequence[Sequence[float]]
 
+    def __post_init__(self) -> None:
+        if [len(row) for row in self.values] != [len(self.columns)] * len(self.rows):
+            raise ValueError(f"a table's values are not {len(self.rows)} rows of {len(self.columns)}")
+
 
 @dataclass(frozen=True)
 class Result:
@@ -61,6 +65,17 @@ class Result:
             "notes": list(self.notes),
         }
 
+    @classmethod
+    def from_json(cls, found: Mapping[str, Any]) -> "Result":
+        """The inverse of to_json, from what has its fields: null is nan again. ValueError for lengths that do not fit."""
+        return cls(
+            metrics=_known(found["metrics"]),
+            stderr=_known(found.get("stderr", {})),
+            curves={name: Curve(**_known(curve)) for name, curve in found.get("curves", {}).items()},
+            tables={name: Table(**_known(table)) for name, table in found.get("tables", {}).items()},
+            notes=list(found.get("notes", [])),
+        )
+
 
 def _plain(value: Any) -> Any:
     if isinstance(value, Mapping):
@@ -72,6 +87,15 @@ def _plain(value: Any) -> Any:
     if isinstance(value, float) and not math.isfinite(value):
         return None
     return value
+
+
+def _known(value: Any) -> Any:
+    """With nan for every null among numbers. A null in the place of a whole list (a curve without stderr) stays."""
+    if isinstance(value, Mapping):
+        return {k: v if v is None and k == "stderr" else _known(v) for k, v in value.items()}
+    if isinstance(value, list):
+        return [_known(v) for v in value]
+    return math.nan if value is None else value
 
 
 def write_atomically(path: Path, content: str | bytes) -> None:

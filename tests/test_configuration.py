@@ -78,6 +78,7 @@ def test_label_words_and_names_match_in_every_dataset() -> None:
     [
         (["experiment.n_queries=0"], "experiment: n_queries is 0; allowed: 1 or more, or null"),
         (["experiment.n_queries=many"], "experiment.n_queries is 'many': input should be a valid integer"),
+        (["experiment.keep_examples=-1"], "experiment: keep_examples is -1; allowed: 0 (none) or more"),
         (["experiment.shots_per_class=0"], "experiment: shots_per_class is 0; allowed: 1 or more"),
         (["+experiment.sots=1"], "experiment.sots is not a setting of Saliency; allowed: n_queries, shots_per_class"),
         (["experiment._target_=nowhere.Thing"], "experiment._target_ is 'nowhere.Thing', which cannot be imported"),

@@ -229,6 +229,9 @@ def test_after_a_kill_a_run_goes_on_and_ends_as_if_nothing_had_been(tmp_path: Pa
     assert "going on from" in again.stderr
     assert (run / "records.jsonl").read_bytes().startswith(kept)
     assert without_timing(run) == without_timing(tmp_path / "undisturbed")
+    examples = {path.name: path.read_bytes() for path in (run / "examples").iterdir()}
+    assert examples == {path.name: path.read_bytes() for path in (tmp_path / "undisturbed" / "examples").iterdir()}
+    assert len(examples) == 3
 
     def by_query(folder: Path) -> list[dict[str, Any]]:
         return sorted(records(folder), key=lambda r: r["query"])
@@ -256,7 +259,9 @@ def test_identity_is_of_what_changes_a_number_and_of_nothing_else(tmp_path: Path
         return found
 
     base = identity("base")
-    assert base == identity("same", "batch_tokens=64", "tracking.project=other", where=moved)
+    assert base == identity(
+        "same", "batch_tokens=64", "experiment.keep_examples=0", "tracking.project=other", where=moved
+    )
     assert (
         len({base, identity("seed", "seed=1"), identity("dtype", "dtype=float64"), identity("k", "model.seed=3")}) == 4
     )
@@ -326,7 +331,7 @@ def test_a_prompt_longer_than_the_context_is_refused_or_skipped_and_counted(tmp_
 def test_a_full_disk_is_named_and_what_was_finished_is_kept(tmp_path: Path) -> None:
     """A limit on the size of files stands in for the full disk: a write is cut short, then refused."""
     data = write_dataset(tmp_path / "data", train=12, test=200)
-    several = ("experiment.n_queries=200", "batch_tokens=300")
+    several = ("experiment.n_queries=200", "batch_tokens=300", "experiment.keep_examples=0")
 
     def limit() -> None:
         resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, 20_000))

@@ -123,6 +123,16 @@ def test_the_tokens_are_those_of_the_whole_text_at_once_and_the_answer_does_not_
     assert whole[len(prompt.ids)] == prompt.label_tokens[1]
 
 
+def test_the_pieces_are_the_text_token_by_token(tokenizer: Any) -> None:
+    builder = sentiment(tokenizer)
+    prompt, pieces = builder.build(DEMONSTRATIONS, QUERY), builder.pieces(DEMONSTRATIONS, QUERY)
+    assert len(pieces) == len(prompt.ids)
+    assert "".join(pieces).removeprefix("<s>") == prompt.text
+    first = prompt.demonstrations[0]
+    assert "".join(pieces[i] for i in first.label_word).strip() == "Positive"
+    assert [piece for piece in pieces if "😀" in piece], "a character of several tokens is shown once, whole"
+
+
 def test_without_demonstrations_there_are_no_anchors(tokenizer: Any) -> None:
     prompt = sentiment(tokenizer).build([], QUERY)
     assert prompt.anchors == ()

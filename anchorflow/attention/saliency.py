@@ -5,6 +5,7 @@ Here a layer keeps its queries, keys and values; its backward pass computes the 
 at a time, and leaves three numbers per prompt: the means S_wp, S_pq and S_ww.
 """
 
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -21,6 +22,9 @@ MAP_BYTES = 64 * 2**20
 MIN_ROWS = 128
 """Fewer rows at a time cost more in calls than they save in keys."""
 
+STRONGEST = 200
+"""So many single flows of a layer are kept for a prompt that is kept at all."""
+
 
 class SaliencyFlow:
     """A tap that turns the gradient of a loss into the flow between the parts of the prompt.
@@ -30,8 +34,11 @@ class SaliencyFlow:
         anchors: positions p_k of the label words; every prompt has at least one.
         is_anchor: False where `anchors` is filler, for prompts with fewer demonstrations than others.
         targets: the last position q of each prompt; padding may follow.
+        keep: rows of the batch whose strongest flows are kept.
 
-    Use it as `with tapped(model, flow): loss = ...` and then `flow.gather(loss)`.
+    Use it as `with tapped(model, flow): loss = ...` and then `flow.gather(loss)`. After that `strongest` holds for each
+    row of `keep`, layer by layer, its flows (to, from, I), strongest first and none of them zero, and `totals` the sum of
+    all I in each layer.
     """
 
     def __init__(
@@ -40,7 +47,10 @@ class SaliencyFlow:
         anchors: Int[Tensor, "batch anchor"],
         is_anchor: Bool[Tensor, "batch anchor"],
         targets: Int[Tensor, " batch"],
+        keep: Sequence[int] = (),
     ) -> None:
+        self.strongest: dict[int, list[list[tuple[int, int, float]]]] = {row: [[]] * n_layers for row in keep}
+        self.totals: dict[int, list[float]] = {row: [0.0] * n_layers for row in keep}
         # Nothing else in the graph needs a gradient: these zeros are what a layer's backward pass hangs on,
         # and the flow arrives as their "gradient".
         self._precision = (
@@ -69,6 +79,16 @@ class SaliencyFlow:
     def gather(self, loss: Float[Tensor, ""]) -> Float[Tensor, "layer batch 3"]:
         """S_wp, S_pq and S_ww of every layer and prompt, from the sum of the prompts' losses."""
         return torch.autograd.grad(loss, self._means)[0]
+
+    def keep(self, layer: int, flow: Float[Tensor, "batch position position"]) -> None:
+        """Note the strongest flows of one layer's I, of the rows that are kept."""
+        for row in self.strongest:
+            pairs = flow[row].tril(-1)
+            values, places = pairs.flatten().topk(min(STRONGEST, pairs.numel()))
+            length = pairs.shape[-1]
+            found = zip(places.tolist(), values.tolist(), strict=True)
+            self.strongest[row][layer] = [(place // length, place % length, value) for place, value in found if value]
+            self.totals[row][layer] = float(pairs.sum(dtype=self._precision))
 
     def reduce(self, flow: Float[Tensor, "batch position position"]) -> Float[Tensor, "batch 3"]:
         """The three means over pairs j < i of one layer's I (which is consumed). Rows of padding are zero: the loss
@@ -150,7 +170,8 @@ class _Flow(torch.autograd.Function):
                 of_value[:, :, :stop] += dvalues
 
         means = torch.zeros_like(ctx.flow._means)
-        means[ctx.layer] = ctx.flow.reduce(total.abs_()).to(means.device)
+        ctx.flow.keep(ctx.layer, total.abs_())
+        means[ctx.layer] = ctx.flow.reduce(total).to(means.device)
         if not inputs:
             return None, None, None, means, None, None, None
         whole = of_query[0] if len(of_query) == 1 else torch.cat(of_query, dim=3)

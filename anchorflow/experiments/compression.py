@@ -25,6 +25,8 @@ if TYPE_CHECKING:
     from anchorflow.scoring import Batch
 
 VARIANTS = ("full", "text_anchor", "hidden_anchor", "hidden_random", "hidden_random_top")
+TIMED = ("speedup", "speedup_over_cache")
+"""Metrics that differ from one time to the next."""
 FILE = "hidden_anchor.safetensors"
 TIMED_ROUNDS = 3
 

@@ -39,7 +39,8 @@ class Work:
     """What a run has to do: a record for each of `prompts` or of `repetitions`, and what else that takes.
 
     `training` is what re-weighting learns from; `text_anchors` are the prompts of the same queries (by row) after
-    demonstrations without their texts; `seed` is what random controls are drawn from. `frequencies` are those of the
+    demonstrations without their texts; `pieces` are the tokens, as text, of the queries (by row) whose flows are kept;
+    `seed` is what random controls are drawn from. `frequencies` are those of the
     classes in the train split; `content_free` are prompts without content, by regime, to calibrate with. `batch_tokens`
     is for passes that an experiment divides itself.
     """
@@ -49,6 +50,7 @@ class Work:
     repetitions: tuple[Repetition, ...] = ()
     training: tuple[Prompt, ...] = ()
     text_anchors: Mapping[int, Prompt] = field(default_factory=dict)
+    pieces: Mapping[int, tuple[str, ...]] = field(default_factory=dict)
     frequencies: tuple[float, ...] = ()
     content_free: Mapping[str, tuple[Series, ...]] = field(default_factory=dict)
     batch_tokens: int = 1024

@@ -3,38 +3,62 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from itertools import islice
 from pathlib import Path
-from typing import TYPE_CHECKING, ClassVar, Literal
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 import numpy as np
 
 from anchorflow import metrics
+from anchorflow.data import Task
 from anchorflow.experiments import variants
 from anchorflow.experiments.few_shot import FewShot, Work
-from anchorflow.prompts import Prompt
+from anchorflow.flows import FLOWS, FlowExample
+from anchorflow.prompts import Prompt, PromptBuilder
 from anchorflow.results import Curve, Record, Result
 
 if TYPE_CHECKING:
     from anchorflow.models import LanguageModel
-
-FLOWS = ("S_wp", "S_pq", "S_ww")
 
 
 @dataclass(frozen=True, kw_only=True)
 class Saliency(FewShot):
     """I = |Σ_h A ⊙ ∂L/∂A| of every layer, averaged over words → label word, label word → target, word → word.
 
-    L is the cross-entropy over the label words at the target; demonstrations are drawn anew for every query.
+    L is the cross-entropy over the label words at the target; demonstrations are drawn anew for every query. The first
+    `keep_examples` queries also keep their strongest flows, to be looked at.
     """
 
     name: ClassVar[str] = "saliency"
     demonstrations: ClassVar[Literal["per query", "per seed"]] = "per query"
+    keep_examples: int = 3
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.keep_examples < 0:
+            raise ValueError(f"keep_examples is {self.keep_examples}; allowed: 0 (none) or more")
+
+    def fingerprint(self) -> dict[str, Any]:
+        """Every setting but `keep_examples`, which changes no number."""
+        return {key: value for key, value in super().fingerprint().items() if key != "keep_examples"}
+
+    def prepare(self, task: Task, builder: PromptBuilder, seed: int) -> Work:
+        """One prompt per query, and the pieces of the first that the model can read."""
+        work = super().prepare(task, builder, seed)
+        limit = builder.max_length
+        fitting = (
+            (query, shown)
+            for prompt, (shown, query) in zip(work.prompts, self.draw(task, seed), strict=True)
+            if limit is None or prompt.length <= limit
+        )
+        first = islice(fitting, self.keep_examples)
+        return replace(work, pieces={query.row: builder.pieces(shown, query) for query, shown in first})
 
     def map(
         self, lm: LanguageModel, work: Work, batches: Iterable[Sequence[Prompt]], folder: Path
     ) -> Iterator[list[Record]]:
-        """Records with S_wp, S_pq and S_ww as lists over the layers, beside the prediction."""
+        """Records with S_wp, S_pq and S_ww as lists over the layers, beside the prediction; kept flows in `folder`."""
         import torch
         from torch.nn.functional import nll_loss
 
@@ -43,13 +67,26 @@ class Saliency(FewShot):
 
         for prompts in batches:
             batch = collate(prompts, lm.device)
-            flow = SaliencyFlow(lm.n_layers, batch.anchors, batch.is_anchor, batch.targets)
+            keep = [i for i, prompt in enumerate(prompts) if prompt.query in work.pieces]
+            flow = SaliencyFlow(lm.n_layers, batch.anchors, batch.is_anchor, batch.targets, keep)
             with torch.enable_grad(), tapped(lm.model, flow, only=batch.targets):
                 logits = next_word_logits(lm, batch)
                 log_probabilities = label_log_probabilities(logits, batch)
                 loss = nll_loss(log_probabilities, batch.labels.to(logits.device), reduction="sum")
                 flows = flow.gather(loss).permute(1, 2, 0).tolist()  # prompt, kind, layer
             found = scores(logits, batch)
+            for i in keep:  # before the records, which count as done once they are written
+                kept = FlowExample(
+                    query=prompts[i].query,
+                    label=prompts[i].label,
+                    probs=found[i]["probs"],
+                    tokens=work.pieces[prompts[i].query],
+                    demonstrations=prompts[i].demonstrations,
+                    strongest=flow.strongest[i],
+                    totals=flow.totals[i],
+                    means=dict(zip(FLOWS, flows[i], strict=True)),
+                )
+                kept.write(folder)
             yield [
                 {"query": p.query, "label": p.label, "variants": {"full": s}, **dict(zip(FLOWS, f, strict=True))}
                 for p, s, f in zip(prompts, found, flows, strict=True)

@@ -1,6 +1,7 @@
 """How well attention to the label words tells the prediction (Label Words are Anchors, fig. 5)."""
 
 import numpy as np
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from anchorflow.report.drawing import (
@@ -21,17 +22,30 @@ from anchorflow.results import Result
 def areas(result: Result, title: str) -> Figure:
     """AUCROC of every layer, and below it the share R of all layers up to it."""
     figure, (above, below) = canvas(title, height=4.6, rows=2, sharex=True)
-    auc, share = result.curves["AUCROC"], result.curves["R"]
-    beside(above, 0.5, "chance")
-    line(above, auc, color=BLUE)
-    low = np.nanmin([0.45, *known(auc.values)])
-    above.set(ylabel=r"$\mathrm{AUCROC}_l$", ylim=(max(-0.02, low - 0.05), 1.02))
-    below.axhline(0, **FAINT)  # without a name: where R runs far, it would be written over that of 1
-    beside(below, 1, "all")
-    line(below, share, color=ORANGE)
-    below.set_ylabel("$R_l$\n(share of layers 1 to $l$)")
-    count_from_one(below, share)
-    for axes, curve in ((above, auc), (below, share)):
-        say_if_undefined(axes, curve)
+    area(above, result)
+    above.set_xlabel("")
+    contribution(below, result)
     footnotes(figure, result.notes)
     return figure
+
+
+def area(axes: Axes, result: Result) -> None:
+    """AUCROC of every layer."""
+    curve = result.curves["AUCROC"]
+    beside(axes, 0.5, "chance")
+    line(axes, curve, color=BLUE)
+    low = np.nanmin([0.45, *known(curve.values)])
+    axes.set(ylabel=r"$\mathrm{AUCROC}_l$", ylim=(max(-0.02, low - 0.05), 1.02))
+    count_from_one(axes, curve)
+    say_if_undefined(axes, curve)
+
+
+def contribution(axes: Axes, result: Result) -> None:
+    """The share R of the layers up to each."""
+    curve = result.curves["R"]
+    axes.axhline(0, **FAINT)  # without a name: where R runs far, it would be written over that of 1
+    beside(axes, 1, "all")
+    line(axes, curve, color=ORANGE)
+    axes.set_ylabel("$R_l$\n(share of layers 1 to $l$)")
+    count_from_one(axes, curve)
+    say_if_undefined(axes, curve)

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from anchorflow.experiments.compression import VARIANTS
@@ -34,6 +35,13 @@ SPEEDUPS = {
 def loyalty(result: Result, title: str) -> Figure:
     """Label loyalty, word loyalty and accuracy of every variant."""
     figure, (axes,) = canvas(title, width=6.4)
+    kept_predictions(axes, result)
+    legend_below(figure, axes, columns=3)
+    return figure
+
+
+def kept_predictions(axes: Axes, result: Result) -> None:
+    """Three bars for every variant."""
     series = [
         Bars(label, _of_variants(result.metrics, key), look, _of_variants(result.stderr, key))
         for key, (label, look) in MEASURES.items()
@@ -41,8 +49,6 @@ def loyalty(result: Result, title: str) -> Figure:
     grouped_bars(axes, VARIANTS, series)
     axes.tick_params(axis="x", labelsize=SMALL)
     axes.set(ylabel="mean over queries", ylim=(0, 1.05))
-    legend_below(figure, axes, columns=3)
-    return figure
 
 
 def cost(result: Result, title: str) -> Figure:
@@ -52,16 +58,21 @@ def cost(result: Result, title: str) -> Figure:
     written = [f"{share:.2f} ({n:.4g} tokens)" for share, n in zip(shares, tokens, strict=True)]
     grouped_bars(kept, VARIANTS, [Bars("kept", shares, filled(GREEN), written=written)])
     kept.set(ylabel="share of tokens kept", ylim=(0, 1.15))
+    speedups(speed, result)
+    legend_below(figure, speed, columns=2)
+    return figure
+
+
+def speedups(axes: Axes, result: Result) -> None:
+    """Both speed-ups of every variant."""
     series = []
     for key, (label, look) in SPEEDUPS.items():
         values = _of_variants(result.metrics, key)
         series.append(Bars(label, values, look, written=[f"{value:.2f}×" for value in values]))
-    grouped_bars(speed, VARIANTS, series)
-    speed.set_ylabel("speed-up")
-    speed.margins(y=0.15)
-    speed.tick_params(axis="x", labelsize=SMALL)
-    legend_below(figure, speed, columns=2)
-    return figure
+    grouped_bars(axes, VARIANTS, series)
+    axes.set_ylabel("speed-up")
+    axes.margins(y=0.15)
+    axes.tick_params(axis="x", labelsize=SMALL)
 
 
 def _of_variants(found: Mapping[str, float], key: str) -> list[float]:

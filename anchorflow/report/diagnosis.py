@@ -1,5 +1,6 @@
 """Which classes get confused, and which confusion the anchors' keys predict (Label Words are Anchors, fig. 6)."""
 
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from anchorflow.report.drawing import (
@@ -38,17 +39,23 @@ def confusion_matrices(result: Result, title: str) -> Figure:
 
 def spearman_by_layer(result: Result, title: str) -> Figure:
     """How well the keys of each layer predict the confusion, and which layer the matrices show."""
-    curve, layer = result.curves["spearman_by_layer"], result.metrics["layer"]
+    layer = result.metrics["layer"]
     figure, (axes,) = canvas(title)
-    beside(axes, 0, "none")
-    line(axes, curve, color=BLUE)
-    axes.axvline(layer, color=ORANGE, linewidth=1, linestyle="--")
+    correlation(axes, result)
     above = axes.get_xaxis_transform()
     axes.text(
         layer, 1.02, f"layer {layer:g}, of the matrices", transform=above, ha="center", fontsize=SMALL, color=ORANGE
     )
+    footnotes(figure, result.notes)
+    return figure
+
+
+def correlation(axes: Axes, result: Result) -> None:
+    """The rank correlation of every layer; a line marks the layer of the matrices."""
+    curve = result.curves["spearman_by_layer"]
+    beside(axes, 0, "none")
+    line(axes, curve, color=BLUE)
+    axes.axvline(result.metrics["layer"], color=ORANGE, linewidth=1, linestyle="--")
     axes.set(ylabel="rank correlation (Spearman),\nmeasured and predicted", ylim=(-1.05, 1.05))
     count_from_one(axes, curve)
     say_if_undefined(axes, curve)
-    footnotes(figure, result.notes)
-    return figure

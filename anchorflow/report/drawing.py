@@ -15,6 +15,7 @@ from matplotlib.figure import Figure
 from matplotlib.image import AxesImage
 from matplotlib.ticker import MaxNLocator
 
+from anchorflow.report.sheets import LONG, UNDEFINED, clean
 from anchorflow.results import Curve, Table
 
 # Okabe and Ito's colours, which people with any colour vision can tell apart; line styles, hatches and lightness tell
@@ -23,7 +24,8 @@ BLUE, ORANGE, GREEN, AMBER = "#0072B2", "#D55E00", "#009E73", "#E69F00"
 FAINT: dict[str, Any] = {"color": "0.6", "linewidth": 1, "linestyle": ":"}
 SMALL = 7.5
 LINE = 16
-UNDEFINED = "–"
+LINE_HEIGHT = 0.15
+"""Inches."""
 
 
 @dataclass(frozen=True)
@@ -58,13 +60,21 @@ def canvas(
 ) -> tuple[Figure, list[Axes]]:
     """A figure with its panels, row by row."""
     figure = Figure(figsize=(width, height), layout="constrained")
-    figure.suptitle(textwrap.fill(title, int(13 * width)), fontsize=9, parse_math=False)
+    lines = textwrap.wrap(clean(title, LONG), int(13 * width))
+    figure.suptitle("\n".join(lines), fontsize=9, parse_math=False)
+    make_room(figure, len(lines))
     panels = list(figure.subplots(rows, columns, sharex=sharex, sharey=sharey, squeeze=False).flat)
     for axes in panels:
         axes.spines[["top", "right"]].set_visible(False)
         axes.grid(alpha=0.25)
         axes.set_axisbelow(True)
     return figure, panels
+
+
+def make_room(figure: Figure, lines: int) -> None:
+    """A taller figure for so many lines of text outside its panels; there is always room for one."""
+    width, height = figure.get_size_inches()
+    figure.set_size_inches(width, height + LINE_HEIGHT * max(0, lines - 1))
 
 
 def known(values: Any) -> np.ndarray:
@@ -135,7 +145,7 @@ def matrix(
 
 def class_names(axes: Axes, names: Sequence[str]) -> None:
     """The names of classes along both axes of a matrix."""
-    wrapped = [textwrap.fill(name, LINE) for name in names]
+    wrapped = [textwrap.fill(clean(name, 3 * LINE), LINE) for name in names]
     axes.set_xticks(range(len(names)), wrapped, rotation=30, ha="right", rotation_mode="anchor", parse_math=False)
     axes.set_yticks(range(len(names)), wrapped, parse_math=False)
 
@@ -171,4 +181,6 @@ def footnotes(figure: Figure, notes: Sequence[str]) -> None:
     """What the numbers do not say, below the figure."""
     if notes:
         width = int(16 * figure.get_figwidth())
-        figure.supxlabel("\n".join(textwrap.fill(note, width) for note in notes), fontsize=SMALL, parse_math=False)
+        lines = [line for note in notes for line in textwrap.wrap(clean(note, LONG), width)]
+        figure.supxlabel("\n".join(lines), fontsize=SMALL, parse_math=False)
+        make_room(figure, len(lines))

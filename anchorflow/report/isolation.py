@@ -1,5 +1,6 @@
 """What isolated label words cost (Label Words are Anchors, fig. 4)."""
 
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from anchorflow.report.drawing import AMBER, BLUE, Bars, canvas, filled, grouped_bars, hatched, legend_below
@@ -20,13 +21,18 @@ def loyalty(result: Result, title: str) -> Figure:
     width = min(14.0, 3.2 + 0.9 * len(ks))
     figure, panels = canvas(title, width=width, height=3.4, columns=2, sharey=True)
     for axes, (measure, name) in zip(panels, MEASURES.items(), strict=True):
-        series = []
-        for kind, (label, look) in STYLES.items():
-            curve = result.curves[f"{kind}/{measure}"]
-            series.append(Bars(label, curve.values, look, curve.stderr))
-        grouped_bars(axes, [f"{k:g}" for k in ks], series)
+        bars(axes, result, measure)
         axes.set_title(name, fontsize=9)
-        axes.set(xlabel="k (isolated layers)", ylim=(0, 1.05))
     panels[0].set_ylabel("loyalty")
     legend_below(figure, panels[0], columns=2)
     return figure
+
+
+def bars(axes: Axes, result: Result, measure: str) -> None:
+    """A bar for every k and kind of isolation."""
+    series = []
+    for kind, (label, look) in STYLES.items():
+        curve = result.curves[f"{kind}/{measure}"]
+        series.append(Bars(label, curve.values, look, curve.stderr))
+    grouped_bars(axes, [f"{k:g}" for k in curve.at], series)
+    axes.set(xlabel="k (isolated layers)", ylim=(0, 1.05))

@@ -2,6 +2,7 @@
 
 import math
 import re
+import textwrap
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -27,6 +28,7 @@ from anchorflow.report.drawing import (
     matrix,
     say_if_undefined,
 )
+from anchorflow.report.sheets import Sheet, clean
 from anchorflow.results import Curve, Result, Table
 
 WINDOW = 5
@@ -35,26 +37,34 @@ MEASURES = {"accuracy": "accuracy", "log_likelihood": "log-likelihood", "entropy
 COLOURS = (BLUE, ORANGE, GREEN, AMBER, "#CC79A7", "#56B4E9", "0.15")
 STYLES = ("-", "--", "-.", ":")
 TURNS = re.compile(r"(flip_after|default_after|alternating)_(\d+)")
+NAME = 30
+"""Characters of a model's or dataset's name along a heat map."""
 LEVEL = 0.05
+MARKS = "* p < 0.05, corrected over all cells (Holm). In brackets: default labels do not beat guessing."
 
 
 def curves(result: Result, title: str) -> Figure:
     """Accuracy, log-likelihood and entropy under every regime; flipped labels against both sides."""
     figure, panels = canvas(title, width=11.6, height=3.4, columns=3)
-    names = _regimes(result)
     for axes, (measure, label) in zip(panels, MEASURES.items(), strict=True):
-        for i, name in enumerate(names):
-            look = {"color": COLOURS[i % len(COLOURS)], "linestyle": STYLES[i // len(COLOURS) % len(STYLES)]}
-            _draw(axes, result.curves[f"{name}/{measure}"], label=_shown(name), **look)
-        if f"flipped/flipped_{measure}" in result.curves:
-            colour = COLOURS[names.index("flipped") % len(COLOURS)]
-            flipped = {"color": colour, "linestyle": (0, (1, 1)), "label": "flipped, against flipped labels"}
-            _draw(axes, result.curves[f"flipped/flipped_{measure}"], **flipped)
-        _guessing(axes, result, measure)
+        regimes(axes, result, measure)
         axes.set_title(label, fontsize=9)
     _legend(figure, panels[0])
     footnotes(figure, result.notes)
     return figure
+
+
+def regimes(axes: Axes, result: Result, measure: str) -> None:
+    """One measure under every regime."""
+    names = _regimes(result)
+    for i, name in enumerate(names):
+        look = {"color": COLOURS[i % len(COLOURS)], "linestyle": STYLES[i // len(COLOURS) % len(STYLES)]}
+        _draw(axes, result.curves[f"{name}/{measure}"], label=_shown(name), **look)
+    if f"flipped/flipped_{measure}" in result.curves:
+        colour = COLOURS[names.index("flipped") % len(COLOURS)]
+        flipped = {"color": colour, "linestyle": (0, (1, 1)), "label": "flipped, against flipped labels"}
+        _draw(axes, result.curves[f"flipped/flipped_{measure}"], **flipped)
+    _guessing(axes, result, measure)
 
 
 def both_sides(result: Result, title: str) -> Figure | None:
@@ -62,7 +72,7 @@ def both_sides(result: Result, title: str) -> Figure | None:
 
     A dashed line is where the side changes first, a dotted one where as many labels of both sides were shown.
     """
-    names = [name for name in _regimes(result) if TURNS.fullmatch(name)]
+    names = changing(result)
     if not names:
         return None
     n = len(names)
@@ -70,14 +80,7 @@ def both_sides(result: Result, title: str) -> Figure | None:
     for row, measure in enumerate(("accuracy", "log_likelihood")):
         for column, name in enumerate(names):
             axes = panels[row * n + column]
-            _draw(axes, result.curves[f"{name}/{measure}"], color=BLUE, label="against the true labels")
-            flipped = result.curves[f"{name}/flipped_{measure}"]
-            _draw(axes, flipped, color=ORANGE, linestyle="--", label="against the flipped labels")
-            kind, turn = TURNS.fullmatch(name).groups()  # type: ignore[union-attr]
-            if kind != "alternating" and max(flipped.at) > 0:
-                for at, style in ((int(turn), "--"), (2 * int(turn), ":")):
-                    if 0 < at <= max(flipped.at):
-                        axes.axvline(at, color="0.3", linewidth=1, linestyle=style)
+            sides(axes, result, name, measure)
             if column == n - 1:
                 _guessing(axes, result, measure)
             else:
@@ -93,6 +96,23 @@ def both_sides(result: Result, title: str) -> Figure | None:
     _legend(figure, panels[0])
     footnotes(figure, result.notes)
     return figure
+
+
+def changing(result: Result) -> list[str]:
+    """The regimes that change side."""
+    return [name for name in _regimes(result) if TURNS.fullmatch(name)]
+
+
+def sides(axes: Axes, result: Result, name: str, measure: str) -> None:
+    """One measure under a regime that changes side, against the true and the flipped labels."""
+    _draw(axes, result.curves[f"{name}/{measure}"], color=BLUE, label="against the true labels")
+    flipped = result.curves[f"{name}/flipped_{measure}"]
+    _draw(axes, flipped, color=ORANGE, linestyle="--", label="against the flipped labels")
+    kind, turn = TURNS.fullmatch(name).groups()  # type: ignore[union-attr]
+    if kind != "alternating" and max(flipped.at) > 0:
+        for at, style in ((int(turn), "--"), (2 * int(turn), ":")):
+            if 0 < at <= max(flipped.at):
+                axes.axvline(at, color="0.3", linewidth=1, linestyle=style)
 
 
 def smooth(curve: Curve, window: int = WINDOW) -> Curve:
@@ -112,7 +132,7 @@ def smooth(curve: Curve, window: int = WINDOW) -> Curve:
 
 
 @dataclass(frozen=True)
-class Cells:
+class Hypothesis:
     """A null hypothesis over models (rows) and datasets (columns): [row][column], nan where there is no run.
 
     `p` is corrected over all cells (Holm). `beats` is whether the default labels' log-likelihood at the largest context
@@ -127,40 +147,33 @@ class Cells:
     beats: np.ndarray
 
 
-def cells(results: Sequence[Mapping[str, Any]], name: str) -> Cells:
-    """The difference `name` (default_minus_random, ...) of several runs, given as the content of their result.json.
-
-    ValueError where two runs are of one model and dataset.
-    """
-    places: dict[tuple[str, str], Mapping[str, Any]] = {}
-    for result in results:
-        if name not in result["metrics"]:
-            continue
-        place = (result["config"]["model"]["name"], result["config"]["dataset"]["name"])
-        if place in places:
-            raise ValueError(f"two runs of {' and '.join(place)} have {name}; a table takes one of each")
-        places[place] = result["metrics"]
+def hypothesis(runs: Mapping[tuple[str, str], Mapping[str, float]], name: str) -> Hypothesis:
+    """The difference `name` (default_minus_random, ...) from the metrics of every (model, dataset) that has it."""
+    places = {place: metrics for place, metrics in runs.items() if name in metrics}
     models, datasets = (list(dict.fromkeys(place[i] for place in places)) for i in (0, 1))
-    corrected = dict(zip(places, holm(known([found[f"{name}_p"] for found in places.values()]).tolist()), strict=True))
+    corrected = dict(
+        zip(places, holm(known([found.get(f"{name}_p") for found in places.values()]).tolist()), strict=True)
+    )
 
     def grid(of: Mapping[tuple[str, str], Any]) -> np.ndarray:
         return known([[of.get((model, dataset)) for dataset in datasets] for model in models])
 
     above = {place: found.get("default_minus_guessing") for place, found in places.items()}
     difference = grid({place: found[name] for place, found in places.items()})
-    return Cells(name, models, datasets, difference, grid(corrected), grid(above) > 0)
+    return Hypothesis(name, models, datasets, difference, grid(corrected), grid(above) > 0)
 
 
-def markdown(found: Cells) -> str:
+def sheet(found: Hypothesis, title: str) -> Sheet:
     """A table: * where the null hypothesis is rejected at 5 % over all cells, brackets where default does not beat guessing."""
-    rows = [["", *found.datasets], ["---"] * (1 + len(found.datasets))]
-    rows += [[model, *map(_written, *_row(found, i))] for i, model in enumerate(found.models)]
-    return "\n".join(f"| {' | '.join(row)} |" for row in rows)
+    rows = [[model, *map(_written, *_row(found, i))] for i, model in enumerate(found.models)]
+    return Sheet(found.name, title, ["model", *found.datasets], rows, [MARKS])
 
 
-def heat_map(found: Cells, title: str) -> Figure:
+def heat_map(found: Hypothesis, title: str) -> Figure:
     """The same as a picture; cells where default labels do not beat guessing are grey."""
-    width, height = max(3.6, 2.1 + 0.95 * len(found.datasets)), 2.3 + 0.45 * len(found.models)
+    models, datasets = ([clean(name, NAME) for name in names] for names in (found.models, found.datasets))
+    width = max(3.6, 1.2 + 0.08 * max(map(len, models)) + 0.95 * len(datasets))
+    height = 1.7 + 0.05 * max(map(len, datasets)) + 0.45 * len(models)
     figure, (axes,) = canvas(title, width, height)
     shown = np.where(found.beats, found.difference, math.nan)
     largest = max([1e-6, *np.abs(shown[~np.isnan(shown)])])
@@ -171,16 +184,14 @@ def heat_map(found: Cells, title: str) -> Figure:
             dark = abs(shown[i, j]) > 0.6 * largest
             axes.text(j, i, text, ha="center", va="center", fontsize=8, color="white" if dark else "black")
     slanted: dict[str, Any] = {"rotation": 30, "ha": "right", "rotation_mode": "anchor", "parse_math": False}
-    axes.set_xticks(range(len(found.datasets)), found.datasets, **slanted)
-    axes.set_yticks(range(len(found.models)), found.models, parse_math=False)
-    figure.colorbar(image, label=_shown(found.name))
-    footnotes(
-        figure, ["* p < 0.05, corrected over all cells (Holm). In brackets: default labels do not beat guessing."]
-    )
+    axes.set_xticks(range(len(datasets)), datasets, **slanted)
+    axes.set_yticks(range(len(models)), models, parse_math=False)
+    figure.colorbar(image, label=textwrap.fill(_shown(found.name), 30))
+    footnotes(figure, [MARKS])
     return figure
 
 
-def _row(found: Cells, i: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+def _row(found: Hypothesis, i: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     return found.difference[i], found.p[i], found.beats[i]
 
 
@@ -196,7 +207,7 @@ def _regimes(result: Result) -> list[str]:
 
 
 def _shown(name: str) -> str:
-    return name.replace("_", " ")
+    return clean(name.replace("_", " "), 60).replace("$", r"\$")
 
 
 def _draw(axes: Axes, curve: Curve, **look: Any) -> None:

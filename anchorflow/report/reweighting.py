@@ -3,26 +3,52 @@
 import math
 
 import numpy as np
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from anchorflow.report.drawing import BLUE, canvas, count_from_one, known, line, matrix, say_if_undefined
+from anchorflow.report.drawing import (
+    BLUE,
+    Bars,
+    canvas,
+    count_from_one,
+    filled,
+    grouped_bars,
+    known,
+    line,
+    matrix,
+    say_if_undefined,
+)
 from anchorflow.results import Result
 
 NAMES_ON_AN_AXIS = 12
+VARIANTS = ("vanilla", "reweighted")
 
 
 def train_loss(result: Result, title: str) -> Figure | None:
     """The loss of every epoch; None where a saved β was used."""
     if "train_loss" not in result.curves:
         return None
-    curve = result.curves["train_loss"]
     figure, (axes,) = canvas(title)
+    loss(axes, result)
+    return figure
+
+
+def loss(axes: Axes, result: Result) -> None:
+    """The training loss of every epoch."""
+    curve = result.curves["train_loss"]
     line(axes, curve, color=BLUE)
     banded = curve.stderr is not None and not np.isnan(known(curve.stderr)).all()
     axes.set_ylabel("training loss (mean ± standard error)" if banded else "mean training loss")
     count_from_one(axes, curve)
     say_if_undefined(axes, curve)
-    return figure
+
+
+def accuracies(axes: Axes, result: Result) -> None:
+    """Accuracy without and with the learned weights (table 1)."""
+    names = [f"{variant}/accuracy" for variant in VARIANTS]
+    of_variants = [[found.get(name, math.nan) for name in names] for found in (result.metrics, result.stderr)]
+    grouped_bars(axes, VARIANTS, [Bars("accuracy", of_variants[0], filled(BLUE), of_variants[1])])
+    axes.set(ylabel="accuracy", ylim=(0, 1.05))
 
 
 def beta(result: Result, title: str) -> Figure | None:

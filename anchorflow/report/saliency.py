@@ -1,7 +1,9 @@
 """The three flows of information over the layers (Label Words are Anchors, fig. 3)."""
 
+from collections.abc import Callable
 from dataclasses import replace
 
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from anchorflow.report.drawing import BLUE, GREEN, ORANGE, canvas, count_from_one, known, legend_below, line
@@ -16,23 +18,38 @@ STYLES = {
 
 def flow_shares(result: Result, title: str) -> Figure:
     """Share of each kind of flow over the layers."""
-    return _flows(result, title, "_share", "share of saliency")
+    return _figure(result, title, shares)
 
 
 def flow_means(result: Result, title: str) -> Figure:
     """Mean saliency of each kind over the layers, before shares are taken."""
-    figure = _flows(result, title, "", "mean saliency")
+    return _figure(result, title, means)
+
+
+def shares(axes: Axes, result: Result) -> None:
+    """The three shares of every layer."""
+    _flows(axes, result, "_share", "share of saliency")
+
+
+def means(axes: Axes, result: Result) -> None:
+    """The three means of every layer, on a log axis."""
+    _flows(axes, result, "", "mean saliency")
     values = known([result.curves[flow].values for flow in STYLES])
     if (
         values > 0
     ).any():  # an exact zero (S_wp of the last layer, where only the target's row counts) has no place here
-        figure.axes[0].set_yscale("log")
-        figure.axes[0].set_ylim(bottom=values[values > 0].min() / 2)
+        axes.set_yscale("log")
+        axes.set_ylim(bottom=values[values > 0].min() / 2)
+
+
+def _figure(result: Result, title: str, draw: Callable[[Axes, Result], None]) -> Figure:
+    figure, (axes,) = canvas(title)
+    draw(axes, result)
+    legend_below(figure, axes, columns=3)
     return figure
 
 
-def _flows(result: Result, title: str, suffix: str, ylabel: str) -> Figure:
-    figure, (axes,) = canvas(title)
+def _flows(axes: Axes, result: Result, suffix: str, ylabel: str) -> None:
     for flow, (label, colour, style) in STYLES.items():
         curve = result.curves[flow + suffix]
         if not suffix:
@@ -42,5 +59,3 @@ def _flows(result: Result, title: str, suffix: str, ylabel: str) -> Figure:
         line(axes, curve, color=colour, linestyle=style, label=label)
     axes.set_ylabel(ylabel)
     count_from_one(axes, curve)
-    legend_below(figure, axes, columns=3)
-    return figure

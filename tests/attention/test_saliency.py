@@ -1,5 +1,7 @@
 """Saliency flow against a plain autograd oracle in float64, written from the method sheet alone."""
 
+from pathlib import Path
+
 import pytest
 import torch
 from torch import Tensor, nn
@@ -8,22 +10,31 @@ from anchorflow.attention import SaliencyFlow, saliency, tapped
 from anchorflow.attention.core import fold_mask
 from anchorflow.data import Task
 from anchorflow.experiments import Saliency
+from anchorflow.flows import read_examples
 from anchorflow.models import LanguageModel
-from anchorflow.prompts import Prompt
+from anchorflow.prompts import Prompt, PromptBuilder
 from anchorflow.scoring import collate, label_log_probabilities, next_word_logits
 from tests import oracle as plain
-from tests.conftest import mapped, toy_prompts
+from tests.conftest import mapped, toy_prompts, toy_work
 
 
-def oracle(lm: LanguageModel, prompt: Prompt) -> list[list[float]]:
-    """[kind][layer]: one prompt, whole maps, sums spelled out."""
+def maps(lm: LanguageModel, prompt: Prompt) -> list[Tensor]:
+    """I of every layer, whole."""
     seen = plain.run(lm, prompt.ids)
     logits = seen.logits[prompt.target]
     loss = nn.functional.cross_entropy(logits[list(prompt.label_tokens)], torch.tensor(prompt.label))
     gradients = torch.autograd.grad(loss, seen.weights)
+    return [
+        (weights * gradient).detach().sum(dim=0).abs()
+        for weights, gradient in zip(seen.weights, gradients, strict=True)
+    ]
+
+
+def oracle(lm: LanguageModel, prompt: Prompt) -> list[list[float]]:
+    """[kind][layer]: one prompt, sums spelled out."""
     found: list[list[float]] = [[], [], []]
-    for weights, gradient in zip(seen.weights, gradients, strict=True):
-        flow = (weights * gradient).sum(dim=0).abs().tolist()
+    for whole in maps(lm, prompt):
+        flow = whole.tolist()
         wp = [flow[p][j] for p in prompt.anchors for j in range(p)]
         pq = [flow[prompt.target][p] for p in prompt.anchors]
         ww = [
@@ -69,6 +80,55 @@ def test_prompts_with_different_numbers_of_demonstrations_share_a_batch(lm: Lang
     mixed = [*few, *many]
     expected = torch.tensor([oracle(lm, p) for p in mixed], dtype=torch.float64)
     torch.testing.assert_close(run(lm, mixed, 10_000), expected, rtol=1e-6, atol=0)
+
+
+@pytest.mark.parametrize("batch_tokens", [1, 10_000])
+@pytest.mark.parametrize("strongest", [7, 100_000])
+def test_the_strongest_flows_of_the_first_queries_are_kept(
+    lm: LanguageModel,
+    task: Task,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    batch_tokens: int,
+    strongest: int,
+) -> None:
+    monkeypatch.setattr(saliency, "STRONGEST", strongest)
+    experiment = Saliency(n_queries=6, keep_examples=4)
+    work = toy_work(experiment, lm, task)
+    records = {r["query"]: r for r in mapped(experiment, lm, work, batch_tokens, tmp_path)}
+    kept, problems = read_examples(tmp_path)
+    assert not problems
+    first = {p.query: p for p in work.prompts[:4]}
+    assert [example.query for example in kept] == sorted(first)
+    assert len({len(example.tokens) for example in kept}) > 1, "no padding would be tested"
+    for example in kept:
+        prompt = first[example.query]
+        assert "".join(example.tokens) == prompt.text
+        assert tuple(example.demonstrations) == prompt.demonstrations
+        assert example.label == prompt.label
+        assert example.probs == records[example.query]["variants"]["full"]["probs"]
+        assert example.means == {name: records[example.query][name] for name in ("S_wp", "S_pq", "S_ww")}
+        for whole, flows, total in zip(maps(lm, prompt), example.strongest, example.totals, strict=True):
+            pairs = {(i, j): float(whole[i, j]) for i in range(len(prompt.ids)) for j in range(i)}
+            largest = sorted((value for value in pairs.values() if value), reverse=True)[:strongest]
+            assert [value for _, _, value in flows] == pytest.approx(largest, rel=1e-5)
+            assert all(value == pytest.approx(pairs[to, start], rel=1e-5) for to, start, value in flows)
+            assert total == pytest.approx(sum(pairs.values()), rel=1e-5)
+
+
+def test_no_example_is_kept_where_none_is_asked_for(lm: LanguageModel, task: Task, tmp_path: Path) -> None:
+    experiment = Saliency(n_queries=2, keep_examples=0)
+    mapped(experiment, lm, toy_work(experiment, lm, task), folder=tmp_path)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_prompt_that_the_model_cannot_read_is_no_example(lm: LanguageModel, task: Task) -> None:
+    experiment = Saliency(n_queries=6, keep_examples=2)
+    prompts = toy_work(experiment, lm, task).prompts
+    limit = sorted(p.length for p in prompts)[3]
+    builder = PromptBuilder(lm.tokenizer, task.template, task.label_words, task.separator, limit)
+    fitting = [p.query for p in prompts if p.length <= limit]
+    assert list(experiment.prepare(task, builder, 42).pieces) == fitting[:2]
 
 
 def test_gradients_pass_through_a_softcap() -> None:

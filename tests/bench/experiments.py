@@ -25,7 +25,7 @@ from anchorflow.experiments import (
     Saliency,
     Work,
 )
-from anchorflow.experiments.saliency import FLOWS
+from anchorflow.flows import FLOWS
 from anchorflow.models import LanguageModel
 from anchorflow.prompts import PromptBuilder
 from anchorflow.results import Record

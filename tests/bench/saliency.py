@@ -10,7 +10,7 @@ import torch
 from anchorflow import toys
 from anchorflow.experiments import Saliency
 from anchorflow.experiments.few_shot import Work
-from anchorflow.experiments.saliency import FLOWS
+from anchorflow.flows import FLOWS
 from anchorflow.models import LanguageModel
 from anchorflow.prompts import Demonstration, Prompt
 from anchorflow.scoring import plan

@@ -4,7 +4,6 @@ import itertools
 import math
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
@@ -276,29 +275,29 @@ def test_a_change_of_side_is_marked_and_drawn_against_both() -> None:
 
 
 def test_a_hypothesis_over_models_and_datasets_is_corrected_and_marked() -> None:
-    def run(model: str, dataset: str, difference: float, p: float | None, above: float) -> dict[str, Any]:
-        found = {"default_minus_random": difference, "default_minus_random_p": p, "default_minus_guessing": above}
-        return {"config": {"model": {"name": model}, "dataset": {"name": dataset}}, "metrics": found}
+    def run(difference: float, p: float, above: float) -> dict[str, float]:
+        return {"default_minus_random": difference, "default_minus_random_p": p, "default_minus_guessing": above}
 
-    runs = [
-        run("small", "sst2", 0.25, 0.03, 0.2),
-        run("small", "$5", -0.5, 0.01, -0.1),
-        run("large", "sst2", 0.75, 0.001, 0.3),
-        {"config": {"model": {"name": "large"}, "dataset": {"name": "$5"}}, "metrics": {"accuracy": 0.5}},
-        run("large", "one repetition", 0.1, None, 0.4),
+    found = label_relationships.hypothesis(
+        {
+            ("small", "sst2"): run(0.25, 0.03, 0.2),
+            ("small", "$5"): run(-0.5, 0.01, -0.1),
+            ("large", "sst2"): run(0.75, 0.001, 0.3),
+            ("large", "$5"): {"accuracy": 0.5},
+            ("large", "one repetition"): run(0.1, NAN, 0.4),
+        },
+        "default_minus_random",
+    )
+    sheet = label_relationships.sheet(found, "NH1")
+    assert [sheet.columns, *sheet.rows] == [
+        ["model", "sst2", "$5", "one repetition"],
+        ["small", "+0.25*", "(-0.50*)", "–"],
+        ["large", "+0.75*", "–", "+0.10"],
     ]
-    found = label_relationships.cells(runs, "default_minus_random")
-    assert label_relationships.markdown(found).splitlines() == [
-        "|  | sst2 | $5 | one repetition |",
-        "| --- | --- | --- | --- |",
-        "| small | +0.25* | (-0.50*) | – |",
-        "| large | +0.75* | – | +0.10 |",
-    ]
+    assert sheet.notes == [label_relationships.MARKS]
     assert found.p[0].tolist() == pytest.approx([0.03, 0.02, NAN], nan_ok=True)
     axes = label_relationships.heat_map(found, "NH1").axes[0]
     assert [text.get_text() for text in axes.texts] == ["+0.25*", "(-0.50*)", "–", "+0.75*", "–", "+0.10"]
     assert axes.images[0].get_clim() == (-0.75, 0.75)
     grey = [[False, True, True], [False, True, False]]
     assert np.ma.getmaskarray(axes.images[0].get_array()).tolist() == grey
-    with pytest.raises(ValueError, match="two runs of small and sst2 have default_minus_random; a table takes one"):
-        label_relationships.cells([runs[0], runs[0]], "default_minus_random")

@@ -1,0 +1,71 @@
+"""The strongest flows in one prompt, kept beside a run's records: what the flow view of a report draws."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import ClassVar
+
+from anchorflow.prompts import Demonstration
+from anchorflow.results import dumps, write_atomically
+
+FLOWS = ("S_wp", "S_pq", "S_ww")
+"""Words to label words, label words to the target, words to words."""
+
+FOLDER = "examples"
+DIGITS = 6
+
+
+@dataclass(frozen=True, kw_only=True)
+class FlowExample:
+    """A prompt of `tokens` (as text) up to the target, which is the last, and what flows in it.
+
+    `strongest` holds for every layer the largest I = |Σ_h A ⊙ ∂L/∂A| as (to, from, I), strongest first; `totals` the sum
+    of all I of a layer; `means` the query's S_wp, S_pq and S_ww over the layers. `probs` are over the label words.
+    """
+
+    __pydantic_config__: ClassVar[dict[str, bool]] = {"allow_inf_nan": False}
+
+    query: int
+    label: int
+    probs: Sequence[float]
+    tokens: Sequence[str]
+    demonstrations: Sequence[Demonstration]
+    strongest: Sequence[Sequence[tuple[int, int, float]]]
+    totals: Sequence[float]
+    means: Mapping[str, Sequence[float]]
+
+    def __post_init__(self) -> None:
+        last = len(self.tokens) - 1
+        if any(not 0 <= start < to <= last for layer in self.strongest for to, start, _ in layer):
+            raise ValueError(f"a flow does not lead from a token to a later one of {last + 1}")
+        if not self.demonstrations or set(self.means) != set(FLOWS) or not 0 <= self.label < len(self.probs):
+            raise ValueError("it lacks its demonstrations, one of its means, or its label")
+        places = [i for d in self.demonstrations for i in (d.start, d.stop - 1, d.anchor, *d.label_word)]
+        if any(not 0 <= i <= last for i in places):
+            raise ValueError(f"a demonstration does not lie within {last + 1} tokens")
+        if any(len(of_layers) != len(self.strongest) for of_layers in (self.totals, *self.means.values())):
+            raise ValueError(f"not all numbers are there for {len(self.strongest)} layers")
+
+    def write(self, folder: Path) -> Path:
+        """Write it into a run's directory, whole or not at all; numbers are rounded to six digits."""
+        path = folder / FOLDER / f"query{self.query}.json"
+        path.parent.mkdir(exist_ok=True)
+        rounded = [
+            [(to, start, float(f"{value:.{DIGITS}g}")) for to, start, value in layer] for layer in self.strongest
+        ]
+        write_atomically(path, dumps({**asdict(self), "strongest": rounded}) + "\n")
+        return path
+
+
+def read_examples(folder: Path) -> tuple[list[FlowExample], list[str]]:
+    """The examples that a run kept, by query, and a sentence for each file that is damaged."""
+    from pydantic import TypeAdapter, ValidationError
+
+    found, problems = [], []
+    for path in sorted((folder / FOLDER).glob("query*.json")):
+        try:
+            found.append(TypeAdapter(FlowExample).validate_json(path.read_bytes()))
+        except (OSError, ValidationError) as error:
+            reason = error.errors()[0]["msg"] if isinstance(error, ValidationError) else error.strerror
+            problems.append(f"{path} is damaged ({reason}).")
+    return sorted(found, key=lambda example: example.query), problems

@@ -1,0 +1,169 @@
+"use strict";
+// Curves over layers, k, epochs or numbers of examples: a panel for each measure, a line for each run or mean over seeds.
+
+const COLOURS = 8; // in page.css; dashes tell variants apart
+const DASHES = ["solid", "dash", "dot", "dashdot", "longdash", "longdashdot"];
+const MOST_LINES = 240;
+
+function curvesSection() {
+  const controls = byId("curve-controls");
+  const figure = byId("curve-figure");
+  const off = new Set(); // panels and variants that are not ticked
+  let means = data.cells.some((cell) => cell.runs > 1);
+
+  function drawControls() {
+    const { panels, variants } = data.experiments[chosen.experiment];
+    const toggle = (key) => (on) => { on ? off.delete(key) : off.add(key); draw(); };
+    const boxes = (kind, names) => names.map((name) => chip("checkbox", name, !off.has(`${kind} ${name}`), toggle(`${kind} ${name}`)));
+    const kinds = [["each run", false], ["mean over seeds", true]].map(([text, value]) =>
+      chip("radio", text, means === value, () => { means = value; draw(); }, { name: "line" }));
+    controls.replaceChildren(el("div", { class: "controls" },
+      fieldset("line", ...kinds),
+      panels.length > 1 ? fieldset("panel", ...boxes("panel", panels)) : null,
+      variants.length > 1 ? fieldset("curve", ...boxes("variant", variants)) : null));
+  }
+
+  /** The lines to draw: {cell, label, at, values, stderr} of one curve's name. */
+  function lines(name, runs) {
+    const having = runs.filter((run) => Object.hasOwn(run.curves, name));
+    const parts = means ? [...Map.groupBy(having, (run) => run.cell).values()] : having.map((run) => [run]);
+    return parts.map((part) => {
+      const cell = cellOf(part[0]);
+      const label = part.length > 1 ? `${cellName(cell)}, mean of ${part.length} seeds` : `${cellName(cell)}, seed ${part[0].seed}`;
+      return { cell: part[0].cell, label, ...(part.length > 1 ? mean(part.map((run) => run.curves[name]), cell.over === "seeds") : one(part[0].curves[name])) };
+    });
+  }
+
+  const one = ([axis, values, stderr]) => ({ at: data.axes[axis], values, stderr });
+
+  /** Over the places that all have; standard errors over seeds where these are independent. */
+  function mean(curves, independent) {
+    const maps = curves.map(([axis, values]) => new Map(data.axes[axis].map((at, i) => [at, values[i]])));
+    const at = data.axes[curves[0][0]].filter((place) => maps.every((map) => map.has(place)));
+    const values = [], stderr = [];
+    for (const place of at) {
+      const known = maps.map((map) => map.get(place)).filter((value) => value != null);
+      const middle = known.length ? known.reduce((sum, value) => sum + value, 0) / known.length : null;
+      const squares = known.reduce((sum, value) => sum + (value - middle) ** 2, 0);
+      values.push(middle);
+      stderr.push(known.length > 1 ? Math.sqrt(squares / (known.length - 1) / known.length) : null);
+    }
+    return { at, values, stderr: independent ? stderr : null };
+  }
+
+  function draw() {
+    const { panels, variants, curves } = data.experiments[chosen.experiment] ?? { panels: [], variants: [], curves: {} };
+    const runs = shownRuns();
+    const open = panels.filter((panel) => !off.has(`panel ${panel}`));
+    const shown = variants.filter((variant) => !off.has(`variant ${variant}`));
+    const cells = [...new Set(runs.map((run) => run.cell))];
+    const single = cells.length === 1; // then colours tell the curves apart
+    const styled = (i, turns) => ({ look: i % COLOURS, dash: DASHES[turns % DASHES.length] });
+    const ofVariant = (variant) => styled(shown.indexOf(variant), shown.indexOf(variant));
+    const ofCell = (cell) => styled(cells.indexOf(cell), Math.floor(cells.indexOf(cell) / COLOURS));
+    const traces = [], seen = new Set();
+    let count = 0, left = 0;
+    for (const [name, { panel, variant, log }] of Object.entries(curves)) {
+      const place = open.indexOf(panel);
+      if (place < 0 || !shown.includes(variant)) continue;
+      const axis = place ? place + 1 : "";
+      for (const line of lines(name, runs)) {
+        if (++count > MOST_LINES) { left++; continue; }
+        seen.add(variant);
+        const { look } = single ? ofVariant(variant) : ofCell(line.cell);
+        const { dash } = single || shown.length > 1 ? ofVariant(variant) : ofCell(line.cell);
+        traces.push(...drawn(line, { axis, log, dash, stroke: colour(`line${look}`), variant }));
+      }
+    }
+    const named = ({ look, dash }) => [colour(`line${look}`), dash];
+    const ofVariants = [...seen].map((variant) => [variant || cellName(data.cells[cells[0]]), ...named(ofVariant(variant))]);
+    const ofCells = cells.map((cell) => [cellName(data.cells[cell]), ...named(ofCell(cell))]);
+    const dashes = seen.size > 1 ? ofVariants.map(([text, , dash]) => [text, colour("faint"), dash]) : [];
+    legend(!seen.size ? [] : single ? ofVariants : [...ofCells, ...dashes], left);
+    figure.hidden = !traces.length;
+    if (!traces.length) return;
+    const width = figure.clientWidth || 900;
+    const columns = Math.min(open.length, width > 980 ? 3 : width > 620 ? 2 : 1);
+    Plotly.react(figure, traces, layout(open, curves, columns, width), { displaylogo: false, responsive: false, displayModeBar: false });
+  }
+
+  /** A band of standard errors, where there are any, and the line itself. On a log axis there is no place for 0 or less. */
+  function drawn({ label, at, values, stderr }, { axis, log, dash, stroke, variant }) {
+    const trace = { type: "scatter", xaxis: `x${axis}`, yaxis: `y${axis}`, showlegend: false };
+    const known = values.map((value) => value != null && (!log || value > 0));
+    const line = {
+      ...trace,
+      x: at,
+      y: values.map((value, i) => (known[i] ? value : null)),
+      mode: at.length > 60 ? "lines" : "lines+markers",
+      marker: { size: 4, color: stroke },
+      line: { color: stroke, width: 2, dash },
+      meta: plain(variant ? `${label}, ${variant}` : label),
+      customdata: at.map((_, i) => number(stderr?.[i])),
+      hovertemplate: "%{meta}<br>%{xaxis.title.text} %{x}: <b>%{y:.4g}</b> ± %{customdata}<extra></extra>",
+    };
+    if (!stderr) return [line];
+    const places = at.map((_, i) => i).filter((i) => known[i] && stderr[i] != null && (!log || values[i] > stderr[i]));
+    const x = places.map((i) => at[i]);
+    const edge = (sign) => places.map((i) => values[i] + sign * stderr[i]);
+    const band = {
+      ...trace,
+      x: [...x, ...x.toReversed()],
+      y: [...edge(1), ...edge(-1).toReversed()],
+      fill: "toself",
+      fillcolor: `${stroke}2b`,
+      line: { width: 0 },
+      mode: "lines",
+      hoverinfo: "skip",
+    };
+    return [band, line];
+  }
+
+  function layout(open, curves, columns, width) {
+    const rows = Math.ceil(open.length / columns), height = 52 + rows * 300;
+    const made = {
+      width, height, paper_bgcolor: "rgba(0,0,0,0)", plot_bgcolor: "rgba(0,0,0,0)", hovermode: "closest", annotations: [],
+      font: { family: "system-ui, sans-serif", size: 12, color: colour("ink") }, margin: { l: 8, r: 8, t: 36, b: 16 },
+      hoverlabel: { align: "left", namelength: -1 },
+    };
+    const gap = 56 / width, between = 70 / height;
+    open.forEach((panel, i) => {
+      const row = Math.floor(i / columns), column = i % columns, axis = i ? i + 1 : "";
+      const { x, log } = Object.values(curves).find((curve) => curve.panel === panel);
+      const wide = (1 - gap * columns) / columns, high = (1 - between * rows) / rows;
+      const left = (column + 1) * gap + column * wide, top = 1 - row * (high + between);
+      const grid = { gridcolor: colour("line"), linecolor: colour("line"), zerolinecolor: colour("line"), automargin: false };
+      made[`xaxis${axis}`] = { ...grid, domain: [left, left + wide], anchor: `y${axis}`, title: { text: plain(x), standoff: 6 } };
+      made[`yaxis${axis}`] = { ...grid, domain: [top - high, top], anchor: `x${axis}`, type: log ? "log" : "linear", exponentformat: "power" };
+      made.annotations.push({ text: `<b>${plain(panel)}</b>`, showarrow: false, xref: "paper", yref: "paper", x: left, y: top, xanchor: "left", yanchor: "bottom" });
+    });
+    return made;
+  }
+
+  function legend(entries, left) {
+    const sample = (stroke, dash) => {
+      const picture = svg("svg", { class: "swatch", viewBox: "0 0 26 8", "aria-hidden": "true" });
+      const dashes = { solid: "", dash: "7 4", dot: "2 3", dashdot: "7 3 2 3", longdash: "11 4", longdashdot: "11 3 2 3" }[dash];
+      picture.append(svg("line", { x1: 0, x2: 26, y1: 4, y2: 4, "stroke-width": 3, stroke, "stroke-dasharray": dashes }));
+      return picture;
+    };
+    byId("curve-legend").replaceChildren(...entries.map(([text, stroke, dash]) => el("span", {}, sample(stroke, dash), isolated(text))));
+    if (!entries.length) byId("curve-legend").append(el("span", { class: "note" }, "No shown run of this experiment has a curve."));
+    if (left) byId("curve-legend").append(el("span", { class: "note" }, `${plural(left, "more line")} not drawn; untick some runs or curves.`));
+  }
+
+  /** Plotly reads tags in texts; here they are signs like any other. */
+  function plain(text) {
+    return shortened(text, 90).replace(/&/g, "&amp;").replace(/</g, "&lt;").replace(/>/g, "&gt;");
+  }
+
+  let known = chosen.experiment;
+  chosen.listeners.push(() => {
+    if (known !== chosen.experiment) { off.clear(); known = chosen.experiment; drawControls(); }
+    draw();
+  });
+  new ResizeObserver(() => { if (figure.data && Math.abs(figure.clientWidth - figure.layout.width) > 1) draw(); }).observe(figure);
+  matchMedia("(prefers-color-scheme: dark)").addEventListener("change", draw);
+  if (data.runs.length) drawControls();
+  draw();
+}

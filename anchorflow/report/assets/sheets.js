@@ -1,0 +1,36 @@
+"use strict";
+// The report's tables, and what was left out of it.
+
+function sheetsSection() {
+  const sheets = data.sheets.map((sheet, i) => {
+    const box = el("details", { ontoggle: () => box.children.length < 2 && fill(box, sheet) }, el("summary", {}, visible(sheet.title)));
+    box.open = i === 0 || sheet.name === "published";
+    return box;
+  });
+  byId("sheet-view").replaceChildren(...sheets);
+  if (!sheets.length) byId("sheet-view").append(el("p", { class: "note" }, "There are no tables."));
+}
+
+/** A table's rows are made when it is opened: there may be thousands. */
+function fill(box, { columns, rows, more, notes }) {
+  const numeric = columns.map((_, i) => rows.some((row) => typeof row[i] !== "string"));
+  const cells = rows.map((row) => row.map((cell) => {
+    if (typeof cell === "string") return { text: cell, sort: cell };
+    const [value, stderr, aside] = Array.isArray(cell) ? cell : [cell];
+    return { text: number(value) + (stderr == null ? "" : ` ± ${number(stderr)}`) + (aside ? ` (${aside})` : ""), sort: value };
+  }));
+  const table = sortable(columns.map((name, i) => ({ name, numeric: numeric[i] })), cells);
+  box.append(el("div", { class: "scroll", tabindex: 0 }, table), ...notes.map((note) => el("p", { class: "note" }, visible(note))));
+  if (more) box.append(el("p", { class: "note" }, `${plural(more, "more row")} in the CSV file.`));
+}
+
+function restSection() {
+  const list = (title, lines) => lines.length ? [el("h3", {}, title), el("ul", { class: "places" }, ...lines.map((line) => el("li", {}, visible(line))))] : [];
+  const incomplete = data.incomplete.map(([path, reason]) => `${path}: ${reason}`);
+  const parts = [
+    ...list(`Incomplete runs, not counted (${incomplete.length})`, incomplete),
+    ...list(`Problems (${data.problems.length})`, data.problems),
+    ...list("For the size of this page", data.thinned),
+  ];
+  byId("rest-view").replaceChildren(...(parts.length ? parts : [el("p", { class: "note" }, "Nothing: every run that was found is complete and counted.")]));
+}

@@ -1,0 +1,222 @@
+"""Runs that differ in nothing but their seed are a cell; its result is their mean. Every number follows from files."""
+
+import json
+import math
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from anchorflow.configuration import build, digest
+from anchorflow.errors import UserError
+from anchorflow.experiments import LabelRelationships
+from anchorflow.metrics import mean_and_stderr
+from anchorflow.report.collect import Run
+from anchorflow.results import Curve, Record, Result, Table
+
+PLACES = ("_target_", "name", "device_map", "label_names", "source", "path", "root", "hub", "package")
+"""Keys of a model or dataset that say where it is found: what is found there is told by its hash."""
+NO_NUMBER = ("_target_", "keep_examples", "shards")
+"""Keys of an experiment that change none of its numbers."""
+OF_DATASET = ("template", "label_words", "separator")
+
+
+@dataclass(frozen=True)
+class Cell:
+    """A mean over seeds. `settings` are those that differ within the experiment's runs, beside model, dataset and seed.
+
+    Standard errors of `result` are over `over`: seeds, or with a single seed its queries. Seeds of label_relationships
+    share most repetitions, so theirs are the numbers of all repetitions together, each once. `known` counts the seeds in
+    which a metric is defined.
+    """
+
+    experiment: str
+    model: str
+    dataset: str
+    settings: Mapping[str, str]
+    runs: tuple[Run, ...]
+    result: Result
+    over: str
+    known: Mapping[str, int]
+
+    @property
+    def place(self) -> tuple[str, str]:
+        """Model and dataset."""
+        return self.model, self.dataset
+
+
+def into_cells(runs: Sequence[Run]) -> tuple[list[Cell], list[str]]:
+    """The cells in the runs' order, and what looks wrong with them, a line each."""
+    of_experiment: dict[str, list[Run]] = {}
+    for run in runs:
+        of_experiment.setdefault(run.experiment, []).append(run)
+    cells, problems = [], []
+    for together in of_experiment.values():
+        groups: dict[tuple[Any, ...], list[Run]] = {}
+        varying = varying_settings(together)
+        for run, settings in zip(together, varying, strict=True):
+            groups.setdefault((run.model, run.dataset, *settings.items()), []).append(run)
+        for members in groups.values():
+            first, settings = members[0], varying[together.index(members[0])]
+            found, over, problem = _result(members)
+            if problem:
+                problems.append(problem)
+            seen: dict[int, Run] = {}
+            for run in members:
+                if (other := seen.setdefault(run.seed, run)) is not run:
+                    problems.append(f"seed {run.seed} counts twice: {other.path} and {run.path} differ in no setting")
+            known = {
+                name: sum(run.result["metrics"].get(name) is not None for run in members) for name in found.metrics
+            }
+            cells.append(
+                Cell(first.experiment, first.model, first.dataset, settings, tuple(members), found, over, known)
+            )
+    return cells, problems
+
+
+def planes(cells: Sequence[Cell]) -> list[tuple[dict[str, str], list[Cell]]]:
+    """One experiment's cells, each model and dataset once in a plane, after the settings that tell the planes apart."""
+    of_place: dict[tuple[str, str], list[Cell]] = {}
+    for cell in cells:
+        of_place.setdefault(cell.place, []).append(cell)
+    names = {
+        name: None
+        for together in of_place.values()
+        for name in together[0].settings
+        if len({cell.settings[name] for cell in together}) > 1
+    }
+    found: dict[tuple[str, ...], list[Cell]] = {}
+    for cell in cells:
+        found.setdefault(tuple(cell.settings.get(name, "") for name in names), []).append(cell)
+    return [(dict(zip(names, values, strict=True)), together) for values, together in found.items()]
+
+
+def mean(results: Sequence[Result], seeds: Sequence[int]) -> Result:
+    """Means with their standard errors over the results; what is undefined (nan) in some is the mean of the others."""
+    if len(results) == 1:
+        return results[0]
+    metrics, stderr = {}, {}
+    for name in _names(result.metrics for result in results):
+        values, errors = over_seeds([[result.metrics.get(name, math.nan)] for result in results])
+        metrics[name], stderr[name] = float(values[0]), float(errors[0])
+    curves = {}
+    for name in _names(result.curves for result in results):
+        found = [result.curves[name] for result in results if name in result.curves]
+        at = sorted(set.intersection(*(set(curve.at) for curve in found)))
+        if at:
+            values, errors = over_seeds([_at(curve, at) for curve in found])
+            curves[name] = Curve(found[0].x, at, values.tolist(), errors.tolist())
+    tables = {
+        name: _mean_table([result.tables[name] for result in results if name in result.tables])
+        for name in _names(result.tables for result in results)
+    }
+    said: dict[str, list[int]] = {}
+    for seed, result in zip(seeds, results, strict=True):
+        for note in result.notes:
+            said.setdefault(note, []).append(seed)
+    notes = [
+        note if len(where) == len(results) else f"seed {', '.join(map(str, where))}: {note}"
+        for note, where in said.items()
+    ]
+    return Result(metrics, stderr, curves, tables, notes)
+
+
+def over_seeds(values: Sequence[Sequence[float]]) -> tuple[np.ndarray, np.ndarray]:
+    """Mean over the first axis of what is defined, and its standard error (nan for a single value)."""
+    columns = [column[~np.isnan(column)] for column in np.array(values, dtype=float).T]
+    found = [mean_and_stderr(column[:, None]) if len(column) else ([math.nan], [math.nan]) for column in columns]
+    return np.array([float(middle[0]) for middle, _ in found]), np.array([float(error[0]) for _, error in found])
+
+
+def _names(of: Iterable[Mapping[str, Any]]) -> list[str]:
+    return list(dict.fromkeys(name for found in of for name in found))
+
+
+def _at(curve: Curve, places: Sequence[float]) -> list[float]:
+    found = dict(zip(curve.at, curve.values, strict=True))
+    return [found[at] for at in places]
+
+
+def _mean_table(tables: Sequence[Table]) -> Table:
+    """By name, whatever the order of rows and columns in each."""
+    rows, columns = (_names(dict.fromkeys(getattr(t, side)) for t in tables) for side in ("rows", "columns"))
+    found = []
+    for table in tables:
+        of = {
+            (row, column): value
+            for row, values in zip(table.rows, table.values, strict=True)
+            for column, value in zip(table.columns, values, strict=True)
+        }
+        found.append([of.get((row, column), math.nan) for row in rows for column in columns])
+    values, _ = over_seeds(found)
+    return Table(rows, columns, values.reshape(len(rows), len(columns)).tolist())
+
+
+def _result(runs: Sequence[Run]) -> tuple[Result, str, str | None]:
+    """The cell's numbers, what their standard errors are over, and what went wrong."""
+    unit = "repetitions" if runs[0].experiment == "label_relationships" else "queries"
+    found, seeds = [run.numbers() for run in runs], [run.seed for run in runs]
+    if len(runs) == 1:
+        return found[0], unit, None
+    if unit == "queries":
+        return mean(found, seeds), "seeds", None
+    try:
+        return _pooled(runs), unit, None
+    except (UserError, ValueError, LookupError, TypeError) as error:
+        return found[0], unit, f"{runs[0].path} stands for its cell: repetitions cannot be put together ({error})"
+
+
+def _pooled(runs: Sequence[Run]) -> Result:
+    """label_relationships of all seeds as one run: repetition r of a seed is the one with the seed + r."""
+    repetitions: dict[int, Record] = {}
+    for run in runs:
+        for record in run.records():
+            repetitions.setdefault(run.seed + record["repetition"], record)
+    experiment = build(runs[0].result["config"]["experiment"], "experiment", LabelRelationships)
+    found = experiment.reduce([repetitions[number] for number in sorted(repetitions)], ())
+    return Result.from_json(found.to_json())
+
+
+def varying_settings(runs: Sequence[Run]) -> list[dict[str, str]]:
+    """Of each run the settings that differ: between all runs, or for a model's and dataset's own between those of one name."""
+    scopes: Sequence[tuple[Callable[[Run], Any], Callable[[Run], Mapping[str, Any]]]] = (
+        (lambda run: None, _of_experiment),
+        (lambda run: run.model, _of_model),
+        (lambda run: run.dataset, _of_dataset),
+    )
+    varying: list[dict[str, str]] = [{} for _ in runs]
+    for scope, settings in scopes:
+        found = [(scope(run), {name: _text(value) for name, value in settings(run).items()}) for run in runs]
+        values: dict[tuple[Any, str], set[str | None]] = {}
+        names = _names(of_run for _, of_run in found)
+        for name in names:
+            for where, of_run in found:
+                values.setdefault((where, name), set()).add(of_run.get(name))
+        for kept, (where, of_run) in zip(varying, found, strict=True):
+            kept.update({name: of_run.get(name, "") for name in names if len(values[where, name]) > 1})
+    return varying
+
+
+def _of_experiment(run: Run) -> Mapping[str, Any]:
+    config = {key: value for key, value in run.result["config"]["experiment"].items() if key not in NO_NUMBER}
+    if "n_demonstrations" in config:  # null is as many as fit: here is how many did
+        config["n_demonstrations"] = run.result["metrics"].get("n_demonstrations", config["n_demonstrations"])
+    config["too_long"] = run.result["config"].get("too_long")
+    config["dtype"] = run.result.get("environment", {}).get("dtype")
+    return config
+
+
+def _of_model(run: Run) -> Mapping[str, Any]:
+    config = run.result["config"]["model"]
+    kept = {f"model.{key}": value for key, value in config.items() if key == "path" or key not in PLACES}
+    return {**kept, "weights": run.result.get("environment", {}).get("weights")}
+
+
+def _of_dataset(run: Run) -> Mapping[str, Any]:
+    config, data = run.result["config"]["dataset"], run.result.get("data", {})
+    return {**{key: config.get(key) for key in OF_DATASET}, "data": digest(data.get("sha256"))[:8]}
+
+
+def _text(value: Any) -> str:
+    return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)

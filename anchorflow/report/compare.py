@@ -1,0 +1,192 @@
+"""Two sets of runs, paired as closely as they can be: differences with 95 % confidence intervals."""
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from anchorflow.errors import UserError
+from anchorflow.metrics import Difference, paired_difference
+from anchorflow.report import per_query
+from anchorflow.report.cells import varying_settings
+from anchorflow.report.collect import Collection, Run, collect
+from anchorflow.report.sheets import LONG, Row, Sheet, clean, marked, to_csv, to_markdown
+from anchorflow.report.tables import BY_THIRDS, ends
+from anchorflow.results import write_atomically
+
+COLUMNS = ["experiment", "of both", "A", "B", "metric", "of A", "of B", "B − A", "low", "high", "p", "pairs"]
+
+
+@dataclass(frozen=True)
+class Side:
+    """The runs of one set that differ in nothing but their seed; `what` is all else, by name."""
+
+    runs: Mapping[int, Run]
+    what: Mapping[str, str]
+
+
+def compare(a: Path, b: Path, csv: Path | None = None) -> str:
+    """The differences between the runs below `a` and those below `b`; what to show on the screen comes back.
+
+    UserError where one of them has no complete run, where no run has a counterpart, or where `csv` cannot be written.
+    """
+    sets = [collect([path]) for path in (a, b)]
+    for found, path in zip(sets, (a, b), strict=True):
+        if not found.runs:
+            raise UserError(f"no complete run lies at or below {path}.")
+    sheet, notes = differences(*sets)
+    if not sheet.rows:
+        raise UserError(f"no run below {a} has a counterpart below {b}: they share no experiment.")
+    if csv is not None:
+        try:
+            write_atomically(csv, to_csv(sheet))
+        except OSError as error:
+            raise UserError(f"{csv} cannot be written ({error.strerror}); choose another --csv.") from error
+    lines = [f"A: {a} ({len(sets[0].runs)} runs), B: {b} ({len(sets[1].runs)} runs)", *notes]
+    return "\n".join([*(f"* {marked(clean(line, LONG))}" for line in lines), "", to_markdown(sheet)])
+
+
+def differences(a: Collection, b: Collection) -> tuple[Sheet, list[str]]:
+    """The table, and in a line each what was compared, what has no counterpart, and what went wrong."""
+    rows: list[Row] = []
+    notes = []
+    for found, name in ((a, "A"), (b, "B")):
+        notes += [f"{name}, problem: {problem}" for problem in found.problems]
+        notes += [f"{name}, incomplete: {run.path} ({run.reason})" for run in found.incomplete]
+    for experiment in dict.fromkeys(run.experiment for run in (*a.runs, *b.runs)):
+        sides = _sides([[run for run in found.runs if run.experiment == experiment] for found in (a, b)])
+        pairs, compared = _match(*sides)
+        if compared:
+            notes.append(f"{experiment}: compared are {', '.join(compared)}")
+        used: set[Path] = set()
+        for one, other in pairs:
+            differing, said = _compare(one, other)
+            notes += said
+            seeds = one.runs.keys() & other.runs.keys()
+            used |= {run.path for side in (one, other) for seed, run in side.runs.items() if not seeds or seed in seeds}
+            what = [", ".join(f"{name}={side.what[name]}" for name in compared) for side in (one, other)]
+            shared = [value for name, value in one.what.items() if name not in compared and value]
+            rows += [[experiment, ", ".join(shared), *what, *row] for row in differing]
+        for found, name in ((a, "A"), (b, "B")):
+            alone = [run.path for run in found.runs if run.experiment == experiment and run.path not in used]
+            notes += [f"only in {name}: {path}" for path in alone]
+    return Sheet("compare", "Differences with 95 % confidence intervals", COLUMNS, rows), notes
+
+
+def _sides(sets: Sequence[Sequence[Run]]) -> list[list[Side]]:
+    """Both sets as sides, told apart by dataset, model and every setting that differs anywhere."""
+    runs = [run for of_set in sets for run in of_set]
+    settings = {id(run): found for run, found in zip(runs, varying_settings(runs), strict=True)}
+    found = []
+    for of_set in sets:
+        groups: dict[tuple[tuple[str, str], ...], dict[int, Run]] = {}
+        for run in of_set:
+            what = {"dataset": run.dataset, "model": run.model, **settings[id(run)]}
+            groups.setdefault(tuple(what.items()), {}).setdefault(run.seed, run)
+        found.append([Side(of_seeds, dict(what)) for what, of_seeds in groups.items()])
+    return found
+
+
+def _match(a: Sequence[Side], b: Sequence[Side]) -> tuple[list[tuple[Side, Side]], list[str]]:
+    """Sides that agree in all they can agree in, and the names of that in which none does: it is what is compared."""
+    pairs = [(one, other) for one in a for other in b]
+    compared = []
+    for name in dict.fromkeys(name for side in (*a, *b) for name in side.what):
+        alike = [(one, other) for one, other in pairs if one.what.get(name) == other.what.get(name)]
+        if alike:
+            pairs = alike
+        elif pairs:
+            compared.append(name)
+    return pairs, compared
+
+
+def _compare(one: Side, other: Side) -> tuple[list[Row], list[str]]:
+    """Rows from the metric on, and what went wrong. Paired by query where the records allow it, else by seed, else not."""
+    seeds = [seed for seed in one.runs if seed in other.runs]
+    by_unit, problems = _by_unit(one, other, seeds)
+    numbers = [{seed: _numbers(run) for seed, run in side.runs.items()} for side in (one, other)]
+    rows: list[Row] = []
+    for name in dict.fromkeys(name for of_seed in numbers[0].values() for name in of_seed):
+        if name in by_unit:
+            first, second, pairs = by_unit[name]
+            found = paired_difference(second, first)
+        else:
+            of_seeds = [{seed: of[name] for seed, of in side.items() if name in of} for side in numbers]
+            if not all(of_seeds):
+                continue
+            first, second, found, pairs = _over_seeds(*of_seeds)
+        p = found.p
+        rows.append([name, float(first.mean()), float(second.mean()), found.mean, found.low, found.high, p, pairs])
+    return rows, problems
+
+
+def _by_unit(
+    one: Side, other: Side, seeds: Sequence[int]
+) -> tuple[dict[str, tuple[np.ndarray, np.ndarray, str]], list[str]]:
+    """By metric the scores of both on the same queries or repetitions, and how many those are."""
+    found: list[dict[str, dict[per_query.Unit, float]]] = [{}, {}]
+    problems = []
+    for seed in seeds:
+        runs = one.runs[seed], other.runs[seed]
+        if runs[0].dataset != runs[1].dataset or runs[0].result.get("data") != runs[1].result.get("data"):
+            return {}, []
+        for run, into in zip(runs, found, strict=True):
+            try:
+                for name, of_units in per_query.scores(run).items():
+                    into.setdefault(name, {}).update(of_units)
+            except (UserError, ValueError, LookupError, TypeError) as error:
+                problems.append(f"not paired by query: the records of {run.path} do not serve ({error})")
+    if problems:
+        return {}, problems
+    unit = (
+        "repetitions" if one.runs and next(iter(one.runs.values())).experiment == "label_relationships" else "queries"
+    )
+    paired = {}
+    for name in found[0]:
+        first, second = found[0][name], found[1].get(name, {})
+        units = [each for each in first if each in second]
+        if units:
+            all_of = max(len(first), len(second))
+            count = f"{len(units)} {unit}" if len(units) == all_of else f"{len(units)} of {all_of} {unit}"
+            pairs = f"{count}, {len(seeds)} seeds" if len(seeds) > 1 else count
+            paired[name] = np.array([first[u] for u in units]), np.array([second[u] for u in units]), pairs
+    return paired, []
+
+
+def _over_seeds(a: Mapping[int, float], b: Mapping[int, float]) -> tuple[np.ndarray, np.ndarray, Difference, str]:
+    """Paired by seed where there are common ones; else by Welch's t."""
+    seeds = [seed for seed in a if seed in b]
+    if seeds:
+        first, second = (np.array([of[seed] for seed in seeds]) for of in (a, b))
+        pairs = f"{len(seeds)} seeds" if len(seeds) > 1 else "1 seed, no interval"
+        return first, second, paired_difference(second, first), pairs
+    first, second = (np.array(list(of.values())) for of in (a, b))
+    pairs = f"none ({len(first)} and {len(second)} seeds)"
+    return first, second, _unpaired_difference(second, first), pairs
+
+
+def _unpaired_difference(first: np.ndarray, second: np.ndarray) -> Difference:
+    """`first` minus `second` by Welch's t; without an interval where one of them is a single value."""
+    mean = float(first.mean() - second.mean())
+    if min(len(first), len(second)) < 2:
+        return Difference(mean, math.nan, math.nan, math.nan, math.nan)
+    from scipy.stats import ttest_ind
+
+    stderr = math.sqrt(first.var(ddof=1) / len(first) + second.var(ddof=1) / len(second))
+    if stderr == 0:
+        return Difference(mean, 0.0, mean, mean, float(mean == 0))
+    test = ttest_ind(first, second, equal_var=False)
+    interval = test.confidence_interval(0.95)
+    return Difference(mean, stderr, float(interval.low), float(interval.high), float(test.pvalue))
+
+
+def _numbers(run: Run) -> dict[str, float]:
+    """Metrics but p, and means of curves over thirds of the layers, where they are defined."""
+    result = run.numbers()
+    found = {name: value for name, value in result.metrics.items() if not name.endswith("_p")}
+    for name in BY_THIRDS:
+        if name in result.curves:
+            found |= zip((f"{name}, first third", f"{name}, last third"), ends(result.curves[name].values), strict=True)
+    return {name: value for name, value in found.items() if not math.isnan(value)}

@@ -1,0 +1,161 @@
+"""Tables as CSV, Markdown and LaTeX. Whatever stands in a name does no harm in any of them."""
+
+import csv
+import io
+import math
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+UNDEFINED = "–"
+LONGEST = 110
+LONG = 400
+"""Characters of a cell's text that are shown, and of a sentence or a text for a program."""
+FORMULA = tuple("=+-@＝＋－＠")
+"""What a spreadsheet takes for the beginning of a formula."""
+POWER = re.compile(r"e([+-]\d+)")
+MARKDOWN = re.compile(r"([\\|`*]|\](?=\())")
+LATEX = {
+    **{character: f"\\{character}" for character in "&%$#_{}"},
+    **{character: f"{{{character}}}" for character in "[]*"},  # after a row's end they would be its arguments
+    "\\": r"\textbackslash{}",
+    "~": r"\textasciitilde{}",
+    "^": r"\textasciicircum{}",
+    "<": r"\textless{}",
+    ">": r"\textgreater{}",
+    "|": r"\textbar{}",
+    '"': r"\textquotedbl{}",
+    "–": "--",
+    "−": "$-$",
+    "±": r"$\pm$",
+    "→": r"$\rightarrow$",
+    "…": r"\dots{}",
+}
+
+
+@dataclass(frozen=True)
+class Measured:
+    """A number with its standard error; `aside` says in a few words what they do not."""
+
+    value: float
+    stderr: float = math.nan
+    aside: str = ""
+
+
+Row = Sequence[str | float | Measured]
+
+
+@dataclass(frozen=True)
+class Sheet:
+    """A table; `name` is its file's, `notes` stand below it."""
+
+    name: str
+    title: str
+    columns: Sequence[str]
+    rows: Sequence[Row]
+    notes: Sequence[str] = ()
+
+
+def clean(text: str, longest: int = LONGEST) -> str:
+    """On one line, without what cannot be seen, cut where it is too long."""
+    shown = "".join(character if character.isprintable() else " " for character in text.strip()[: longest + 1])
+    return shown if len(shown) <= longest else shown[: longest - 1] + "…"
+
+
+def written(value: float, like: float | None = None) -> str:
+    """A number as it is read: three decimals, fewer for large ones; `like` gives a standard error its mean's precision."""
+    if math.isnan(value):
+        return UNDEFINED
+    size = abs(value if like is None or math.isnan(like) else like)
+    if size >= 1000:
+        return f"{value:,.0f}"
+    if size >= 10:
+        return f"{value:.1f}"
+    return f"{value:.1e}" if 0 < size < 0.001 else f"{value:.3f}"
+
+
+def to_csv(sheet: Sheet) -> str:
+    """Numbers in full; a measured column is followed by that of its standard errors, and of remarks where there are any."""
+    file = io.StringIO()
+    writer = csv.writer(file, lineterminator="\n")
+    columns = []
+    for i, name in enumerate(sheet.columns):
+        cells = [row[i] for row in sheet.rows]
+        columns.append([_defused(name), *map(_value, cells)])
+        if any(isinstance(cell, Measured) for cell in cells):
+            columns.append([_defused(f"{name} stderr"), *(_full(_measured(cell).stderr) for cell in cells)])
+        if any(_measured(cell).aside for cell in cells):
+            columns.append([_defused(f"{name} remark"), *(_defused(_measured(cell).aside) for cell in cells)])
+    writer.writerows(zip(*columns, strict=True))
+    return file.getvalue()
+
+
+def to_markdown(sheet: Sheet) -> str:
+    """A table of GitHub's Markdown; a text is read as it stands."""
+    rows = [sheet.columns, *([_shown(cell) for cell in row] for row in sheet.rows)]
+    lines = [f"| {' | '.join(marked(clean(cell)) for cell in row)} |" for row in rows]
+    lines.insert(1, f"| {' | '.join('---:' if number else '---' for number in _numeric(sheet))} |")
+    return "\n".join([*lines, *(f"\n{marked(clean(note, LONG))}" for note in sheet.notes)]) + "\n"
+
+
+def to_latex(sheet: Sheet) -> str:
+    """A tabular for \\usepackage{booktabs}, its title and notes in comments."""
+    lines = [
+        *(f"% {clean(said, LONG)}" for said in (sheet.title, *sheet.notes)),
+        rf"\begin{{tabular}}{{{''.join('r' if number else 'l' for number in _numeric(sheet))}}}",
+        r"\toprule",
+        " & ".join(map(_typeset, sheet.columns)) + r" \\",
+        r"\midrule",
+        *(" & ".join(map(_typeset, row)) + r" \\" for row in sheet.rows),
+        r"\bottomrule",
+        r"\end{tabular}",
+    ]
+    return "\n".join(lines) + "\n"
+
+
+def _numeric(sheet: Sheet) -> list[bool]:
+    return [any(not isinstance(row[i], str) for row in sheet.rows) for i in range(len(sheet.columns))]
+
+
+def _measured(cell: str | float | Measured) -> Measured:
+    return cell if isinstance(cell, Measured) else Measured(math.nan)
+
+
+def _value(cell: str | float | Measured) -> str:
+    if isinstance(cell, str):
+        return _defused(cell)
+    return _full(cell.value if isinstance(cell, Measured) else cell)
+
+
+def _full(number: float) -> str:
+    return "" if math.isnan(number) else repr(float(number))
+
+
+def _defused(text: str) -> str:
+    shown = clean(text, LONG)
+    return f"'{shown}" if shown.startswith(FORMULA) else shown
+
+
+def _shown(cell: str | float | Measured, between: str = " ± ") -> str:
+    if isinstance(cell, str):
+        return cell
+    if not isinstance(cell, Measured):
+        return written(cell)
+    error = "" if math.isnan(cell.stderr) else between + written(cell.stderr, like=cell.value)
+    return written(cell.value) + error + (f" ({cell.aside})" if cell.aside else "")
+
+
+def marked(text: str) -> str:
+    """The text in Markdown, read as it stands."""
+    return MARKDOWN.sub(r"\\\1", text).replace("<", "&lt;")
+
+
+def _typeset(cell: str | float | Measured) -> str:
+    if isinstance(cell, str):
+        return "".join(LATEX.get(character, character) for character in clean(cell))
+    number = cell if isinstance(cell, Measured) else Measured(cell)
+    if math.isnan(number.value):
+        return _typeset(UNDEFINED)
+    shown = _shown(Measured(number.value, number.stderr), r" \pm ").replace(",", "{,}")
+    shown = POWER.sub(lambda match: rf" \times 10^{{{int(match[1])}}}", shown)
+    return f"${shown}$" + (f" ({_typeset(number.aside)})" if number.aside else "")

@@ -1,0 +1,91 @@
+"""A report of 1,000 runs: `python -m tests.bench.report`. The goal is 60 s on 2 cores.
+
+Made-up runs in about the mixture of the presets: the first paper's seven experiments with 4 models, 4 datasets and 5
+seeds, the second paper's with 8 models, 9 datasets and 6 sets of regimes.
+"""
+
+import contextlib
+import io
+import itertools
+import random
+import tempfile
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+from anchorflow import cli
+from anchorflow.report.figures import FIGURES
+from anchorflow.results import Curve, Result
+from tests.report.runs import write_run, write_unfinished
+from tests.report.test_figures import made_up
+
+LAYERS = 48
+PLACES = 70
+FEW_SHOT = [name for name in FIGURES if name != "label_relationships"]
+REGIMES = (("random",), ("flipped",), ("replaced_A_B", "replaced_B_A"), ("noise_0.25", "noise_0.5"), ("flip_after_20",))
+INSTRUCTED = "invert"
+GOAL_S = 60
+
+
+def main() -> None:
+    with tempfile.TemporaryDirectory() as folder:
+        runs = Path(folder) / "outputs"
+        make(runs)
+        size = sum(path.stat().st_size for path in runs.rglob("result.json")) / 1e6
+        started = time.perf_counter()
+        with contextlib.redirect_stdout(io.StringIO()):
+            cli.main(["report", str(runs)])
+        took = time.perf_counter() - started
+        files = [path for path in (runs / "report").rglob("*") if path.is_file()]
+        print(
+            f"report: {len(list(runs.rglob('status.json')))} runs ({size:.0f} MB) in {took:.1f} s, goal {GOAL_S} s; ",
+            end="",
+        )
+        print(f"{len(files)} files, the largest {max(path.stat().st_size for path in files) / 1e6:.1f} MB")
+
+
+def make(runs: Path) -> None:
+    """Exactly 1,000 run directories, 8 of them without a result."""
+    draw = random.Random(0)
+    models, datasets = [f"model-{i}" for i in range(8)], [f"dataset-{i}" for i in range(9)]
+    few_shot = itertools.product(FEW_SHOT, models[:4], datasets[:4], range(42, 47))
+    for experiment, model, dataset, seed in few_shot:
+        places = 4 if experiment == "isolation" else LAYERS
+        result = made_up(experiment, numbers(draw), places=places)
+        write_run(
+            runs / experiment / model / dataset / str(seed), experiment, result, model=model, dataset=dataset, seed=seed
+        )
+    instructions = [("none", regimes) for regimes in REGIMES] + [(INSTRUCTED, REGIMES[1])]
+    for model, dataset, (instruction, regimes) in itertools.product(models, datasets, instructions):
+        shown = ["default", *regimes]
+        settings = {"regimes": shown, "instruction": instruction, "n_demonstrations": PLACES}
+        folder = runs / "label_relationships" / model / dataset / "-".join([instruction, *regimes])
+        write_run(
+            folder, "label_relationships", of_labels(draw, shown), model=model, dataset=dataset, settings=settings
+        )
+    for i in range(8):
+        write_unfinished(runs / "unfinished" / str(i))
+
+
+def numbers(draw: random.Random) -> Iterator[float]:
+    while True:
+        yield draw.random()
+
+
+def of_labels(draw: random.Random, regimes: list[str]) -> Result:
+    """A result of label_relationships with a curve over 70 places for each regime and measure."""
+
+    def curve() -> Curve:
+        return Curve("n_demonstrations", range(PLACES), *[[draw.random() for _ in range(PLACES)] for _ in range(2)])
+
+    curves = {f"{name}/{measure}": curve() for name in regimes for measure in ("accuracy", "log_likelihood", "entropy")}
+    turning = [name for name in regimes if name.startswith("flip")]
+    curves |= {f"{name}/flipped_{measure}": curve() for name in turning for measure in ("accuracy", "log_likelihood")}
+    metrics = {"default_minus_guessing": draw.random(), "default_minus_guessing_p": draw.random()}
+    for name in regimes[1:]:
+        metrics |= {f"default_minus_{name}": draw.random(), f"default_minus_{name}_p": draw.random()}
+    return Result(metrics, curves=curves)
+
+
+if __name__ == "__main__":
+    main()

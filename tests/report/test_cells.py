@@ -1,0 +1,145 @@
+"""Runs become cells: what differs is told, seeds are averaged, repetitions of overlapping seeds count once."""
+
+import math
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from anchorflow.experiments import LabelRelationships
+from anchorflow.report.cells import Cell, into_cells, mean, planes
+from anchorflow.report.collect import collect
+from anchorflow.results import Curve, Record, Result, Table
+from tests.report.runs import write_run
+
+NAN = math.nan
+
+
+def cells_of(tmp_path: Path) -> list[Cell]:
+    cells, problems = into_cells(collect([tmp_path]).runs)
+    assert problems == []
+    return cells
+
+
+def test_seeds_of_one_setting_are_a_cell(tmp_path: Path) -> None:
+    for seed, accuracy in ((42, 0.5), (43, 0.25), (44, 0.75)):
+        result = Result({"accuracy": accuracy}, {"accuracy": 0.01})
+        write_run(tmp_path / str(seed), "classification", result, seed=seed)
+    write_run(tmp_path / "other", "classification", Result({"accuracy": 0.1}, {"accuracy": 0.02}), dataset="trec")
+    first, second = cells_of(tmp_path)
+    assert (first.place, first.settings, first.over, len(first.runs)) == (("gpt2", "sst2"), {}, "seeds", 3)
+    assert first.result.metrics == {"accuracy": 0.5}
+    assert first.result.stderr["accuracy"] == pytest.approx(0.25 / math.sqrt(3))
+    assert (second.place, second.over) == (("gpt2", "trec"), "queries")
+    assert second.result.stderr == {"accuracy": 0.02}
+
+
+def test_settings_that_differ_are_told_and_others_are_not(tmp_path: Path) -> None:
+    def run(name: str, settings: dict[str, Any], **more: Any) -> None:
+        write_run(tmp_path / name, "classification", Result({"accuracy": 0.5}), settings=settings, **more)
+
+    run("a", {"shots_per_class": 1, "words": ["x"]})
+    run("b", {"shots_per_class": 2, "words": ["x"]})
+    run("c", {"shots_per_class": 1, "words": ["x"]}, model="gpt2-xl", environment={"dtype": "bfloat16"})
+    run("d", {"shots_per_class": 1, "words": ["x"]}, dataset="trec", seed=43)
+    write_run(tmp_path / "e", "saliency", Result({"accuracy": 0.5}), settings={"shots_per_class": 3})
+    found = {(cell.experiment, *cell.place, *cell.settings.items()) for cell in cells_of(tmp_path)}
+    one, two, float32 = ("shots_per_class", "1"), ("shots_per_class", "2"), ("dtype", "float32")
+    assert found == {
+        ("classification", "gpt2", "sst2", one, float32),
+        ("classification", "gpt2", "sst2", two, float32),
+        ("classification", "gpt2-xl", "sst2", one, ("dtype", "bfloat16")),
+        ("classification", "gpt2", "trec", one, float32),
+        ("saliency", "gpt2", "sst2"),
+    }
+
+
+def test_other_data_or_weights_of_the_same_name_are_other_cells(tmp_path: Path) -> None:
+    plain = Result({"accuracy": 0.5})
+    write_run(tmp_path / "a", "saliency", plain)
+    write_run(tmp_path / "b", "saliency", plain, seed=43, data={"sha256": {"test": "another"}})
+    write_run(tmp_path / "c", "saliency", plain, seed=44, environment={"dtype": "float32", "weights": "abc"})
+    cells = cells_of(tmp_path)
+    assert [set(cell.settings) for cell in cells] == [{"weights", "data"}] * 3
+    assert len({tuple(cell.settings.values()) for cell in cells}) == 3
+
+
+def test_a_seed_that_counts_twice_is_a_problem(tmp_path: Path) -> None:
+    for name in ("a", "b"):
+        write_run(tmp_path / name, "saliency", Result({"accuracy": 0.5}), identity=name)
+    _, (problem,) = into_cells(collect([tmp_path]).runs)
+    assert problem == f"seed 42 counts twice: {tmp_path / 'a'} and {tmp_path / 'b'} differ in no setting"
+
+
+def test_a_plane_has_each_model_and_dataset_once(tmp_path: Path) -> None:
+    plain = Result({"accuracy": 0.5})
+    for i, (dataset, shots, queries) in enumerate([("sst2", 1, 872), ("trec", 1, 500), ("sst2", 2, 872)]):
+        settings = {"shots_per_class": shots, "n_queries": queries}
+        write_run(tmp_path / str(i), "saliency", plain, dataset=dataset, settings=settings)
+    found = [(settings, [cell.dataset for cell in plane]) for settings, plane in planes(cells_of(tmp_path))]
+    assert found == [({"shots_per_class": "1"}, ["sst2", "trec"]), ({"shots_per_class": "2"}, ["sst2"])]
+    assert planes([]) == []
+
+
+def test_the_mean_leaves_out_what_is_undefined_and_matches_by_name() -> None:
+    first = Result(
+        {"spearman": NAN, "only": 1.0},
+        curves={"R": Curve("layer", [1, 2, 3], [NAN, 0.5, 0.5])},
+        tables={"confusion": Table(["a", "b"], ["x", "y"], [[1, 2], [3, NAN]])},
+        notes=["of both", "of one"],
+    )
+    second = Result(
+        {"spearman": 0.5},
+        curves={"R": Curve("layer", [1, 2, 4], [NAN, 1.5, 0.5])},
+        tables={"confusion": Table(["b", "a"], ["y", "x"], [[8, 5], [4, 3]])},
+        notes=["of both"],
+    )
+    found = mean([first, second], [42, 43])
+    assert found.metrics == {"spearman": 0.5, "only": 1.0}
+    assert found.curves["R"].at == [1, 2]
+    assert found.curves["R"].values == pytest.approx([NAN, 1.0], nan_ok=True)
+    assert found.curves["R"].stderr == pytest.approx([NAN, 0.5], nan_ok=True)
+    assert found.tables["confusion"] == Table(["a", "b"], ["x", "y"], [[2, 3], [4, 8]])
+    assert found.notes == ["of both", "seed 42: of one"]
+    assert mean([first], [42]) is first
+
+
+def test_how_many_seeds_know_a_metric_is_counted(tmp_path: Path) -> None:
+    for seed, spearman in ((42, NAN), (43, 0.25), (44, 0.75)):
+        write_run(tmp_path / str(seed), "diagnosis", Result({"spearman": spearman}), seed=seed)
+    (cell,) = cells_of(tmp_path)
+    assert (cell.result.metrics["spearman"], cell.known["spearman"], len(cell.runs)) == (0.5, 2, 3)
+
+
+def label_records(numbers: range) -> list[Record]:
+    """Repetitions that depend on seed + repetition, as those of real runs do."""
+
+    def record(number: int, repetition: int) -> Record:
+        draw = np.random.default_rng(number)
+        scores = np.log(draw.dirichlet([1, 1], size=(2, 3))).tolist()
+        regimes = {name: {"shown": [], "log_probabilities": scores[i]} for i, name in enumerate(("default", "random"))}
+        labels = draw.integers(2, size=3).tolist()
+        head = {"repetition": repetition, "examples": [number, 0, 1], "labels": labels, "frequencies": [0.5, 0.5]}
+        return {**head, "regimes": regimes}
+
+    return [record(number, number - numbers.start) for number in numbers]
+
+
+def test_repetitions_that_seeds_share_count_once(tmp_path: Path) -> None:
+    experiment = LabelRelationships(regimes=("default", "random"), n_demonstrations=3)
+    for seed in (42, 44):
+        records = label_records(range(seed, seed + 4))
+        settings = {"regimes": ["default", "random"], "n_demonstrations": 3, "repetitions": 4}
+        result = experiment.reduce(records, ())
+        write_run(tmp_path / str(seed), "label_relationships", result, records, seed=seed, settings=settings)
+    (cell,) = cells_of(tmp_path)
+    whole = experiment.reduce(label_records(range(42, 48)), ())
+    assert (cell.over, len(cell.runs)) == ("repetitions", 2)
+    assert cell.result.metrics == pytest.approx(dict(whole.metrics))
+    assert cell.result.stderr == pytest.approx(dict(whole.stderr))
+    (tmp_path / "44" / "records.jsonl").write_text("garbage\n")
+    (cell,), (problem,) = into_cells(collect([tmp_path]).runs)
+    assert cell.result.metrics == pytest.approx(dict(experiment.reduce(label_records(range(42, 46)), ()).metrics))
+    assert "stands for its cell: repetitions cannot be put together" in problem
+    assert "records.jsonl, line 1 is damaged" in problem

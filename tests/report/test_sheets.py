@@ -1,0 +1,125 @@
+"""Tables as CSV, Markdown and LaTeX: numbers in full or as read, and texts that do no harm."""
+
+import csv
+import io
+import math
+
+import pytest
+
+from anchorflow.report.sheets import LONG, LONGEST, Measured, Sheet, clean, to_csv, to_latex, to_markdown, written
+
+SHEET = Sheet(
+    "name",
+    "Title",
+    ["model", "accuracy", "tokens"],
+    [
+        ["a", Measured(1 / 3, 0.0123456), 119.0],
+        ["b", Measured(-0.00002, math.nan, "1 of 3 seeds"), 5483520.0],
+        ["c", Measured(math.nan), math.nan],
+    ],
+    ["a note"],
+)
+HOSTILE = [
+    "<script>alert(1)</script>",
+    "=cmd|' /C calc'!A0",
+    "+1",
+    "-1+1",
+    "@SUM(A1)",
+    "\t=1",
+    "＝1",
+    "a|b`c*d[e](javascript:f)",
+    r"\input{/etc/passwd} 100% $x$ #1 & {y}_z^~",
+    "[0pt] after a row's end",
+    "\x1b[31mred\x07\u202e\ud800",
+    "two\nlines\r\nthree",
+    "x" * 10_000,
+]
+
+
+def test_csv_has_numbers_in_full_and_their_errors_beside() -> None:
+    assert list(csv.reader(io.StringIO(to_csv(SHEET)))) == [
+        ["model", "accuracy", "accuracy stderr", "accuracy remark", "tokens"],
+        ["a", repr(1 / 3), "0.0123456", "", "119.0"],
+        ["b", "-2e-05", "", "1 of 3 seeds", "5483520.0"],
+        ["c", "", "", "", ""],
+    ]
+
+
+def test_markdown_is_what_is_read() -> None:
+    assert to_markdown(SHEET).splitlines() == [
+        "| model | accuracy | tokens |",
+        "| --- | ---: | ---: |",
+        "| a | 0.333 ± 0.012 | 119.0 |",
+        "| b | -2.0e-05 (1 of 3 seeds) | 5,483,520 |",
+        "| c | – | – |",
+        "",
+        "a note",
+    ]
+
+
+def test_latex_is_a_tabular_of_booktabs() -> None:
+    assert to_latex(SHEET).splitlines() == [
+        "% Title",
+        "% a note",
+        r"\begin{tabular}{lrr}",
+        r"\toprule",
+        r"model & accuracy & tokens \\",
+        r"\midrule",
+        r"a & $0.333 \pm 0.012$ & $119.0$ \\",
+        r"b & $-2.0 \times 10^{-5}$ (1 of 3 seeds) & $5{,}483{,}520$ \\",
+        r"c & -- & -- \\",
+        r"\bottomrule",
+        r"\end{tabular}",
+    ]
+
+
+@pytest.mark.parametrize("text", HOSTILE)
+def test_no_text_does_harm(text: str) -> None:
+    sheet = Sheet("x", text, [text, "n"], [[text, Measured(0.5, 0.1, text)], [text, Measured(0.25)]], [text])
+    rows = list(csv.reader(io.StringIO(to_csv(sheet))))
+    assert {len(row) for row in rows} == {4}
+    for cell in (cell for row in rows for cell in row):
+        assert cell.isprintable()
+        assert not cell.startswith(("=", "+", "-", "@", "＝"))
+        assert len(cell) <= LONG + 1
+    lines = to_markdown(sheet).splitlines()
+    assert len(lines) == 6
+    for line in lines[:4]:
+        assert line.isprintable()
+        assert "<" not in line
+        assert line.replace(r"\|", "").count("|") == 3
+        assert "](" not in line.replace(r"\]", "")
+    latex = to_latex(sheet).splitlines()
+    assert len(latex) == 10
+    assert all(line.startswith("% ") for line in latex[:2])
+    for line in (latex[4], *latex[6:8]):
+        bare = line.removesuffix(r" \\")
+        for escaped in (r"\&", r"\%", r"\$", r"\#", r"\_", r"\{", r"\}"):
+            bare = bare.replace(escaped, "")
+        assert bare.count("&") == 1
+        assert not set("%#_") & set(bare)
+        assert bare.count("$") in (0, 2)
+        assert not line.startswith(("[", "*"))
+        assert r"\input" not in line
+
+
+@pytest.mark.parametrize(
+    ("value", "like", "shown"),
+    [
+        (0.12345, None, "0.123"),
+        (0.0, None, "0.000"),
+        (12.345, None, "12.3"),
+        (-1234.5, None, "-1,234"),
+        (0.00012, None, "1.2e-04"),
+        (0.0004, 0.5, "0.000"),
+        (math.nan, None, "–"),
+    ],
+)
+def test_numbers_are_written_as_they_are_read(value: float, like: float | None, shown: str) -> None:
+    assert written(value, like) == shown
+
+
+def test_long_texts_are_cut_visibly() -> None:
+    assert clean("x" * LONGEST) == "x" * LONGEST
+    assert clean("x" * (LONGEST + 1)) == "x" * (LONGEST - 1) + "…"
+    assert clean("  a \u2028 b ") == "a   b"
