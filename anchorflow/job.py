@@ -126,23 +126,29 @@ def execute(
 def _run(
     chosen: Settings, config: Mapping[str, Any], directory: RunDirectory, kept: KeptModel, shard: Shard | None = None
 ) -> dict[str, Any] | None:
-    with directory.locked():
-        try:
-            return _execute(chosen, config, directory, kept, shard)
-        except Stopped as stop:
-            directory.report_end(stop.state)
-            raise
-        except SystemExit:  # submitit has requeued the job
-            directory.report_end("preempted")
-            raise
-        except BaseException as error:
-            import traceback
+    with directory.locked(), _told(directory, chosen.job):
+        return _execute(chosen, config, directory, kept, shard)
 
-            known = _explain(error, chosen.job)
-            directory.report_end("failed", error=str(known or error), traceback=traceback.format_exc())
-            if known is not None:
-                raise known from error
-            raise
+
+@contextlib.contextmanager
+def _told(directory: RunDirectory, job: Job) -> Iterator[None]:
+    """How the block ends early is said in status.json; what the machine ran out of becomes a sentence."""
+    try:
+        yield
+    except Stopped as stop:
+        directory.report_end(stop.state)
+        raise
+    except SystemExit:  # submitit has requeued the job
+        directory.report_end("preempted")
+        raise
+    except BaseException as error:
+        import traceback
+
+        known = _explain(error, job)
+        directory.report_end("failed", error=str(known or error), traceback=traceback.format_exc())
+        if known is not None:
+            raise known from error
+        raise
 
 
 def identify(chosen: Settings, task: Task, dtype: str) -> str:
@@ -177,7 +183,8 @@ def _execute(
         directory.report("completed")
         return None
     names = Names(experiment.name, chosen.model.name, task.name, job.seed)
-    with chosen.tracking.run(directory.path, identity, {**config, "identity": identity}, names) as tracker:
+    tracking = chosen.tracking.run(directory.path, identity, {**config, "identity": identity}, names)
+    with tracking as tracker, _told(directory, job):  # told before the tracker ends, which may take a while
         lm, new = kept.load(chosen.model, device, dtype)
         log.info("model: %s (%s, %s, %d layers)", lm.name, lm.device, dtype, lm.n_layers)
         loaded = time.perf_counter()
