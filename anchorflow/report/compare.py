@@ -159,10 +159,10 @@ def _over_seeds(a: Mapping[int, float], b: Mapping[int, float]) -> tuple[np.ndar
     """Paired by seed where there are common ones; else by Welch's t."""
     seeds = [seed for seed in a if seed in b]
     if seeds:
-        first, second = (np.array([of[seed] for seed in seeds]) for of in (a, b))
+        first, second = (np.array([of[seed] for seed in seeds], dtype=float) for of in (a, b))
         pairs = f"{len(seeds)} seeds" if len(seeds) > 1 else "1 seed, no interval"
         return first, second, paired_difference(second, first), pairs
-    first, second = (np.array(list(of.values())) for of in (a, b))
+    first, second = (np.array(list(of.values()), dtype=float) for of in (a, b))
     pairs = f"none ({len(first)} and {len(second)} seeds)"
     return first, second, _unpaired_difference(second, first), pairs
 
@@ -183,9 +183,10 @@ def _unpaired_difference(first: np.ndarray, second: np.ndarray) -> Difference:
 
 
 def _numbers(run: Run) -> dict[str, float]:
-    """Metrics but p, and means of curves over thirds of the layers, where they are defined."""
+    """What was measured (no p, no level of guessing), and means of curves over thirds of the layers, where defined."""
     result = run.numbers()
-    found = {name: value for name, value in result.metrics.items() if not name.endswith("_p")}
+    given = ("n_demonstrations", "guessing/accuracy", "guessing/log_likelihood", "guessing/entropy")
+    found = {name: value for name, value in result.metrics.items() if name not in given and not name.endswith("_p")}
     for name in BY_THIRDS:
         if name in result.curves:
             found |= zip((f"{name}, first third", f"{name}, last third"), ends(result.curves[name].values), strict=True)

@@ -75,7 +75,8 @@ class Grid:
         height = 2.9 if rows == columns == 1 else 2.2 if columns <= 4 else 1.7
         size = max(4.8, 0.6 + width * columns), 1.1 + height * rows
         figure, panels = canvas(self.title, *size, rows=rows, columns=columns)
-        drawn, notes = [], []
+        drawn: list[Axes] = []
+        said: dict[str, list[str]] = {}
         for axes, panel in zip(panels, [panel for row in self.panels for panel in row], strict=True):
             if panel is None or not _drawn(axes, self.draw, panel[1]):
                 axes.clear()
@@ -83,7 +84,8 @@ class Grid:
                 continue
             title, result = panel
             drawn.append(axes)
-            notes += [f"{title}: {clean(note, 200)}" for note in result.notes]
+            for note in result.notes:
+                said.setdefault(clean(note, 200), []).append(title)
             axes.set_title(clean(title, int(15 * width)), fontsize=SMALL, parse_math=False, y=1.01)
             axes.tick_params(labelsize=SMALL)
             for axis in (axes.xaxis, axes.yaxis):
@@ -94,9 +96,10 @@ class Grid:
         if not drawn:
             return None
         _outer_labels(panels, drawn, columns)
-        _legend(figure, drawn)
+        notes = [note if len(where) == len(drawn) else f"{'; '.join(where)}: {note}" for note, where in said.items()]
         if len(notes) > MOST_NOTES:
             notes[MOST_NOTES - 1 :] = [f"… and {len(notes) - MOST_NOTES + 1} more notes"]
+        _legend(figure, drawn, below=not notes)
         footnotes(figure, notes)
         return figure
 
@@ -125,17 +128,23 @@ def _panels(cells: Sequence[Cell]) -> dict[str, Panel]:
     return found
 
 
-def _legend(figure: Figure, panels: Sequence[Axes]) -> None:
-    """One for all panels, where there is more than one name."""
+def _legend(figure: Figure, panels: Sequence[Axes], below: bool) -> None:
+    """One for all panels, where there is more than one name; on the right where there are notes below."""
     entries: dict[str, Any] = {}
     for axes in panels:
         handles, labels = axes.get_legend_handles_labels()
         entries |= dict(zip(labels, handles, strict=True))
-    if len(entries) > 1:
+    if len(entries) < 2:
+        return
+    handles, labels = list(entries.values()), list(entries)
+    look: dict[str, Any] = {"frameon": False, "fontsize": SMALL}
+    if below:
         columns = max(1, int(figure.get_figwidth() / 2.2))
-        look: dict[str, Any] = {"frameon": False, "fontsize": SMALL, "ncols": columns}
-        figure.legend(list(entries.values()), list(entries), loc="outside lower center", **look)
+        figure.legend(handles, labels, loc="outside lower center", ncols=columns, **look)
         make_room(figure, math.ceil(len(entries) / columns))
+    else:
+        figure.set_figwidth(figure.get_figwidth() + 0.6 + 0.06 * max(map(len, labels)))
+        figure.legend(handles, labels, loc="outside right center", **look)
 
 
 def _drawn(axes: Axes, draw: Panel, result: Result) -> bool:

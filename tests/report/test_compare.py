@@ -1,0 +1,216 @@
+"""Two sets of runs: what is paired with what, by what, and with which interval."""
+
+import csv
+import math
+import statistics
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from scipy import stats
+
+from anchorflow import cli
+from anchorflow.experiments import Classification, Isolation, LabelRelationships, Reweighting
+from anchorflow.report.collect import collect
+from anchorflow.report.compare import COLUMNS, differences
+from anchorflow.report.per_query import scores
+from anchorflow.results import Curve, Record, Result
+from tests.report.runs import write_run
+from tests.report.test_cells import label_records
+
+Rows = dict[tuple[str, ...], dict[str, Any]]
+
+
+def predictions(seed: int, variants: Sequence[str] = ("full",), rows: range = range(20)) -> list[Record]:
+    draw = np.random.default_rng(seed)
+
+    def said() -> dict[str, Any]:
+        return {"probs": draw.dirichlet([1, 1, 1]).tolist(), "top5": draw.permutation(8)[:5].tolist()}
+
+    return [{"query": row, "label": row % 3, "variants": {name: said() for name in variants}} for row in rows]
+
+
+def classified(folder: Path, seed: int, noise: int, rows: range = range(20), **names: Any) -> list[Record]:
+    records = predictions(noise, rows=rows)
+    write_run(folder, "classification", Classification().reduce(records, ("a", "b", "c")), records, seed=seed, **names)
+    return records
+
+
+def right(records: Sequence[Record]) -> list[float]:
+    return [float(np.argmax(r["variants"]["full"]["probs"]) == r["label"]) for r in records]
+
+
+def compared(a: Path, b: Path) -> tuple[Rows, list[str]]:
+    sheet, notes = differences(collect([a]), collect([b]))
+    rows = [dict(zip(COLUMNS, row, strict=True)) for row in sheet.rows]
+    return {(row["A"], row["B"], row["metric"]): row for row in rows}, notes
+
+
+def test_the_same_queries_are_paired(tmp_path: Path) -> None:
+    one = classified(tmp_path / "a" / "run", 42, 1, model="gpt2")
+    other = classified(tmp_path / "b" / "run", 42, 2, model="gpt2-xl")
+    found, notes = compared(tmp_path / "a", tmp_path / "b")
+    assert notes == ["classification: compared are model"]
+    row = found["model=gpt2", "model=gpt2-xl", "accuracy"]
+    apart = np.array(right(other)) - right(one)
+    test = stats.ttest_1samp(apart, 0)
+    interval = test.confidence_interval(0.95)
+    assert row["pairs"] == "20 queries"
+    assert (row["of A"], row["of B"]) == (statistics.mean(right(one)), statistics.mean(right(other)))
+    expected = [apart.mean(), interval.low, interval.high, test.pvalue]
+    assert [row[name] for name in ("B − A", "low", "high", "p")] == pytest.approx(expected)
+    ece = found["model=gpt2", "model=gpt2-xl", "ece"]
+    assert (ece["pairs"], math.isnan(ece["low"])) == ("1 seed, no interval", True)
+
+
+def test_queries_of_several_seeds_are_pairs_of_their_own_and_others_over_seeds(tmp_path: Path) -> None:
+    for seed in (42, 43, 44):
+        classified(tmp_path / "a" / str(seed), seed, seed, settings={"shots_per_class": 1})
+        classified(tmp_path / "b" / str(seed), seed, -seed % 97, settings={"shots_per_class": 5})
+    found, _ = compared(tmp_path / "a", tmp_path / "b")
+    sides = "shots_per_class=1", "shots_per_class=5"
+    assert found[(*sides, "accuracy")]["pairs"] == "60 queries, 3 seeds"
+    ece = found[(*sides, "ece")]
+    values = [[run.result["metrics"]["ece"] for run in collect([tmp_path / name]).runs] for name in "ab"]
+    test = stats.ttest_rel(values[1], values[0])
+    assert ece["pairs"] == "3 seeds"
+    assert [ece["p"], ece["low"]] == pytest.approx([test.pvalue, test.confidence_interval(0.95).low])
+
+
+def test_only_common_queries_count(tmp_path: Path) -> None:
+    classified(tmp_path / "a" / "run", 42, 1, range(20), settings={"n_queries": 20})
+    classified(tmp_path / "b" / "run", 42, 2, range(5, 30), settings={"n_queries": 25})
+    found, _ = compared(tmp_path / "a", tmp_path / "b")
+    assert found["n_queries=20", "n_queries=25", "accuracy"]["pairs"] == "15 of 25 queries"
+
+
+def test_other_data_are_not_paired_by_query(tmp_path: Path) -> None:
+    classified(tmp_path / "a" / "run", 42, 1, dataset="sst2")
+    classified(tmp_path / "b" / "run", 42, 2, dataset="trec")
+    found, notes = compared(tmp_path / "a", tmp_path / "b")
+    assert notes == ["classification: compared are dataset"]
+    assert found["dataset=sst2", "dataset=trec", "accuracy"]["pairs"] == "1 seed, no interval"
+
+
+def test_without_common_seeds_the_means_are_compared(tmp_path: Path) -> None:
+    for seed in (1, 2, 3):
+        classified(tmp_path / "a" / str(seed), seed, seed)
+        classified(tmp_path / "b" / str(seed), seed + 10, seed + 10)
+    found, _ = compared(tmp_path / "a", tmp_path / "b")
+    row = found["", "", "accuracy"]
+    values = [[run.result["metrics"]["accuracy"] for run in collect([tmp_path / name]).runs] for name in "ab"]
+    test = stats.ttest_ind(values[1], values[0], equal_var=False)
+    interval = test.confidence_interval(0.95)
+    assert row["pairs"] == "none (3 and 3 seeds)"
+    expected = [np.mean(values[1]) - np.mean(values[0]), interval.low, interval.high, test.pvalue]
+    assert [row[name] for name in ("B − A", "low", "high", "p")] == pytest.approx(expected)
+
+
+def test_runs_without_a_counterpart_are_listed(tmp_path: Path) -> None:
+    classified(tmp_path / "a" / "one", 42, 1)
+    classified(tmp_path / "a" / "trec", 42, 1, dataset="trec")
+    classified(tmp_path / "b" / "one", 42, 2)
+    classified(tmp_path / "b" / "seed", 43, 2)
+    write_run(tmp_path / "b" / "else", "saliency", Result({"accuracy": 0.5}))
+    found, notes = compared(tmp_path / "a", tmp_path / "b")
+    assert set(found) == {("", "", name) for name in ("accuracy", "macro_f1", "ece")}
+    assert set(notes) == {
+        f"only in A: {tmp_path / 'a' / 'trec'}",
+        f"only in B: {tmp_path / 'b' / 'seed'}",
+        f"only in B: {tmp_path / 'b' / 'else'}",
+    }
+
+
+def test_several_settings_of_one_side_stand_against_the_other_each(tmp_path: Path) -> None:
+    for model in ("gpt2", "gpt2-medium"):
+        classified(tmp_path / "a" / model, 42, 1, model=model, settings={"shots_per_class": 1})
+    classified(tmp_path / "b" / "run", 42, 2, model="gpt-j", settings={"shots_per_class": 1})
+    found, _ = compared(tmp_path / "a", tmp_path / "b")
+    sides = {(a, b) for a, b, _ in found}
+    assert sides == {("model=gpt2", "model=gpt-j"), ("model=gpt2-medium", "model=gpt-j")}
+
+
+def test_damaged_records_are_named_and_seeds_compared_instead(tmp_path: Path) -> None:
+    for seed in (42, 43):
+        classified(tmp_path / "a" / str(seed), seed, seed)
+        classified(tmp_path / "b" / str(seed), seed, seed + 7)
+    (tmp_path / "b" / "42" / "records.jsonl").write_text('{"query": 1, "la')
+    (tmp_path / "b" / "43" / "records.jsonl").write_text('{"query": 1}\n')
+    found, notes = compared(tmp_path / "a", tmp_path / "b")
+    assert found["", "", "accuracy"]["pairs"] == "2 seeds"
+    assert len(notes) == 2
+    assert all(note.startswith("not paired by query: the records of ") for note in notes)
+
+
+@pytest.mark.parametrize("experiment", ["isolation", "reweighting", "label_relationships"])
+def test_the_scores_of_queries_have_the_metrics_as_their_means(tmp_path: Path, experiment: str) -> None:
+    if experiment == "isolation":
+        kinds = ["label_first", "label_last", "random_first", "random_last"]
+        draws = ["random_first_2_2", "random_last_2_2"]
+        isolation = Isolation(first_or_last_k=(2,), random_draws=2)
+        records = predictions(1, ["full", *(f"{kind}_2" for kind in kinds), *draws])
+        result, settings = isolation.reduce(records, ()), {}
+    elif experiment == "reweighting":
+        records, settings = predictions(1, ["vanilla", "reweighted"]), {}
+        result = Reweighting().reduce(records, ())
+    else:
+        settings = {"regimes": ["default", "random"], "n_demonstrations": 3}
+        records = label_records(range(42, 47))
+        result = LabelRelationships(**settings).reduce(records, ())
+    write_run(tmp_path / "run", experiment, result, records, settings=settings)
+    (run,) = collect([tmp_path]).runs
+    found = scores(run)
+    means = {name: statistics.mean(of_units.values()) for name, of_units in found.items()}
+    expected = {
+        name: value
+        for name, value in result.metrics.items()
+        if not name.endswith("_p") and not name.startswith("guessing") and name != "n_demonstrations"
+    }
+    assert means == pytest.approx(expected)
+    assert {len(of_units) for of_units in found.values()} == {len(records)}
+
+
+def test_repetitions_that_seeds_share_are_one_pair(tmp_path: Path) -> None:
+    settings = {"regimes": ["default", "random"], "n_demonstrations": 3}
+    for side, model in (("a", "gpt2"), ("b", "gpt2-xl")):
+        for seed in (42, 43):
+            records = label_records(range(seed, seed + 4))
+            result = LabelRelationships(**settings).reduce(records, ())
+            folder = tmp_path / side / str(seed)
+            write_run(folder, "label_relationships", result, records, seed=seed, model=model, settings=settings)
+    found, _ = compared(tmp_path / "a", tmp_path / "b")
+    for metric in ("default/accuracy_at_max", "default_minus_random"):
+        row = found["model=gpt2", "model=gpt2-xl", metric]
+        assert (row["pairs"], row["B − A"]) == ("5 repetitions, 2 seeds", 0)
+
+
+def test_thirds_of_curves_are_compared_over_seeds(tmp_path: Path) -> None:
+    for side, at_the_end in (("a", 0.3), ("b", 0.5)):
+        for seed in (1, 2):
+            curve = Curve("layer", range(1, 7), [0.1, 0.1, 0, 0, at_the_end, at_the_end + seed / 10])
+            write_run(tmp_path / side / str(seed), "saliency", Result({}, curves={"S_pq_share": curve}), seed=seed)
+    found, _ = compared(tmp_path / "a", tmp_path / "b")
+    assert found["", "", "S_pq_share, first third"]["B − A"] == 0
+    assert found["", "", "S_pq_share, last third"]["B − A"] == pytest.approx(0.2)
+
+
+def test_the_command_prints_a_table_and_writes_it(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    classified(tmp_path / "a" / "run", 42, 1, model="gpt2")
+    classified(tmp_path / "b" / "run", 42, 2, model="gpt2-xl")
+    sides = [str(tmp_path / name) for name in "ab"]
+    assert cli.main(["compare", *sides, "--csv", str(tmp_path / "found.csv")]) == 0
+    out = capsys.readouterr().out
+    assert out.startswith(f"* A: {sides[0]} (1 runs), B: {sides[1]} (1 runs)\n* classification: compared are model\n")
+    assert "| classification | sst2 | model=gpt2 | model=gpt2-xl | accuracy |" in out
+    with (tmp_path / "found.csv").open(encoding="utf-8", newline="") as file:
+        assert [row["metric"] for row in csv.DictReader(file)] == ["accuracy", "macro_f1", "ece"]
+    assert cli.main(["compare", *sides, "--csv", str(tmp_path / "nowhere" / "found.csv")]) == 2
+    assert "found.csv cannot be written (No such file" in capsys.readouterr().err
+    (tmp_path / "empty").mkdir()
+    assert cli.main(["compare", sides[0], str(tmp_path / "empty")]) == 2
+    assert f"no complete run lies at or below {tmp_path / 'empty'}." in capsys.readouterr().err
+    write_run(tmp_path / "c", "saliency", Result({"accuracy": 0.5}))
+    assert cli.main(["compare", sides[0], str(tmp_path / "c")]) == 2
+    assert "they share no experiment" in capsys.readouterr().err
