@@ -1,5 +1,6 @@
 """All files of a report, below one directory: the page, report.md, tables and figures."""
 
+import os
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import replace
@@ -21,7 +22,8 @@ from anchorflow.results import write_atomically
 FORMATS: dict[str, Callable[[Sheet], str]] = {"csv": to_csv, "md": to_markdown, "tex": to_latex}
 Drawing = Callable[[], Figure | None]
 MANY = 40
-"""Cells from which on figures are drawn on all processors."""
+"""Cells from which on figures are drawn on several processors."""
+MOST_PROCESSES = 8
 SHOWN = 10
 """Lines of what was left out that are shown on the screen; report.md has all."""
 
@@ -147,7 +149,7 @@ def _draw(cells: Sequence[Cell], folder: Path) -> list[Path]:
     if len(cells) < MANY:
         saved = list(map(save, drawings))
     else:
-        with ProcessPoolExecutor(mp_context=get_context("spawn")) as pool:
+        with ProcessPoolExecutor(min(MOST_PROCESSES, os.cpu_count() or 1), get_context("spawn")) as pool:
             saved = list(pool.map(save, drawings))
     return [path for path in saved if path is not None]
 

@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 
 from anchorflow import cli
+from anchorflow.report import write
 from anchorflow.results import Curve, Result, Table
 from tests.conftest import write_dataset
 from tests.report.runs import write_run, write_unfinished
@@ -206,6 +207,17 @@ def test_without_a_complete_run_there_is_no_report(tmp_path: Path, capsys: pytes
     assert error.startswith(f"error: no complete run lies at or below {tmp_path}.\n")
     assert f"incomplete: {tmp_path / 'open'} (failed, no memory)" in error
     assert not (tmp_path / "report").exists()
+
+
+def test_other_processes_draw_the_same(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    write_run(tmp_path / "runs" / "one", "diagnosis", made_up("diagnosis", known()))
+    assert cli.main(["report", str(tmp_path / "runs"), "--out", str(tmp_path / "here")]) == 0
+    monkeypatch.setattr(write, "MANY", 1)
+    assert cli.main(["report", str(tmp_path / "runs"), "--out", str(tmp_path / "there")]) == 0
+    drawn = sorted((tmp_path / "here" / "figures").iterdir())
+    assert len(drawn) == 4
+    for path in drawn:
+        assert path.read_bytes() == (tmp_path / "there" / "figures" / path.name).read_bytes()
 
 
 HOSTILE = ("<script>alert(1)</script>", "=cmd|' /C calc'!A0 $\\foo$ 100% _{x}", "x" * 10_000, "\x1b[31m\ud800\u202e")
