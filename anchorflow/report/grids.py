@@ -156,15 +156,23 @@ def _drawn(axes: Axes, draw: Panel, result: Result) -> bool:
 
 
 def _outer_labels(panels: Sequence[Axes], drawn: Sequence[Axes], columns: int) -> None:
-    """The names of the axes at the first panel of a row and the last of a column; the same numbers are not said twice."""
+    """What stands along axes, once: at the first panel of a row where all agree, at the last of a column where it agrees."""
     alike = len({axes.get_ylim() for axes in drawn}) == 1
     for i, axes in enumerate(panels):
         if any(other in drawn for other in panels[i - i % columns : i]):
             axes.set_ylabel("")
             if alike:
                 axes.tick_params(labelleft=False)
-        if any(other in drawn for other in panels[i + columns :: columns]):
+        below = [other for other in panels[i + columns :: columns] if other in drawn]
+        if below:
             axes.set_xlabel("")
+            if {_places(axes)} == set(map(_places, below)):
+                axes.tick_params(labelbottom=False)
+
+
+def _places(axes: Axes) -> tuple[Any, ...]:
+    """What is written along the x axis: the names of bars, or what follows from its limits."""
+    return axes.get_xlim(), *getattr(axes.xaxis.get_major_formatter(), "seq", ())
 
 
 def _title(name: str, cells: Sequence[Cell], settings: Mapping[str, str]) -> str:
