@@ -1,6 +1,6 @@
 """Label-word probabilities of prompts: shared demonstrations read once, logits only where they are needed."""
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from typing import Any, TypeVar
@@ -10,7 +10,7 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
 from anchorflow.attention.backend import replaced
-from anchorflow.attention.cache import Context, positions_after
+from anchorflow.attention.cache import Context, positions_after, read
 from anchorflow.models import LanguageModel
 from anchorflow.prompts import Prompt, Series
 
@@ -106,6 +106,16 @@ class Contexts:
             self._found = {}  # freed before the next ones are made
             self._found, self._ids = self._make(batch), batch.context
         return self._found
+
+
+def after_demonstrations(
+    lm: LanguageModel, batches: Iterable[Sequence[Prompt]]
+) -> Iterator[tuple[Sequence[Prompt], Batch, Context]]:
+    """The prompts of each batch, the batch, and the context of its demonstrations, read once for all that share it."""
+    contexts = Contexts(lambda batch: {"full": read(lm.model, batch.context, lm.device)})
+    for prompts in batches:
+        batch = collate(prompts, lm.device, prompts[0].shared)
+        yield prompts, batch, contexts(batch)["full"]
 
 
 def next_word_logits(

@@ -31,14 +31,11 @@ class AttentionPrediction(FewShot):
         """Records with `label_attention`, layer × class."""
         import torch
 
-        from anchorflow.attention import LabelAttention, read, tapped
-        from anchorflow.scoring import Contexts, collate, next_word_logits, scores
+        from anchorflow.attention import LabelAttention, tapped
+        from anchorflow.scoring import after_demonstrations, next_word_logits, scores
 
-        contexts = Contexts(lambda batch: {"full": read(lm.model, batch.context, lm.device)})
-        for prompts in batches:
-            batch = collate(prompts, lm.device, prompts[0].shared)
+        for prompts, batch, context in after_demonstrations(lm, batches):
             attention = LabelAttention(lm.n_layers, batch.anchors, batch.targets)
-            context = contexts(batch)["full"]
             with torch.no_grad(), tapped(lm.model, attention):
                 found = scores(next_word_logits(lm, batch, context), batch)
             yield [

@@ -30,14 +30,11 @@ class Classification(FewShot):
         """Records with the label words' probabilities and the most probable next words."""
         import torch
 
-        from anchorflow.attention import read
-        from anchorflow.scoring import Contexts, collate, next_word_logits, scores
+        from anchorflow.scoring import after_demonstrations, next_word_logits, scores
 
-        contexts = Contexts(lambda batch: {"full": read(lm.model, batch.context, lm.device)})
-        for prompts in batches:
-            batch = collate(prompts, lm.device, prompts[0].shared)
+        for prompts, batch, context in after_demonstrations(lm, batches):
             with torch.no_grad():
-                found = scores(next_word_logits(lm, batch, contexts(batch)["full"]), batch)
+                found = scores(next_word_logits(lm, batch, context), batch)
             yield [
                 {"query": p.query, "label": p.label, "variants": {"full": s}}
                 for p, s in zip(prompts, found, strict=True)

@@ -61,14 +61,11 @@ class Diagnosis(FewShot):
         """Records with q's query vector in every layer (float32, base64) and its products with each class's anchor key."""
         import torch
 
-        from anchorflow.attention import Vectors, read, tapped
-        from anchorflow.scoring import Contexts, collate, next_word_logits, scores
+        from anchorflow.attention import Vectors, tapped
+        from anchorflow.scoring import after_demonstrations, next_word_logits, scores
 
-        contexts = Contexts(lambda batch: {"full": read(lm.model, batch.context, lm.device)})
-        for prompts in batches:
-            batch = collate(prompts, lm.device, prompts[0].shared)
+        for prompts, batch, context in after_demonstrations(lm, batches):
             vectors = Vectors(lm.n_layers, batch.anchors, batch.targets)
-            context = contexts(batch)["full"]
             with torch.no_grad(), tapped(lm.model, vectors):
                 found = scores(next_word_logits(lm, batch, context), batch)
             yield [

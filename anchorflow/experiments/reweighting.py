@@ -87,15 +87,12 @@ class Reweighting(FewShot):
         """Records with the variants `vanilla` and `reweighted`; the first also says what was learned."""
         import torch
 
-        from anchorflow.attention import Reweight, read, tapped
+        from anchorflow.attention import Reweight, tapped
         from anchorflow.models import Shape
-        from anchorflow.scoring import Contexts, collate, next_word_logits, scores
+        from anchorflow.scoring import after_demonstrations, next_word_logits, scores
 
-        contexts = Contexts(lambda batch: {"full": read(lm.model, batch.context, lm.device)})
         beta, losses = None, None
-        for prompts in batches:
-            batch = collate(prompts, lm.device, prompts[0].shared)
-            context = contexts(batch)["full"]
+        for prompts, batch, context in after_demonstrations(lm, batches):
             found: list[Record] = [{"query": p.query, "label": p.label} for p in prompts]
             if beta is None:
                 demonstrated = [demonstration.label for demonstration in prompts[0].demonstrations]
