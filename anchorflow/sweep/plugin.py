@@ -127,12 +127,25 @@ def _returned(cell: Cell) -> JobReturn:
 
 
 def register() -> None:
-    """Make the launcher known to Hydra, which takes launchers from the namespace `hydra_plugins` only."""
+    """Make launcher and sweeper known to Hydra, which takes plugins from the namespace `hydra_plugins` only."""
+    plugins = Plugins.instance()
+    # Hydra loads its own plugins once more when it looks for them, so that their classes are the right ones only now.
+    from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
+
+    class GridSweeper(BasicSweeper):  # type: ignore[misc]
+        """Hydra's sweeper without its rehearsal, which composes every cell once more: the launcher composes all first."""
+
+        def validate_batch_is_legal(self, batch: Any) -> None:
+            """Hydra's hook."""
+
     try:
         namespace = importlib.import_module("hydra_plugins")
     except ImportError:
         namespace = sys.modules["hydra_plugins"] = ModuleType("hydra_plugins")
         namespace.__path__ = []
-    namespace.anchorflow = sys.modules["hydra_plugins.anchorflow"] = sys.modules[__name__]  # type: ignore[attr-defined]
-    SweepLauncher.__module__ = "hydra_plugins.anchorflow"
-    Plugins.instance().register(SweepLauncher)
+    ours = ModuleType("hydra_plugins.anchorflow")
+    namespace.anchorflow = sys.modules[ours.__name__] = ours  # type: ignore[attr-defined]
+    for plugin in (GridSweeper, SweepLauncher):
+        plugin.__module__, plugin.__qualname__ = ours.__name__, plugin.__name__
+        setattr(ours, plugin.__name__, plugin)
+        plugins.register(plugin)
