@@ -5,7 +5,7 @@ import re
 import textwrap
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -147,20 +147,31 @@ class Hypothesis:
     beats: np.ndarray
 
 
-def hypothesis(runs: Mapping[tuple[str, str], Mapping[str, float]], name: str) -> Hypothesis:
-    """The difference `name` (default_minus_random, ...) from the metrics of every (model, dataset) that has it."""
-    places = {place: metrics for place, metrics in runs.items() if name in metrics}
-    models, datasets = (list(dict.fromkeys(place[i] for place in places)) for i in (0, 1))
-    corrected = dict(
-        zip(places, holm(known([found.get(f"{name}_p") for found in places.values()]).tolist()), strict=True)
-    )
+class Test(NamedTuple):
+    """What a run says of a null hypothesis: the difference, its p alone, and whether default labels beat guessing."""
 
-    def grid(of: Mapping[tuple[str, str], Any]) -> np.ndarray:
+    difference: float
+    p: float
+    beats: bool
+
+    @classmethod
+    def of(cls, metrics: Mapping[str, float], name: str) -> "Test":
+        """From a run's metrics, of the difference `name`."""
+        above = metrics.get("default_minus_guessing", math.nan)
+        return cls(metrics[name], metrics.get(f"{name}_p", math.nan), bool(above > 0))
+
+
+def hypothesis(tests: Mapping[tuple[str, str], Test], name: str) -> Hypothesis:
+    """The tests of every (model, dataset) together."""
+    models, datasets = (list(dict.fromkeys(place[i] for place in tests)) for i in (0, 1))
+    corrected = dict(zip(tests, holm([test.p for test in tests.values()]), strict=True))
+
+    def grid(of: Mapping[tuple[str, str], float]) -> np.ndarray:
         return known([[of.get((model, dataset)) for dataset in datasets] for model in models])
 
-    above = {place: found.get("default_minus_guessing") for place, found in places.items()}
-    difference = grid({place: found[name] for place, found in places.items()})
-    return Hypothesis(name, models, datasets, difference, grid(corrected), grid(above) > 0)
+    difference = grid({place: test.difference for place, test in tests.items()})
+    beats = grid({place: float(test.beats) for place, test in tests.items()}) > 0
+    return Hypothesis(name, models, datasets, difference, grid(corrected), beats)
 
 
 def sheet(found: Hypothesis, title: str) -> Sheet:

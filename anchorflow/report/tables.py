@@ -3,11 +3,12 @@
 import math
 import re
 from collections.abc import Iterable, Mapping, Sequence
+from typing import NamedTuple
 
 import numpy as np
 
 from anchorflow.metrics import holm
-from anchorflow.report.cells import Cell, over_seeds
+from anchorflow.report.cells import Cell, over_seeds, planes
 from anchorflow.report.sheets import Measured, Row, Sheet, written
 
 HEADLINES = {
@@ -64,20 +65,50 @@ def differing(cells: Sequence[Cell]) -> list[str]:
     return [name for name in names if DIFFERENCE.fullmatch(name) and f"{name}_p" in names]
 
 
-def differences(found: Sequence[tuple[Mapping[str, str], Sequence[Cell]]]) -> Sheet | None:
-    """The paired differences of label_relationships with their 95 % intervals, by plane; None without any.
+class Tested(NamedTuple):
+    """One null hypothesis over models and datasets: its name, the settings that tell it from another of that name, and
+    for every cell the name that the cell itself has for it (which also says where a side changes)."""
 
-    `p` is that of each test alone, `p over cells` corrected over models and datasets of its plane (Holm).
+    name: str
+    settings: Mapping[str, str]
+    cells: Sequence[tuple[Cell, str]]
+
+
+def hypotheses(cells: Sequence[Cell]) -> list[Tested]:
+    """The null hypotheses of these cells, whatever other regimes their runs had."""
+    members: dict[str, list[tuple[Cell, str]]] = {}
+    for cell in cells:
+        names = differing([cell])
+        general = [_at_any_turn(name) for name in names]
+        for name, shared in zip(names, general, strict=True):
+            members.setdefault(shared if general.count(shared) == 1 else name, []).append((cell, name))
+    found = []
+    for name, having in members.items():
+        own = {id(cell): of_cell for cell, of_cell in having}
+        for settings_, plane in planes([cell for cell, _ in having]):
+            found.append(Tested(name, settings_, [(cell, own[id(cell)]) for cell in plane]))
+    return found
+
+
+def _at_any_turn(name: str) -> str:
+    """The name of a difference at twice its change point, with k for the number, which depends on the dataset."""
+    turns = set(re.findall(r"(?:flip|default)_after_(\d+)", name))
+    at = re.search(r"_at_(\d+)$", name)
+    if len(turns) != 1 or at is None or int(at.group(1)) != 2 * int(min(turns)):
+        return name
+    return re.sub(r"_after_\d+", "_after_k", name[: at.start()]) + "_at_2k"
+
+
+def differences(cells: Sequence[Cell]) -> Sheet | None:
+    """The paired differences of label_relationships with their 95 % intervals, hypothesis by hypothesis; None without any.
+
+    `p` is that of each test alone, `p over cells` corrected over the models and datasets of its hypothesis (Holm).
     """
-    cells = [cell for _, plane in found for cell in plane]
     rows: list[Row] = []
-    for _, plane in found:
-        for name in differing(plane):
-            having = [cell for cell in plane if name in cell.result.metrics]
-            alone = [cell.result.metrics.get(f"{name}_p", math.nan) for cell in having]
-            for cell, p, corrected in zip(having, alone, holm(alone), strict=True):
-                bounds = _bounds(cell, name)
-                rows.append([*_head(cell, cells), name, _measured(cell, name), *bounds, p, corrected])
+    for test in hypotheses(cells):
+        alone = [cell.result.metrics.get(f"{name}_p", math.nan) for cell, name in test.cells]
+        for (cell, name), p, corrected in zip(test.cells, alone, holm(alone), strict=True):
+            rows.append([*_head(cell, cells), name, _measured(cell, name), *_bounds(cell, name), p, corrected])
     columns = ["model", "dataset", *_settings(cells), "difference", "mean", "low", "high", "p", "p over cells"]
     return Sheet("differences", "Paired differences with 95 % intervals", columns, rows) if rows else None
 

@@ -118,7 +118,7 @@ def _left_out(found: Collection, most: int | None) -> list[str]:
 def _sheets(cells: Sequence[Cell]) -> list[Sheet]:
     """Every table under a name of its own, the overview first."""
     of_names = _of_names(cells)
-    labels = planes(of_names.get("label_relationships", []))
+    labels = of_names.get("label_relationships", [])
     found = [
         tables.overview(cells),
         published.beside(cells),
@@ -143,7 +143,7 @@ def _draw(cells: Sequence[Cell], folder: Path) -> list[Path]:
         title = clean(f"{', '.join(cell.place)}, mean over {len(cell.runs)} seeds")
         name = named(f"confusion_{cell.model}_{cell.dataset}")
         drawings.append((name, partial(diagnosis.confusion_matrices, cell.result, title)))
-    for found, title in _hypotheses(planes(of_names.get("label_relationships", []))):
+    for found, title in _hypotheses(of_names.get("label_relationships", [])):
         drawings.append((named(found.name), partial(label_relationships.heat_map, found, title)))
     save = partial(_save, folder)
     if len(cells) < MANY:
@@ -163,19 +163,14 @@ def _save(folder: Path, drawing: tuple[str, Drawing]) -> Path | None:
     return None if figure is None else figures.save({name: figure}, folder)[0]
 
 
-def _hypotheses(
-    found: Sequence[tuple[dict[str, str], list[Cell]]],
-) -> Iterator[tuple[label_relationships.Hypothesis, str]]:
-    """Each null hypothesis of each plane, with its title."""
-    for settings, plane in found:
-        for name in tables.differing(plane):
-            if name.endswith("_minus_guessing"):
-                continue  # no hypothesis, but what the others' brackets say
-            title = ", ".join([name.replace("_", " "), *filter(None, [tables.settings(settings)])])
-            yield (
-                label_relationships.hypothesis({cell.place: cell.result.metrics for cell in plane}, name),
-                clean(title, LONG),
-            )
+def _hypotheses(cells: Sequence[Cell]) -> Iterator[tuple[label_relationships.Hypothesis, str]]:
+    """Each null hypothesis over models and datasets, with its title."""
+    for test in tables.hypotheses(cells):
+        if test.name.endswith("_minus_guessing"):
+            continue  # no hypothesis, but what the others' brackets say
+        title = ", ".join([test.name.replace("_", " "), *filter(None, [tables.settings(test.settings)])])
+        found = {cell.place: label_relationships.Test.of(cell.result.metrics, name) for cell, name in test.cells}
+        yield label_relationships.hypothesis(found, test.name), clean(title, LONG)
 
 
 def _of_names(cells: Sequence[Cell]) -> dict[str, list[Cell]]:

@@ -275,16 +275,16 @@ def test_a_change_of_side_is_marked_and_drawn_against_both() -> None:
 
 
 def test_a_hypothesis_over_models_and_datasets_is_corrected_and_marked() -> None:
-    def run(difference: float, p: float, above: float) -> dict[str, float]:
-        return {"default_minus_random": difference, "default_minus_random_p": p, "default_minus_guessing": above}
+    def test(difference: float, p: float, above: float) -> label_relationships.Test:
+        metrics = {"a_minus_b": difference, "a_minus_b_p": p, "default_minus_guessing": above}
+        return label_relationships.Test.of(metrics, "a_minus_b")
 
     found = label_relationships.hypothesis(
         {
-            ("small", "sst2"): run(0.25, 0.03, 0.2),
-            ("small", "$5"): run(-0.5, 0.01, -0.1),
-            ("large", "sst2"): run(0.75, 0.001, 0.3),
-            ("large", "$5"): {"accuracy": 0.5},
-            ("large", "one repetition"): run(0.1, NAN, 0.4),
+            ("small", "sst2"): test(0.25, 0.03, 0.2),
+            ("small", "$5"): test(-0.5, 0.01, -0.1),
+            ("large", "sst2"): test(0.75, 0.001, 0.3),
+            ("large", "one repetition"): test(0.1, NAN, 0.4),
         },
         "default_minus_random",
     )
