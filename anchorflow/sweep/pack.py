@@ -92,21 +92,28 @@ class Pack:
             for cell in self.cells:
                 _fail(cell, f"requeued {requeues} times; allowed: launcher.max_requeues={self.max_requeues}")
             sys.exit(1)
-        for number in (signal.SIGTERM, signal.SIGINT):
-            signal.signal(number, self._pass_on)
+        before = {number: signal.signal(number, self._pass_on) for number in (signal.SIGTERM, signal.SIGINT)}
+        try:
+            failed = self._run()
+        finally:
+            for number, handler in before.items():
+                signal.signal(number, handler)
+        if failed:
+            sys.exit(1)
+
+    def _run(self) -> bool:
+        """Whether a cell failed."""
         failed, left = False, list(self.cells)
         while left:
             code = self._work(left)
             if code >= 0:
-                failed |= code > 0
-                break
+                return failed or code > 0
             # Killed, from outside or for its memory: the cell that it was at has failed, those after it have not.
             at = next((i for i, cell in enumerate(left) if _is_at_work(cell, self.worker)), 0)
             name = signal.Signals(-code).name
             _fail(left[at], f"killed by {name}" + (" (out of memory?)" if name == "SIGKILL" else ""))
             failed, left = True, left[at + 1 :]
-        if failed:
-            sys.exit(1)
+        return failed
 
     def checkpoint(self) -> Any:
         """End the worker, which keeps its records; the same pack again, unless it was requeued too often."""
