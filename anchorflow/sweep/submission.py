@@ -52,6 +52,7 @@ class Submission:
             known["mem"] = f"{round(known['mem'] * 1024)}MB"
         executor.update_parameters(
             job_name="anchorflow",
+            wckey=None,  # submitit's own mark, which clusters that keep a list of such keys refuse
             signal_delay_s=self.launcher.signal_delay_s,
             array_parallelism=self.launcher.array_parallelism,
             setup=[*self._environment, *self.launcher.setup],
