@@ -17,7 +17,6 @@ from anchorflow.errors import UserError
 NAMED = ("model", "dataset", "experiment", "seed", "dtype", "too_long")
 """The parts of a configuration that a run's directory is named after."""
 
-
 SWEEP_WIDE = ("sweep", "launcher")
 """Groups that are about a sweep as a whole: no part of a single run, nor of what it finds."""
 

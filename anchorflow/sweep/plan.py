@@ -151,10 +151,16 @@ class _Check:
         """UserError where the result in the cell's directory is of other data, weights or settings."""
         chosen = settings(cell.config)
         result = RunDirectory(cell.folder).result() or {}
-        identity = identify(chosen, self._task(cell), result["environment"]["dtype"])
-        if result["identity"] != identity:
+        try:
+            found, dtype = result["identity"], result["environment"]["dtype"]
+        except (KeyError, TypeError) as error:
             raise UserError(
-                f"{cell.folder} holds the result of another run ({result['identity']}, this one is {identity}): its data "
+                f"{cell.folder / 'result.json'} is damaged (no {error}); delete it, and the run goes on from its records."
+            ) from error
+        identity = identify(chosen, self._task(cell), dtype)
+        if found != identity:
+            raise UserError(
+                f"{cell.folder} holds the result of another run ({found}, this one is {identity}): its data "
                 "or weights differ. Choose another hydra.sweep.dir, or delete that directory."
             )
 

@@ -125,6 +125,15 @@ def test_a_result_of_other_data_is_not_taken_for_the_cells_own(tiny: Callable[..
     assert "holds the result of another run" in planned.why
 
 
+def test_a_damaged_result_is_refused_by_name_and_the_others_go_on(tiny: Callable[..., list[Cell]]) -> None:
+    made = tiny(["seed=1"], ["seed=2"], ["seed=3"])
+    (_there(made[0]) / "result.json").write_text("{}")
+    (_there(made[1]) / "result.json").write_text('{"identity": "a')
+    found = plan.make(made, HERE, only_failed=False, jobs=Jobs())
+    assert [planned.fate for planned in found.cells] == ["refused", "refused", "to run"]
+    assert all("result.json is damaged" in planned.why for planned in found.cells[:2])
+
+
 def test_a_run_given_twice_is_refused(tiny: Callable[..., list[Cell]]) -> None:
     with pytest.raises(UserError, match=r"two cells of the sweep are the same run.*seed=1.*seed=1"):
         plan.make(tiny(["seed=1"], ["seed=2"], ["seed=1"]), HERE, only_failed=False, jobs=Jobs())
