@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, TypeVar
 
 import torch
@@ -10,7 +10,7 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
 from anchorflow.attention.backend import replaced
-from anchorflow.attention.cache import Context, positions_after, read
+from anchorflow.attention.cache import Context, positions_after, positions_given, read
 from anchorflow.models import LanguageModel
 from anchorflow.prompts import Prompt, Series
 
@@ -37,6 +37,22 @@ class Batch:
     is_anchor: Bool[Tensor, "batch anchor"]
     labels: Int[Tensor, " batch"]
     label_tokens: Int[Tensor, " label"]
+    positions: Int[Tensor, "batch position"] | None = None
+    """Of `ids`, where they do not go on from the context one by one."""
+
+    def targets_alone(self, of: slice = slice(None)) -> "Batch":
+        """The last token of each prompt, or of some: what is left to read where all that it sees was kept."""
+        rows = torch.arange(len(self.ids), device=self.ids.device)
+        return replace(
+            self,
+            context=(),
+            ids=self.ids[rows, self.targets][of, None],
+            targets=torch.zeros_like(self.targets[of]),
+            anchors=self.anchors[of],
+            is_anchor=self.is_anchor[of],
+            labels=self.labels[of],
+            positions=(len(self.context) + self.targets)[of, None],
+        )
 
 
 def plan(prompts: Sequence[Prompt], batch_tokens: int, shared: bool = False) -> list[list[Prompt]]:
@@ -128,7 +144,9 @@ def next_word_logits(
     differ from the number of its positions, if the model takes positions (UserError if not).
     """
     given: dict[str, Any] = {}
-    if context is not None and len(context):
+    if batch.positions is not None:
+        given = positions_given(lm.model, batch.positions)
+    elif context is not None and len(context):
         given = {"past_key_values": context.cache(), "use_cache": True}
         shape = (batch.ids.shape[0], batch.ids.shape[1])
         given |= positions_after(lm.model, context, shape, batch.ids.device)

@@ -10,7 +10,7 @@ from anchorflow.attention.core import Attention, attention_weights
 from anchorflow.attention.halfway import Halfway
 from anchorflow.attention.isolation import Isolate
 from anchorflow.attention.saliency import SaliencyFlow
-from anchorflow.attention.target import LabelAttention, Reweight, target_weights
+from anchorflow.attention.target import LabelAttention, Reweight, Seen, target_weights
 from anchorflow.attention.vectors import Vectors
 
 __all__ = [
@@ -22,6 +22,7 @@ __all__ = [
     "LabelAttention",
     "Reweight",
     "SaliencyFlow",
+    "Seen",
     "Tap",
     "Vectors",
     "attention_weights",

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from torch import Tensor
 from transformers import PreTrainedModel
 from transformers.cache_utils import Cache, DynamicCache, DynamicLayer
@@ -115,8 +115,19 @@ def positions_after(
     """
     if context.next_position == len(context):
         return {}
-    if "position_ids" not in inspect.signature(model.forward).parameters or getattr(model.config, "alibi", False):
-        raise UserError(
-            f"model type {model.config.model_type!r} takes no positions, so a part of a context cannot keep its own."
-        )
-    return {"position_ids": (torch.arange(shape[1], device=device) + context.next_position).expand(shape)}
+    if getattr(model.config, "alibi", False):  # which counts the positions that are there
+        raise _no_positions(model)
+    return positions_given(model, (torch.arange(shape[1], device=device) + context.next_position).expand(shape))
+
+
+def positions_given(model: PreTrainedModel, positions: Int[Tensor, "batch position"]) -> dict[str, Tensor]:
+    """How to tell the model the positions of its tokens. UserError for a model that cannot be told."""
+    if "position_ids" not in inspect.signature(model.forward).parameters:
+        raise _no_positions(model)
+    return {"position_ids": positions}
+
+
+def _no_positions(model: PreTrainedModel) -> UserError:
+    return UserError(
+        f"model type {model.config.model_type!r} takes no positions, so a part of a context cannot keep its own."
+    )

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 
     from anchorflow.attention import Context
     from anchorflow.models import LanguageModel, Shape
+    from anchorflow.scoring import Batch
 
 log = logging.getLogger(__name__)
 FILE = "beta.safetensors"
@@ -87,7 +88,7 @@ class Reweighting(FewShot):
         """Records with the variants `vanilla` and `reweighted`; the first also says what was learned."""
         import torch
 
-        from anchorflow.attention import Reweight, tapped
+        from anchorflow.attention import Reweight, Seen, tapped
         from anchorflow.models import Shape
         from anchorflow.scoring import after_demonstrations, next_word_logits, scores
 
@@ -97,17 +98,19 @@ class Reweighting(FewShot):
             if beta is None:
                 demonstrated = [demonstration.label for demonstration in prompts[0].demonstrations]
                 if self.beta is None:
-                    beta, losses = learn(lm, batch.context, context, work.training, self.lr, self.epochs, work.seed)
+                    beta, losses = learn(lm, batch.context, context, work, self.lr, self.epochs)
                 else:
                     shape = Shape.of(lm.name, lm.model.config)
                     beta = _reordered(*self._load(shape, len(demonstrated)), demonstrated).to(lm.device)
                 _save(folder / FILE, beta, demonstrated)
                 # In the records, since the result is made from them alone. A resumed run learns the same again.
                 found[0]["learned"] = {"beta": beta.mean(dim=2).tolist(), "train_loss": losses}
+            seen, alone = Seen(lm.n_layers, batch.targets, len(batch.context)), batch.targets_alone()
             with torch.no_grad():
-                vanilla = scores(next_word_logits(lm, batch, context), batch)
-                with tapped(lm.model, Reweight(beta, batch.anchors, batch.targets)):
-                    reweighted = scores(next_word_logits(lm, batch, context), batch)
+                with tapped(lm.model, seen):
+                    vanilla = scores(next_word_logits(lm, batch, context), batch)
+                with tapped(lm.model, seen.alone, Reweight(beta, batch.anchors)):
+                    reweighted = scores(next_word_logits(lm, alone), alone)
             for record, before, after in zip(found, vanilla, reweighted, strict=True):
                 record["variants"] = {"vanilla": before, "reweighted": after}
             yield found
@@ -167,13 +170,7 @@ class Reweighting(FewShot):
 
 
 def learn(
-    lm: LanguageModel,
-    shared: tuple[int, ...],
-    context: Context,
-    training: Sequence[Prompt],
-    lr: float,
-    epochs: int,
-    seed: int,
+    lm: LanguageModel, shared: tuple[int, ...], context: Context, work: Work, lr: float, epochs: int
 ) -> tuple[torch.Tensor, list[list[float]]]:
     """β [layer, head, demonstration], and the loss at every example before its step [epoch][example].
 
@@ -184,33 +181,37 @@ def learn(
     from torch.nn.functional import nll_loss
     from tqdm import tqdm
 
-    from anchorflow.attention import Reweight, read, tapped
+    from anchorflow.attention import Reweight, Seen, read, tapped
     from anchorflow.models import Shape
-    from anchorflow.scoring import collate, next_word_logits
+    from anchorflow.scoring import collate, next_word_logits, plan
+
+    known: dict[int, tuple[Seen, Batch]] = {}
+    for prompts in plan(work.training, work.batch_tokens, shared=True):
+        batch = collate(prompts, lm.device, prompts[0].shared)
+        seen = Seen(lm.n_layers, batch.targets, len(batch.context))
+        before = context if batch.context == shared else read(lm.model, batch.context, lm.device)
+        with torch.no_grad(), tapped(lm.model, seen):
+            next_word_logits(lm, batch, before, label_words_only=True)
+        known |= {p.query: (seen.of(i), batch.targets_alone(slice(i, i + 1))) for i, p in enumerate(prompts)}
+    examples = [known[p.query] for p in work.training]
 
     shape = Shape.of(lm.name, lm.model.config)
     precision = torch.promote_types(lm.dtype, torch.float32)
-    beta = torch.zeros(shape.layers, shape.heads, len(training[0].anchors), dtype=precision, device=lm.device)
+    beta = torch.zeros(shape.layers, shape.heads, len(work.training[0].anchors), dtype=precision, device=lm.device)
     beta.requires_grad_()
     adam = torch.optim.Adam([beta], lr=lr, betas=(0.9, 0.999))
-    before = [
-        read(lm.model, p.ids[len(shared) : -1], lm.device, after=context)
-        if p.shared == shared
-        else read(lm.model, p.ids[:-1], lm.device)
-        for p in training
-    ]
-    ends = [collate([p], lm.device, p.ids[:-1]) for p in training]
-    order = list(range(len(training)))
-    shuffle = random.Random(f"{seed}/epochs").shuffle
+    order = list(range(len(examples)))
+    shuffle = random.Random(f"{work.seed}/epochs").shuffle
     losses = []
     with tqdm(total=epochs * len(order), desc="learning β", unit="step", mininterval=0.5, leave=False) as bar:
         for _ in range(epochs):
             shuffle(order)
             epoch = [0.0] * len(order)
             for i in order:
-                with torch.enable_grad(), tapped(lm.model, Reweight(beta, ends[i].anchors, ends[i].targets)):
-                    logits = next_word_logits(lm, ends[i], before[i], label_words_only=True)
-                    loss = nll_loss(torch.log_softmax(logits, dim=-1), ends[i].labels.to(logits.device))
+                seen, batch = examples[i]
+                with torch.enable_grad(), tapped(lm.model, seen.alone, Reweight(beta, batch.anchors)):
+                    logits = next_word_logits(lm, batch, label_words_only=True)
+                    loss = nll_loss(torch.log_softmax(logits, dim=-1), batch.labels.to(logits.device))
                     (beta.grad,) = torch.autograd.grad(loss, beta)
                 adam.step()
                 epoch[i] = loss.item()

@@ -4,7 +4,8 @@ import pytest
 import torch
 from transformers import CONFIG_MAPPING, AutoModelForCausalLM, PreTrainedModel
 
-from anchorflow.attention import Attend, Attention, tapped
+from anchorflow.attention import Attend, Attention, Seen, read, tapped
+from anchorflow.attention.cache import positions_given
 from anchorflow.errors import UserError
 
 COMMON = {
@@ -104,6 +105,26 @@ def test_a_position_of_each_prompt_is_right_when_it_alone_is_computed(family: st
         alone = model(input_ids=ids).logits
     torch.testing.assert_close(alone[rows, only], vanilla[rows, only], rtol=1e-4, atol=1e-5)
     torch.testing.assert_close(model(input_ids=ids).logits, vanilla)
+
+
+@pytest.mark.parametrize("shared", [0, 4])
+@pytest.mark.parametrize("family", REACHED)
+def test_a_target_goes_through_the_model_again_alone(family: str, shared: int, ids: torch.Tensor) -> None:
+    model = make(family, REACHED[family])
+    ids = torch.cat([ids[:1, :shared].expand(2, -1), ids[:, shared:]], dim=1)
+    rows, last = torch.arange(2), torch.tensor([10, 7])
+    vanilla = model(input_ids=ids).logits[rows, last]
+    seen = Seen(2, last - shared, shared)
+    context = read(model, ids[0, :shared].tolist(), "cpu")
+    with tapped(model, seen):
+        model(input_ids=ids[:, shared:], past_key_values=context.cache(), use_cache=shared > 0)
+    for row in (slice(0, 2), slice(0, 1), slice(1, 2)):
+        some = seen if row == slice(0, 2) else seen.of(row.start)
+        with tapped(model, some.alone):
+            alone = model(
+                input_ids=ids[rows, last][row, None], use_cache=False, **positions_given(model, last[row, None])
+            )
+        torch.testing.assert_close(alone.logits[:, 0], vanilla[row], rtol=1e-4, atol=1e-5)
 
 
 @pytest.mark.parametrize("family", ["gpt2", "gptj", "falcon"])

@@ -8,14 +8,14 @@ import torch
 from torch import Tensor
 from torch.nn.functional import cross_entropy
 
-from anchorflow.attention import Reweight, tapped
+from anchorflow.attention import Reweight, Seen, tapped
 from anchorflow.data import Task
 from anchorflow.errors import UserError
 from anchorflow.experiments import Reweighting
 from anchorflow.experiments.reweighting import FILE
 from anchorflow.models import LanguageModel, Shape
 from anchorflow.prompts import Prompt
-from anchorflow.scoring import collate, next_word_logits
+from anchorflow.scoring import after_demonstrations, next_word_logits, plan
 from tests import oracle
 from tests.conftest import mapped, toy_work
 
@@ -73,16 +73,18 @@ def test_the_same_losses_and_beta_as_training_on_full_prompts(
 def test_beta_of_zero_is_vanilla_and_any_other_is_the_formula(lm: LanguageModel, task: Task, batch_tokens: int) -> None:
     work = toy_work(Reweighting(n_queries=4), lm, task)
     shape = shape_of(lm)
-    batch = collate(work.prompts, lm.device)
-    vanilla = next_word_logits(lm, batch)
-    size = (shape.layers, shape.heads, 3)
-    with tapped(lm.model, Reweight(torch.zeros(size, dtype=torch.float64), batch.anchors, batch.targets)):
-        torch.testing.assert_close(next_word_logits(lm, batch), vanilla, rtol=1e-5, atol=1e-5)
-    beta = torch.randn(size, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
-    with tapped(lm.model, Reweight(beta, batch.anchors, batch.targets)):
-        changed = next_word_logits(lm, batch)[:, batch.label_tokens]
-    for row, prompt in zip(changed, work.prompts, strict=True):
-        torch.testing.assert_close(row, label_logits(lm, prompt, beta), rtol=1e-6, atol=1e-6)
+    zero = torch.zeros(shape.layers, shape.heads, 3, dtype=torch.float64)
+    beta = torch.randn(zero.shape, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
+    for prompts, batch, context in after_demonstrations(lm, plan(work.prompts, batch_tokens, shared=True)):
+        seen, alone = Seen(shape.layers, batch.targets, len(batch.context)), batch.targets_alone()
+        with tapped(lm.model, seen):
+            vanilla = next_word_logits(lm, batch, context)
+        with tapped(lm.model, seen.alone, Reweight(zero, batch.anchors)):
+            torch.testing.assert_close(next_word_logits(lm, alone), vanilla, rtol=1e-9, atol=1e-9)
+        with tapped(lm.model, seen.alone, Reweight(beta, batch.anchors)):
+            changed = next_word_logits(lm, alone)[:, batch.label_tokens]
+        for row, prompt in zip(changed, prompts, strict=True):
+            torch.testing.assert_close(row, label_logits(lm, prompt, beta), rtol=1e-6, atol=1e-6)
 
 
 def test_a_saved_beta_is_used_again_and_follows_its_classes(lm: LanguageModel, task: Task, tmp_path: Path) -> None:
