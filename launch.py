@@ -16,4 +16,5 @@ def main(config: DictConfig) -> None:
 
 
 if __name__ == "__main__":
-    main()
+    with sweep.mistakes_told():
+        main()

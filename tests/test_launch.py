@@ -299,12 +299,35 @@ def test_a_users_mistake_is_one_sentence_and_the_log_keeps_the_traceback(
     assert not (tmp_path / "run" / "result.json").exists()
 
 
-def test_an_option_that_does_not_exist_is_answered_with_those_that_do(tmp_path: Path) -> None:
-    done = launch("model=gpt5", cwd=tmp_path)
-    assert done.returncode != 0
-    assert "Traceback" not in done.stderr
-    assert "gpt2-xl" in done.stderr
-    assert not list(tmp_path.iterdir())
+@pytest.mark.parametrize(
+    ("overrides", "complaint"),
+    [
+        (("model=gpt5",), "model is 'gpt5'; allowed: falcon-40b, falcon-7b, gpt-j, gpt2,"),
+        (("-m", "dataset=sst2,sst3"), "dataset is 'sst3'; allowed: agnews,"),
+        (("sweep=fig9",), "sweep is 'fig9'; allowed: appendix_semantically_empty_labels,"),
+        (("+sweep=fig3_saliency",), "sweep is chosen twice; write sweep=fig3_saliency, without a plus"),
+        (("modle=tiny",), "there is no modle; allowed: batch_tokens, dataset,"),
+        (
+            ("experiment.queries=5",),
+            "there is no experiment.queries; allowed: keep_examples, n_queries, shards, shots_per_class.",
+        ),
+        (("-m", "experiment.queries=5,6"), "there is no experiment.queries; allowed:"),
+        (("-m", "experment.n_queries=5,6"), "there is no experment; allowed:"),
+        (("seed=[1",), "'seed=[1' cannot be read"),
+        (("experiment.n_queries=${queries}",), "Interpolation key 'queries' not found"),
+    ],
+)
+def test_what_cannot_be_composed_is_one_sentence_with_what_is_allowed(
+    tmp_path: Path, overrides: tuple[str, ...], complaint: str
+) -> None:
+    done = launch(*overrides, cwd=tmp_path)
+    assert complaint in failed_politely(done)
+    assert len(done.stderr.splitlines()) == 1, done.stderr
+    assert {path.name for path in tmp_path.rglob("*") if path.is_file()} <= {"multirun.yaml"}
+
+
+def test_a_traceback_is_there_for_the_asking(tmp_path: Path) -> None:
+    assert "Traceback" in launch("model=gpt5", cwd=tmp_path, HYDRA_FULL_ERROR="1").stderr
 
 
 @pytest.mark.parametrize("overrides", [("hydra.run.dir=file/run",), ("-m", "hydra.sweep.dir=file/sweep", "seed=1,2")])

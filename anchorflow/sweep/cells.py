@@ -54,8 +54,12 @@ def compose(loader: ConfigLoader, master: DictConfig, grid: Sequence[Sequence[st
         choices = tuple(str(override.input_line) for override in parsed if override not in values)
         if choices not in composed:
             composed[choices] = _opened(loader.load_sweep_config(master, list(choices)))
-        config = HydraConfig.instance().cfg = composed[choices]  # who answers ${hydra:...}
-        before = {key: _raw(config, key) for key in (str(override.key_or_group) for override in values)}
+        config = composed[choices]
+        try:
+            before = {key: _raw(config, key) for key in (str(override.key_or_group) for override in values)}
+        except LookupError:  # an item of a list, which Hydra composes, or a key that is not there, of which it tells
+            config, values, before = _opened(loader.load_sweep_config(master, list(overrides))), [], {}
+        HydraConfig.instance().cfg = config  # who answers ${hydra:...}
         for override in values:
             OmegaConf.update(config, str(override.key_or_group), override.value())
         yield _freeze(config, number, overrides)
@@ -64,9 +68,11 @@ def compose(loader: ConfigLoader, master: DictConfig, grid: Sequence[Sequence[st
 
 
 def _raw(config: DictConfig, key: str) -> Any:
-    """The value at a key as it is written, an interpolation as such."""
+    """The value at a key as it is written, an interpolation as such. LookupError for what is not a mapping's."""
     above, _, last = key.rpartition(".")
     node = OmegaConf.select(config, above) if above else config
+    if not isinstance(node, DictConfig):
+        raise LookupError(key)
     raw: Any = OmegaConf.to_container(node, resolve=False)
     return raw[last]
 

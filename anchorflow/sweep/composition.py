@@ -1,14 +1,18 @@
 """What conf/ may use beside plain YAML: two resolvers, and Hydra's callbacks that refuse a mistake in one sentence."""
 
+import os
 import sys
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Any, NoReturn
 
 from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.errors import HydraException, MissingConfigException, OverrideParseException
 from hydra.experimental.callback import Callback
 from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import ConfigAttributeError, ConfigKeyError, OmegaConfBaseException
 
 from anchorflow.configuration import NAMED, SWEEP_WIDE, Sweep, build, run_name
 from anchorflow.errors import UserError
@@ -45,14 +49,18 @@ class MakeFolder(Callback):  # type: ignore[misc]
 
     def on_run_start(self, config: DictConfig, **others: Any) -> None:
         """Before a single run."""
-        self._make(config.hydra.run.dir, "hydra.run.dir")
+        self._make(config, "hydra.run.dir")
 
     def on_multirun_start(self, config: DictConfig, **others: Any) -> None:
         """Before a sweep."""
-        self._make(config.hydra.sweep.dir, "hydra.sweep.dir")
+        self._make(config, "hydra.sweep.dir")
 
     @staticmethod
-    def _make(folder: str, key: str) -> None:
+    def _make(config: DictConfig, key: str) -> None:
+        try:
+            folder = OmegaConf.select(config, key)  # with a name made of the settings, where a mistake comes to light
+        except OmegaConfBaseException as error:
+            refuse(_told(error))
         try:
             Path(folder).mkdir(parents=True, exist_ok=True)
         except OSError as error:
@@ -83,6 +91,39 @@ class CheckSweep(Callback):  # type: ignore[misc]
             refuse(str(error))
         if sweep.scale is not None and config.hydra.runtime.choices.get("sweep") is None:
             refuse(f"sweep.scale is {sweep.scale!r}, but no preset is chosen (sweep=fig3_saliency, for one).")
+
+
+@contextmanager
+def mistakes_told() -> Iterator[None]:
+    """Within the block a configuration that Hydra cannot compose ends in one sentence, not in a page (or in a traceback
+    where HYDRA_FULL_ERROR asks for one).
+    """
+    if "HYDRA_FULL_ERROR" in os.environ:
+        yield
+        return
+    os.environ["HYDRA_FULL_ERROR"] = "1"  # otherwise Hydra prints what it thinks of it, and exits
+    try:
+        yield
+    except (HydraException, OmegaConfBaseException) as error:
+        refuse(_told(error))
+
+
+def _told(error: Exception) -> str:
+    if isinstance(error, MissingConfigException) and error.options and error.missing_cfg_file:
+        group, _, name = error.missing_cfg_file.rpartition("/")
+        return f"{group} is {name!r}; allowed: {', '.join(error.options)}."
+    cause = error.__cause__ if isinstance(error.__cause__, OmegaConfBaseException) else error
+    parent = getattr(cause, "parent_node", None)
+    if isinstance(cause, (ConfigKeyError, ConfigAttributeError)) and isinstance(parent, DictConfig):
+        allowed = sorted(str(key) for key in parent if key not in ("_target_", "hydra"))
+        return f"there is no {cause.full_key}; allowed: {', '.join(allowed)}."
+    first = str(error).strip().splitlines()[0]
+    if isinstance(error, OverrideParseException):
+        return f"{error.override!r} cannot be read ({first})."
+    if first.startswith("Multiple values for"):
+        group, name = first.removeprefix("Multiple values for ").split(".")[0], first.split()[-1].rstrip("'")
+        return f"{group} is chosen twice; write {group}={name}, without a plus."
+    return first
 
 
 def refuse(message: str) -> NoReturn:

@@ -53,6 +53,7 @@ def test_cells_that_share_a_composition_are_what_hydra_composes_for_each(tmp_pat
         ["sweep=fig3_saliency", "sweep.scale=small", "model=gpt2", "dataset=sst2", "seed=3"],
         ["sweep=nh3_changing_labels", "model=llama2-7b", "dataset=rte", "dtype=float32"],
         ["experiment=label_relationships", "experiment.regimes=[default,{noise: 0.25}]", "tracking.tags=[a]"],
+        ["experiment=isolation", "experiment.first_or_last_k.0=2", "seed=4"],
         ["+experiment.more=1", "~tracking.tags"],
     ]
     found = cells(tmp_path, *grid)
