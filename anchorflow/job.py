@@ -186,7 +186,7 @@ def _execute(
     tracking = chosen.tracking.run(directory.path, identity, {**config, "identity": identity}, names)
     with tracking as tracker, _told(directory, job):  # told before the tracker ends, which may take a while
         lm, new = kept.load(chosen.model, device, dtype)
-        log.info("model: %s (%s, %s, %d layers)", lm.name, lm.device, dtype, lm.n_layers)
+        log.info("model: %s (%s, %s, %d layers)", lm.name, lm.device, dtype, lm.shape.layers)
         loaded = time.perf_counter()
         units, records, computed = _map(chosen, lm, task, directory)
         fitting = [record for record in records if "skipped" not in record]

@@ -62,9 +62,9 @@ class LanguageModel:
         return self.model.dtype
 
     @property
-    def n_layers(self) -> int:
-        """How many attention layers there are."""
-        return int(self.model.config.get_text_config().num_hidden_layers)
+    def shape(self) -> Shape:
+        """How many layers and heads there are."""
+        return Shape.of(self.name, self.model.config)
 
     @property
     def max_length(self) -> int | None:

@@ -35,7 +35,7 @@ class AttentionPrediction(FewShot):
         from anchorflow.scoring import after_demonstrations, next_word_logits, scores
 
         for prompts, batch, context in after_demonstrations(lm, batches):
-            attention = LabelAttention(lm.n_layers, batch.anchors, batch.targets)
+            attention = LabelAttention(lm.shape.layers, batch.anchors, batch.targets)
             with torch.no_grad(), tapped(lm.model, attention):
                 found = scores(next_word_logits(lm, batch, context), batch)
             yield [

@@ -65,7 +65,7 @@ class Diagnosis(FewShot):
         from anchorflow.scoring import after_demonstrations, next_word_logits, scores
 
         for prompts, batch, context in after_demonstrations(lm, batches):
-            vectors = Vectors(lm.n_layers, batch.anchors, batch.targets)
+            vectors = Vectors(lm.shape.layers, batch.anchors, batch.targets)
             with torch.no_grad(), tapped(lm.model, vectors):
                 found = scores(next_word_logits(lm, batch, context), batch)
             yield [

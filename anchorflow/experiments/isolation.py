@@ -64,7 +64,7 @@ class Isolation(FewShot):
         from anchorflow.attention import Halfway, Isolate, read, tapped
         from anchorflow.scoring import Contexts, collate, next_word_logits, scores
 
-        layers = self._layers(lm.n_layers)
+        layers = self._layers(lm.shape.layers)
         starts = {name: chosen.start for name, chosen in layers.items() if name.split("_")[1] == "last"}
         halfway = Halfway(lm.model)
         rows: dict[str, Sequence[int]] = {}

@@ -89,7 +89,6 @@ class Reweighting(FewShot):
         import torch
 
         from anchorflow.attention import Reweight, Seen, tapped
-        from anchorflow.models import Shape
         from anchorflow.scoring import after_demonstrations, next_word_logits, scores
 
         beta, losses = None, None
@@ -100,12 +99,11 @@ class Reweighting(FewShot):
                 if self.beta is None:
                     beta, losses = learn(lm, batch.context, context, work, self.lr, self.epochs)
                 else:
-                    shape = Shape.of(lm.name, lm.model.config)
-                    beta = _reordered(*self._load(shape, len(demonstrated)), demonstrated).to(lm.device)
+                    beta = _reordered(*self._load(lm.shape, len(demonstrated)), demonstrated).to(lm.device)
                 _save(folder / FILE, beta, demonstrated)
                 # In the records, since the result is made from them alone. A resumed run learns the same again.
                 found[0]["learned"] = {"beta": beta.mean(dim=2).tolist(), "train_loss": losses}
-            seen, alone = Seen(lm.n_layers, batch.targets, len(batch.context)), batch.targets_alone()
+            seen, alone = Seen(lm.shape.layers, batch.targets, len(batch.context)), batch.targets_alone()
             with torch.no_grad():
                 with tapped(lm.model, seen):
                     vanilla = scores(next_word_logits(lm, batch, context), batch)
@@ -182,22 +180,21 @@ def learn(
     from tqdm import tqdm
 
     from anchorflow.attention import Reweight, Seen, read, tapped
-    from anchorflow.models import Shape
     from anchorflow.scoring import collate, next_word_logits, plan
 
     known: dict[int, tuple[Seen, Batch]] = {}
     for prompts in plan(work.training, work.batch_tokens, shared=True):
         batch = collate(prompts, lm.device, prompts[0].shared)
-        seen = Seen(lm.n_layers, batch.targets, len(batch.context))
+        seen = Seen(lm.shape.layers, batch.targets, len(batch.context))
         before = context if batch.context == shared else read(lm.model, batch.context, lm.device)
         with torch.no_grad(), tapped(lm.model, seen):
             next_word_logits(lm, batch, before, label_words_only=True)
         known |= {p.query: (seen.of(i), batch.targets_alone(slice(i, i + 1))) for i, p in enumerate(prompts)}
     examples = [known[p.query] for p in work.training]
 
-    shape = Shape.of(lm.name, lm.model.config)
     precision = torch.promote_types(lm.dtype, torch.float32)
-    beta = torch.zeros(shape.layers, shape.heads, len(work.training[0].anchors), dtype=precision, device=lm.device)
+    size = (lm.shape.layers, lm.shape.heads, len(work.training[0].anchors))
+    beta = torch.zeros(size, dtype=precision, device=lm.device)
     beta.requires_grad_()
     adam = torch.optim.Adam([beta], lr=lr, betas=(0.9, 0.999))
     order = list(range(len(examples)))

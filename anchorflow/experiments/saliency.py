@@ -68,7 +68,7 @@ class Saliency(FewShot):
         for prompts in batches:
             batch = collate(prompts, lm.device)
             keep = [i for i, prompt in enumerate(prompts) if prompt.query in work.pieces]
-            flow = SaliencyFlow(lm.n_layers, batch.anchors, batch.is_anchor, batch.targets, keep)
+            flow = SaliencyFlow(lm.shape.layers, batch.anchors, batch.is_anchor, batch.targets, keep)
             with torch.enable_grad(), tapped(lm.model, flow, only=batch.targets):
                 logits = next_word_logits(lm, batch)
                 log_probabilities = label_log_probabilities(logits, batch)

@@ -65,7 +65,7 @@ class Row:
 
 def _isolated(lm: LanguageModel, experiment: Isolation, work: Work) -> dict[str, tuple[range, Sequence[int]]]:
     positions = experiment._positions(work.prompts[0], work.seed)
-    return {name: (layers, positions[name]) for name, layers in experiment._layers(lm.n_layers).items()}
+    return {name: (layers, positions[name]) for name, layers in experiment._layers(lm.shape.layers).items()}
 
 
 def _learned(lm: LanguageModel, experiment: Reweighting, work: Work) -> Any:

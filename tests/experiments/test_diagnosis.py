@@ -25,7 +25,7 @@ def test_equal_to_principal_components_and_projected_keys(
     result = experiment.reduce(mapped(experiment, lm, work, batch_tokens), task.labels)
     seen = [oracle.run(lm, p.ids) for p in work.prompts]
     anchors = {d.label: d.anchor for d in work.prompts[0].demonstrations}
-    for layer in range(lm.n_layers):
+    for layer in range(lm.shape.layers):
         queries = np.array(
             [s.query[layer][:, p.target].flatten().tolist() for s, p in zip(seen, work.prompts, strict=True)]
         )

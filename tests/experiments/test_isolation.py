@@ -34,7 +34,7 @@ def test_every_variant_equals_masked_full_prompts(lm: LanguageModel, task: Task,
     experiment = Isolation(n_queries=4, shots_per_class=shots, first_or_last_k=(1, 2, 3), random_draws=2)
     work = toy_work(experiment, lm, task)
     rows = experiment._positions(work.prompts[0], work.seed)
-    n = lm.n_layers
+    n = lm.shape.layers
     for record, prompt in zip(mapped(experiment, lm, work, batch_tokens), work.prompts, strict=True):
         variants = record["variants"]
         assert len(variants) == 1 + 3 * 2 * (1 + 2)

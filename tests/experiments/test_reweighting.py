@@ -20,10 +20,6 @@ from tests import oracle
 from tests.conftest import mapped, toy_work
 
 
-def shape_of(lm: LanguageModel) -> Shape:
-    return Shape.of(lm.name, lm.model.config)
-
-
 def label_logits(lm: LanguageModel, prompt: Prompt, beta: Tensor) -> Tensor:
     def reweigh(layer: int, weights: Tensor) -> Tensor:
         factor = torch.zeros_like(weights)
@@ -43,7 +39,7 @@ def test_the_same_losses_and_beta_as_training_on_full_prompts(
     work = toy_work(experiment, lm, task)
     records = mapped(experiment, lm, work, folder=tmp_path)
 
-    shape = shape_of(lm)
+    shape = lm.shape
     beta = torch.zeros(shape.layers, shape.heads, 3 * shots, dtype=torch.float64, requires_grad=True)
     adam = torch.optim.Adam([beta], lr=0.01, betas=(0.9, 0.999))
     order, generator = list(range(len(work.training))), random.Random(f"{work.seed}/epochs")
@@ -72,7 +68,7 @@ def test_the_same_losses_and_beta_as_training_on_full_prompts(
 @pytest.mark.parametrize("batch_tokens", [1, 300, 10_000])
 def test_beta_of_zero_is_vanilla_and_any_other_is_the_formula(lm: LanguageModel, task: Task, batch_tokens: int) -> None:
     work = toy_work(Reweighting(n_queries=4), lm, task)
-    shape = shape_of(lm)
+    shape = lm.shape
     zero = torch.zeros(shape.layers, shape.heads, 3, dtype=torch.float64)
     beta = torch.randn(zero.shape, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
     for prompts, batch, context in after_demonstrations(lm, plan(work.prompts, batch_tokens, shared=True)):
@@ -126,7 +122,7 @@ def test_the_identity_of_a_saved_beta_is_its_content(lm: LanguageModel, task: Ta
 def test_a_beta_of_something_else_is_refused(lm: LanguageModel, task: Task, tmp_path: Path) -> None:
     experiment = Reweighting(n_queries=1, epochs=1, train_per_class=1)
     mapped(experiment, lm, toy_work(experiment, lm, task), folder=tmp_path)
-    shape = shape_of(lm)
+    shape = lm.shape
     with pytest.raises(
         UserError, match=rf"{shape.heads} heads and 3 demonstrations; this run has 12 layers, 6 heads and 3"
     ):
