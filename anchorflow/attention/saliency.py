@@ -6,6 +6,7 @@ at a time, and leaves three numbers per prompt: the means S_wp, S_pq and S_ww.
 """
 
 from collections.abc import Sequence
+from itertools import pairwise
 from typing import Any
 
 import torch
@@ -182,4 +183,7 @@ class _Flow(torch.autograd.Function):
 def row_blocks(length: int, row_bytes: int) -> list[tuple[int, int]]:
     """Blocks of the rows of a map with `row_bytes` a key: small enough for the budget, and several where that saves work."""
     size = max(1, min(MAP_BYTES // (row_bytes * length), max(MIN_ROWS, length // 8)))
-    return [(start, min(start + size, length)) for start in range(0, length, size)]
+    count = -(-length // size)
+    return list(
+        pairwise(length * i // count for i in range(count + 1))
+    )  # of even size: a short block has as many calls
