@@ -314,6 +314,8 @@ def test_a_users_mistake_is_one_sentence_and_the_log_keeps_the_traceback(
         (("-m", "experiment.queries=5,6"), "there is no experiment.queries; allowed:"),
         (("-m", "experment.n_queries=5,6"), "there is no experment; allowed:"),
         (("seed=[1",), "'seed=[1' cannot be read"),
+        (("seed=1,2",), "'seed=1,2' names several values; for a run of each add -m"),
+        (("sweep.dry_run=true",), "sweep.dry_run is about a sweep, and this is a single run; add -m"),
         (("experiment.n_queries=${queries}",), "Interpolation key 'queries' not found"),
     ],
 )

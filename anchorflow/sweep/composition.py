@@ -80,17 +80,26 @@ class CheckSweep(Callback):  # type: ignore[misc]
                 refuse(
                     f"{override.input_line} names several; allowed: one at a time, since it is about the whole sweep."
                 )
-        self.on_run_start(config)
+        self._check(config)
 
     def on_run_start(self, config: DictConfig, **others: Any) -> None:
-        """Before a run or a sweep."""
+        """Before a single run, of which nothing is planned, waited for or run again."""
+        sweep = self._check(config)
+        if changed := [
+            key for key in ("dry_run", "retry_failed", "wait") if getattr(sweep, key) != getattr(Sweep(), key)
+        ]:
+            refuse(f"sweep.{changed[0]} is about a sweep, and this is a single run; add -m.")
+
+    @staticmethod
+    def _check(config: DictConfig) -> Sweep:
         try:
-            sweep = build(plain(config.sweep), "sweep", Sweep)
+            sweep: Sweep = build(plain(config.sweep), "sweep", Sweep)
             build(plain(config.launcher), "launcher")
         except UserError as error:
             refuse(str(error))
         if sweep.scale is not None and config.hydra.runtime.choices.get("sweep") is None:
             refuse(f"sweep.scale is {sweep.scale!r}, but no preset is chosen (sweep=fig3_saliency, for one).")
+        return sweep
 
 
 @contextmanager
@@ -120,6 +129,8 @@ def _told(error: Exception) -> str:
     first = str(error).strip().splitlines()[0]
     if isinstance(error, OverrideParseException):
         return f"{error.override!r} cannot be read ({first})."
+    if first.startswith("Ambiguous value for argument"):
+        return f"{first.split(maxsplit=4)[-1]} names several values; for a run of each add -m."
     if first.startswith("Multiple values for"):
         group, name = first.removeprefix("Multiple values for ").split(".")[0], first.split()[-1].rstrip("'")
         return f"{group} is chosen twice; write {group}={name}, without a plus."
