@@ -129,5 +129,5 @@ def positions_given(model: PreTrainedModel, positions: Int[Tensor, "batch positi
 
 def _no_positions(model: PreTrainedModel) -> UserError:
     return UserError(
-        f"model type {model.config.model_type!r} takes no positions, so a part of a context cannot keep its own."
+        f"model type {model.config.model_type!r} takes no positions, so a token can only follow right on those before it."
     )

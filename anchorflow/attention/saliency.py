@@ -183,7 +183,5 @@ class _Flow(torch.autograd.Function):
 def row_blocks(length: int, row_bytes: int) -> list[tuple[int, int]]:
     """Blocks of the rows of a map with `row_bytes` a key: small enough for the budget, and several where that saves work."""
     size = max(1, min(MAP_BYTES // (row_bytes * length), max(MIN_ROWS, length // 8)))
-    count = -(-length // size)
-    return list(
-        pairwise(length * i // count for i in range(count + 1))
-    )  # of even size: a short block has as many calls
+    count = -(-length // size)  # of even size: a last block of a few rows would take as many calls
+    return list(pairwise(length * i // count for i in range(count + 1)))
