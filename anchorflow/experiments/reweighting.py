@@ -105,7 +105,7 @@ class Reweighting(FewShot):
                 found[0]["learned"] = {"beta": beta.mean(dim=2).tolist(), "train_loss": losses}
             seen, alone = Seen(lm.shape.layers, batch.targets, len(batch.context)), batch.targets_alone()
             with torch.no_grad():
-                with tapped(lm.model, seen):
+                with tapped(lm.model, seen, only=batch.targets):
                     vanilla = scores(next_word_logits(lm, batch, context), batch)
                 with tapped(lm.model, seen.alone, Reweight(beta, batch.anchors)):
                     reweighted = scores(next_word_logits(lm, alone), alone)
@@ -187,7 +187,7 @@ def learn(
         batch = collate(prompts, lm.device, prompts[0].shared)
         seen = Seen(lm.shape.layers, batch.targets, len(batch.context))
         before = context if batch.context == shared else read(lm.model, batch.context, lm.device)
-        with torch.no_grad(), tapped(lm.model, seen):
+        with torch.no_grad(), tapped(lm.model, seen, only=batch.targets):
             next_word_logits(lm, batch, before, label_words_only=True)
         known |= {p.query: (seen.of(i), batch.targets_alone(slice(i, i + 1))) for i, p in enumerate(prompts)}
     examples = [known[p.query] for p in work.training]

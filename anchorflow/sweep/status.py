@@ -23,7 +23,10 @@ FIRST = ("running", "queued", "failed", "cancelled", "lost", "preempted", "new")
 
 
 class Jobs:
-    """Which SLURM jobs live. SLURM is asked once, and only if a run names a job."""
+    """Which SLURM jobs live, and how others ended. SLURM is asked once for each, and only if a run names a job."""
+
+    def __init__(self) -> None:
+        self._ended: dict[str, str | None] = {}
 
     @cached_property
     def _alive(self) -> Mapping[str, str] | None:
@@ -37,6 +40,12 @@ class Jobs:
         """Why it waits."""
         return (self._alive or {}).get(job, "unknown")
 
+    def ended_as(self, job: str) -> str | None:
+        """How one that lives no more has ended, if SLURM knows. The runs of a pack share their job."""
+        if job not in self._ended:
+            self._ended[job] = slurm.ended_as(job)
+        return self._ended[job]
+
 
 class Found(NamedTuple):
     """A run as it is. `state` is new where nothing is known, lost where its status says running but nobody works on it."""
@@ -44,6 +53,7 @@ class Found(NamedTuple):
     folder: Path
     state: State | Literal["new", "lost"]
     status: Mapping[str, Any]
+    jobs: Jobs
 
     @property
     def where(self) -> str:
@@ -63,18 +73,18 @@ class Found(NamedTuple):
     @property
     def _ended(self) -> str:
         job = self.status.get("job_id")
-        reason = slurm.ended_as(str(job)) if job else None
+        reason = self.jobs.ended_as(str(job)) if job else None
         return f": {reason}" if reason else ""
 
 
 def look(folder: Path, jobs: Jobs) -> Found:
     """What has become of the run in `folder`, its shards taken together."""
     if (folder / "result.json").exists():
-        return Found(folder, "completed", read_status(folder))
+        return Found(folder, "completed", read_status(folder), jobs)
     parts = [_look(part, jobs) for part in (folder, *sorted((folder / SHARDS).glob("*-of-*")))]
     shown = min(parts, key=lambda part: FIRST.index(part.state))
     status = shown.status if len(parts) == 1 else {**shown.status, **_sums(parts[1:])}
-    return Found(folder, shown.state, status)
+    return Found(folder, shown.state, status, jobs)
 
 
 def show(paths: Sequence[Path], watch: bool) -> int:
@@ -149,7 +159,7 @@ def _look(folder: Path, jobs: Jobs) -> Found:
         status = {**status, "job_id": job, "host": None}  # the host is the one that it was submitted from
     if state == "running" and not _at_work(folder, status, jobs):
         state = "lost"
-    return Found(folder, state, status)
+    return Found(folder, state, status, jobs)
 
 
 def _at_work(folder: Path, status: Mapping[str, Any], jobs: Jobs) -> bool:

@@ -54,6 +54,16 @@ def test_the_state_of_a_run_is_what_its_directory_and_slurm_say(tmp_path: Path, 
     assert "OUT_OF_MEMORY" in look(tmp_path / "saliency/tiny/sst2/killed", jobs).why
 
 
+def test_slurm_is_asked_once_how_a_job_ended(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[str] = []
+    monkeypatch.setattr(slurm, "alive", dict)
+    monkeypatch.setattr(slurm, "ended_as", asked.append)
+    jobs = Jobs()
+    for i in range(3):
+        assert "its process is gone" in look(run(tmp_path, str(i), state="running", job_id="8"), jobs).why
+    assert asked == ["8"]
+
+
 def test_a_process_of_this_machine_is_known_by_its_lock(tmp_path: Path, jobs: Jobs) -> None:
     folder = run(tmp_path, "here", state="running", job_id=None)
     with RunDirectory(folder).locked():
