@@ -196,6 +196,9 @@ def _execute(
         if finished != fitting:
             directory.rewrite([*finished, *(record for record in records if "skipped" in record)])
         result = experiment.reduce(finished, task.labels)
+        if left_out := len(records) - len(fitting):
+            note = f"{left_out} of {len(records)} {UNITS[experiment.key][1]} are longer than the context and left out"
+            result = replace(result, notes=[*result.notes, note])
         run_s = time.perf_counter() - loaded
         found = {
             "schema": SCHEMA,
@@ -310,7 +313,7 @@ def _what_counts(chosen: Settings, task: Task, dtype: str) -> dict[str, Any]:
         "schema": SCHEMA,
         "model": chosen.model.fingerprint(),
         "data": task.provenance.sha256,
-        "prompts": [task.template.source, list(task.label_words), task.separator],
+        "prompts": [task.name, task.template.source, list(task.label_words), task.separator],  # an instruction names it
         "experiment": experiment,
         "seed": chosen.job.seed,
         "dtype": dtype,
@@ -398,10 +401,10 @@ def _peak_memory() -> int:
 
 
 def _show(metrics: Mapping[str, float | None], stderr: Mapping[str, float | None]) -> None:
-    """A line for each variant, which is what stands before the last / of a metric's name."""
+    """A line for each variant, which is what stands before the last / of a metric's name (but a word may hold a /)."""
     lines: dict[str, list[str]] = {}
     for name, value in metrics.items():
-        variant, _, measure = name.rpartition("/")
+        variant, _, measure = ("", "", name) if "_minus_" in name else name.rpartition("/")
         error = stderr.get(name)
         shown = "undefined" if value is None else f"{value:.3f}" if abs(value) < 1000 else f"{value:,.0f}"
         lines.setdefault(variant, []).append(f"{measure} {shown}" + (f" ± {error:.3f}" if error else ""))

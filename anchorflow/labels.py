@@ -98,8 +98,8 @@ KINDS = {
     "flipped": Kind(None, _nothing, lambda _: flipped),
     "noise": Kind("a probability from 0 to 1", _is_share, noise),
     "replaced": Kind("a list of words, one for each class, no two alike", _are_words, lambda _: default),
-    "flip_after": Kind("a number of examples from 0", _is_count(0), lambda n: switch(default, flipped, n)),
-    "default_after": Kind("a number of examples from 0", _is_count(0), lambda n: switch(flipped, default, n)),
+    "flip_after": Kind("a number of examples from 1", _is_count(1), lambda n: switch(default, flipped, n)),
+    "default_after": Kind("a number of examples from 1", _is_count(1), lambda n: switch(flipped, default, n)),
     "alternating": Kind("a number of examples from 1", _is_count(1), lambda n: alternate(default, flipped, n)),
     "constant": Kind("a word", _is_word, lambda _: default),
 }
@@ -122,10 +122,9 @@ class Regime:
         parts = self.argument if isinstance(self.argument, tuple) else (self.argument,)
         return "_".join([self.kind, *(f"{part:g}" if isinstance(part, float) else str(part) for part in parts)])
 
-    @property
-    def shows_flipped(self) -> bool:
-        """Whether any label of the context is systematically the flipped one."""
-        return self.kind == "flipped" or self.kind in TURNING
+    def flips(self, classes: int) -> bool:
+        """Whether every label of the context is the flipped one: of two classes that is what certain noise does, too."""
+        return self.kind == "flipped" or (self.kind == "noise" and self.argument == 1 and classes == 2)
 
     @property
     def turn(self) -> int:

@@ -139,9 +139,10 @@ def next_word_logits(
 ) -> Float[Tensor, "batch word"]:
     """Logits over the vocabulary, or over the label words, at the target positions, and nowhere else; at least float32.
 
-    Gradients flow through the label words' logits alone: no loss here is of others, and the way back through the
-    whole vocabulary is as long as the way there. `context` is what `batch.ids` go on from. Its `next_position` may
-    differ from the number of its positions, if the model takes positions (UserError if not).
+    The label words' own are computed in float32 at least: rounded to bfloat16 many would be equal. Gradients flow through
+    them alone: no loss here is of other words, and the way back through the whole vocabulary is as long as the way there.
+    `context` is what `batch.ids` go on from. Its `next_position` may differ from the number of its positions, if the
+    model takes positions (UserError if not).
     """
     given: dict[str, Any] = {}
     if batch.positions is not None:
@@ -152,8 +153,7 @@ def next_word_logits(
         given |= positions_after(lm.model, context, shape, batch.ids.device)
     with ExitStack() as stack:
         stack.enter_context(_at(lm, batch.targets[:, None]))
-        if label_words_only or torch.is_grad_enabled():
-            stack.enter_context(_words(lm, batch.label_tokens, others=not label_words_only))
+        stack.enter_context(_words(lm, batch.label_tokens, others=not label_words_only))
         logits = lm.model(**{"input_ids": batch.ids, "use_cache": False, **given}).logits[:, 0]
     return logits.to(torch.promote_types(logits.dtype, torch.float32))
 
@@ -197,19 +197,23 @@ def _at(lm: LanguageModel, targets: Int[Tensor, "batch target"]) -> Iterator[Non
 
 @contextmanager
 def _words(lm: LanguageModel, words: Int[Tensor, " word"], others: bool = False) -> Iterator[None]:
-    """Within the block the model's head computes the logits of these words alone, or gradients reach no `others`."""
+    """Within the block the model's head computes the logits of these words, at least in float32, and of no `others`, or
+    of those without gradients.
+    """
     head = lm.model.get_output_embeddings()
     whole = head.forward
 
     def part(hidden: Tensor) -> Tensor:
         if type(head) is not nn.Linear:  # quantised: its rows cannot be picked
             return whole(hidden) if others else whole(hidden)[..., words.to(hidden.device)]
+        precision = torch.promote_types(hidden.dtype, torch.float32)
         chosen = words.to(head.weight.device)
-        found = nn.functional.linear(hidden, head.weight[chosen], None if head.bias is None else head.bias[chosen])
+        bias = None if head.bias is None else head.bias[chosen].to(precision)
+        found = nn.functional.linear(hidden.to(precision), head.weight[chosen].to(precision), bias)
         if not others:
             return found
         with torch.no_grad():
-            logits = whole(hidden)
+            logits = whole(hidden).to(precision)
         return logits.index_copy(-1, chosen, found)
 
     with replaced(head, "forward", part):

@@ -22,7 +22,7 @@ CONF = ROOT / "conf"
 GROUPS = ("model", "dataset", "experiment", "tracking", "launcher")
 CONTRACT = {
     "model": "smollm2-135m gpt2 gpt2-medium gpt2-large gpt2-xl gpt-j llama-7b llama-13b llama-30b llama-65b llama2-7b "
-    "llama2-13b llama2-70b falcon-7b falcon-40b qwen3-0.6b tiny local",
+    "llama2-13b llama2-70b falcon-7b falcon-7b-instruct falcon-40b falcon-40b-instruct qwen3-0.6b tiny local",
     "dataset": "sst2 trec agnews emo subj financial_phrasebank hate_speech18 mrpc rte wnli medical_questions_pairs novel local",
     "experiment": "saliency classification isolation attention_prediction reweighting compression diagnosis "
     "label_relationships",

@@ -302,7 +302,7 @@ def test_a_users_mistake_is_one_sentence_and_the_log_keeps_the_traceback(
 @pytest.mark.parametrize(
     ("overrides", "complaint"),
     [
-        (("model=gpt5",), "model is 'gpt5'; allowed: falcon-40b, falcon-7b, gpt-j, gpt2,"),
+        (("model=gpt5",), "model is 'gpt5'; allowed: falcon-40b, falcon-40b-instruct, falcon-7b,"),
         (("-m", "dataset=sst2,sst3"), "dataset is 'sst3'; allowed: agnews,"),
         (("sweep=fig9",), "sweep is 'fig9'; allowed: appendix_semantically_empty_labels,"),
         (("+sweep=fig3_saliency",), "sweep is chosen twice; write sweep=fig3_saliency, without a plus"),

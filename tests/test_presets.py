@@ -51,7 +51,10 @@ LABELS = {  # presets of the other paper: regimes (of SST-2 where they differ), 
     "noise_levels": ("[default,{noise:0.25},{noise:0.5},{noise:0.75},{noise:1}]", NINE, "sst2,subj,agnews,novel"),
     "novel_task": ("[default,random,flipped,{replaced:[A,B]},{replaced:[B,A]}]", "novel", "novel"),
 }
-EIGHT = "llama-7b,llama-13b,llama-65b,llama2-7b,llama2-13b,llama2-70b,falcon-7b,falcon-40b"
+TEN = (
+    "llama-7b,llama-13b,llama-65b,llama2-7b,llama2-13b,llama2-70b,"
+    "falcon-7b,falcon-7b-instruct,falcon-40b,falcon-40b-instruct"
+)
 SIZES = {  # of a repetition, for 2048 and 4096 tokens
     "sst2": (70, 140),
     "subj": (40, 80),
@@ -141,7 +144,7 @@ def test_the_grid_of_a_preset_is_the_papers_and_its_cells_are_the_runs_of_these_
 @pytest.mark.parametrize("preset", LABELS)
 def test_presets_of_label_relationships_have_the_papers_models_tasks_and_sizes(preset: str, scale: str) -> None:
     regimes, *datasets = LABELS[preset]
-    models = EIGHT if scale == "full" else "smollm2-135m"
+    models = TEN if scale == "full" else "smollm2-135m"
     instructions = ("none", "classify", "invert", "ignore") if preset == "nh2_prompts" else ("none",)
     found = {}
     for cell in cells(f"sweep={preset}", f"sweep.scale={scale}"):
@@ -157,31 +160,33 @@ def test_presets_of_label_relationships_have_the_papers_models_tasks_and_sizes(p
         chosen: Any = settings(config).experiment
         assert chosen.instruction == instruction
         assert config["seed"] == 42
-        assert chosen.n_demonstrations == SIZES[dataset][model.startswith("llama2")]
+        assert chosen.n_demonstrations is None
+        assert chosen.at_most == SIZES[dataset][model.startswith("llama2")]
         assert chosen.repetitions == (50 if scale == "small" else 100 if preset == "nh2_replaced_labels" else 500)
         assert config["dataset"]["separator"] == "\n\n"
         pair = "{text_pair}" in config["dataset"]["template"]
         assert pair or config["dataset"]["template"] == "Sentence: '{text}' \nAnswer:{label}"
-        assert len(chosen.comparisons(chosen.n_demonstrations)) >= 2
+        n, classes = chosen.at_most or 30, len(config["dataset"]["label_words"])
+        assert len(chosen.comparisons(n, classes)) >= 2
         if preset == "nh3_changing_labels":
             k = chosen.parsed[2].turn
             assert all(regime.balanced(2 * k) for regime in chosen.parsed[2:])
-            assert sum("_at_" in c.name for c in chosen.comparisons(chosen.n_demonstrations)) == 3
+            assert sum("_at_" in c.name for c in chosen.comparisons(n, classes)) == 3
         for regime in chosen.parsed:
             regime.words(config["dataset"]["label_words"])
         if dataset == "sst2":
             assert config["dataset"]["label_words"] == [" negative", " positive"]
-            typed = (f"experiment.regimes={regimes}", f"experiment.n_demonstrations={chosen.n_demonstrations}")
+            typed = (f"experiment.regimes={regimes}", f"experiment.at_most={chosen.at_most}")
             more = (f"experiment.repetitions={chosen.repetitions}", f"experiment.instruction={chosen.instruction}")
             where = ("experiment=label_relationships", f"model={model}", "dataset=sentence_answer/sst2")
-            assert without_sweep(config) == without_sweep(composed(*where, *typed, *more, "too_long=skip"))
+            assert without_sweep(config) == without_sweep(composed(*where, *typed, *more))
 
 
 def test_a_preset_knows_models_by_the_beginning_of_their_names() -> None:
     typed = ("sweep=nh1_random_labels", "dataset=subj")
     found = {m: composed(*typed, f"model={m}")["experiment"] for m in ("llama2-70b", "llama-65b", "gpt2")}
-    assert {m: e["n_demonstrations"] for m, e in found.items()} == {"llama2-70b": 80, "llama-65b": 40, "gpt2": 40}
-    assert composed("sweep=nh1_random_labels", "dataset=trec")["experiment"]["n_demonstrations"] is None
+    assert {m: e["at_most"] for m, e in found.items()} == {"llama2-70b": 80, "llama-65b": 40, "gpt2": 40}
+    assert composed("sweep=nh1_random_labels", "dataset=trec")["experiment"]["at_most"] is None
 
 
 def test_the_runs_of_table_3_are_those_of_table_2() -> None:

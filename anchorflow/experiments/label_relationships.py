@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import sys
 from bisect import bisect_left
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -19,7 +20,7 @@ from anchorflow import metrics
 from anchorflow.data import Example, Task
 from anchorflow.errors import UserError
 from anchorflow.experiments.few_shot import Work
-from anchorflow.labels import Regime, parse
+from anchorflow.labels import TURNING, Regime, parse
 from anchorflow.prompts import PromptBuilder, Repetition, Series
 from anchorflow.results import Curve, Record, Result, Table
 
@@ -50,12 +51,14 @@ class LabelRelationships:
 
     A repetition draws `n_demonstrations` train examples, written one after another; each is predicted from those before
     it, so that curves go from 0 to n_demonstrations - 1. All regimes show the same examples in the same order.
+    Without `n_demonstrations` there are as many as fit the context in all repetitions, but `at_most` so many.
     """
 
     name: ClassVar[str] = "label_relationships"
     key: ClassVar[Literal["query", "repetition"]] = "repetition"
     regimes: tuple[str | dict[str, Any], ...] = ("default", "random", "flipped")
     n_demonstrations: int | None = None
+    at_most: int | None = None
     repetitions: int = 100
     instruction: Literal["none", "classify", "invert", "ignore"] = "none"
     calibrate: bool = False
@@ -65,8 +68,9 @@ class LabelRelationships:
         for key in ("repetitions", "shards"):
             if getattr(self, key) < 1:
                 raise ValueError(f"{key} is {getattr(self, key)}; allowed: 1 or more")
-        if self.n_demonstrations is not None and self.n_demonstrations < 1:
-            raise ValueError(f"n_demonstrations is {self.n_demonstrations}; allowed: 1 or more, or null")
+        for key in ("n_demonstrations", "at_most"):
+            if (given := getattr(self, key)) is not None and given < 1:
+                raise ValueError(f"{key} is {given}; allowed: 1 or more, or null")
         regimes = parse(self.regimes)
         if self.n_demonstrations is not None:
             _check_turns(regimes, self.n_demonstrations)
@@ -77,8 +81,9 @@ class LabelRelationships:
         return parse(self.regimes)
 
     def fingerprint(self) -> dict[str, Any]:
-        """Every setting."""
-        return {"_target_": type(self).__name__, **asdict(self)}
+        """Every setting; `at_most` where it counts."""
+        at_most = self.at_most if self.n_demonstrations is None else None
+        return {"_target_": type(self).__name__, **asdict(self), "at_most": at_most}
 
     def check(self, task: Task, shape: Shape) -> None:
         """UserError if there are fewer examples than asked for, or replaced words for another number of classes."""
@@ -97,7 +102,8 @@ class LabelRelationships:
         """A repetition's examples and labels depend on seed + repetition alone; fewer examples are the first of more."""
         writers = _Writers(task, builder, self.parsed, self.instruction, seed)
         if self.n_demonstrations is None:
-            repetitions = self._as_many_as_fit(writers, len(task.train), builder.max_length)
+            most = min(len(task.train), self.at_most or len(task.train))
+            repetitions = self._as_many_as_fit(writers, most, builder.max_length)
         else:
             repetitions = [writers.repetition(number, self.n_demonstrations) for number in range(self.repetitions)]
         return Work(
@@ -109,10 +115,11 @@ class LabelRelationships:
 
     def _as_many_as_fit(self, writers: _Writers, most: int, limit: int | None) -> list[Repetition]:
         """Repetitions of the largest number of examples whose prompts are within the limit in all of them."""
-        if limit is None:
+        if limit is None and self.at_most is None:
             raise UserError(
                 "experiment.n_demonstrations is null, but this model's context has no limit; give a number."
             )
+        limit = sys.maxsize if limit is None else limit
         n = 1
         while n < most and writers.repetition(0, n).length <= limit:
             n = min(2 * n, most)
@@ -205,7 +212,7 @@ class LabelRelationships:
             c.name: metrics.paired_difference(
                 *(scores[regime][measure][:, c.at] for regime, measure in (c.first, c.second))
             )
-            for c in self.comparisons(n)
+            for c in self.comparisons(n, len(frequencies))
         }
         for name, test in tests.items():
             values |= {name: test.mean, f"{name}_p": test.p}
@@ -217,8 +224,8 @@ class LabelRelationships:
         notes = [f"{name} has no place with as many labels of both sides; n_demonstrations is {n}" for name in late]
         return Result(metrics=values, stderr=stderr, curves=curves, tables=tables, notes=notes)
 
-    def comparisons(self, n: int) -> list[Comparison]:
-        """What the null hypotheses are tested by, of those regimes that were run with `n` examples.
+    def comparisons(self, n: int, classes: int) -> list[Comparison]:
+        """What the null hypotheses are tested by, of those regimes that were run with `n` examples of so many classes.
 
         NH1, default against random: log-likelihood at the largest context. NH2, default against flipped: entropy, and
         log-likelihood of the labels that each shows; two orders of the same replaced words: log-likelihood. NH3, where
@@ -227,6 +234,7 @@ class LabelRelationships:
         found = []
         names = {regime.name for regime in self.parsed}
         steady = [regime for regime in self.parsed if not regime.turn and regime.kind != "default"]
+        flipped = {regime.name for regime in steady if regime.flips(classes)}
 
         def add(first: str, second: str, of_first: str, of_second: str, at: int, suffix: str = "") -> None:
             found.append(Comparison(f"{first}_minus_{second}{suffix}", (first, of_first), (second, of_second), at))
@@ -235,11 +243,11 @@ class LabelRelationships:
         if "default" in names:
             add("default", "guessing", likelihood, likelihood, n - 1)
             for regime in steady:
-                shown = "flipped_log_likelihood" if regime.kind == "flipped" else likelihood
+                shown = "flipped_log_likelihood" if regime.name in flipped else likelihood
                 add("default", regime.name, likelihood, shown, n - 1)
-                if regime.kind == "flipped":
+                if regime.name in flipped:
                     add("default", regime.name, entropy, entropy, n - 1, "_entropy")
-        replaced = [regime for regime in steady if regime.kind == "replaced"]
+        replaced = sorted((regime for regime in steady if regime.kind == "replaced"), key=lambda regime: regime.name)
         for a, b in combinations(replaced, 2):
             if set(a.argument) == set(b.argument):
                 add(a.name, b.name, likelihood, likelihood, n - 1)
@@ -251,7 +259,8 @@ class LabelRelationships:
     def _balanced(self, n: int) -> dict[int, list[str]]:
         """Numbers of examples (twice a change point) after which regimes have shown as many labels of both sides."""
         places = sorted({2 * r.turn for r in self.parsed if r.kind in ("flip_after", "default_after")})
-        return {at: [r.name for r in self.parsed if r.balanced(at)] for at in places if 0 < at < n}
+        in_order = sorted(self.parsed, key=lambda regime: TURNING.index(regime.kind) if regime.turn else -1)
+        return {at: [r.name for r in in_order if r.balanced(at)] for at in places if 0 < at < n}
 
 
 def measures(records: Sequence[Record], regime: Regime) -> dict[str, np.ndarray]:
@@ -265,7 +274,7 @@ def measures(records: Sequence[Record], regime: Regime) -> dict[str, np.ndarray]
 
     of_truth = [(predicted == truth).astype(float), likelihood(truth), -(np.exp(scores) * scores).sum(axis=2)]
     found = dict(zip(MEASURES, of_truth, strict=True))
-    if regime.shows_flipped:
+    if regime.turn or regime.flips(scores.shape[2]):
         found |= zip(FLIPPED, [(predicted == flipped).astype(float), likelihood(flipped)], strict=True)
     return found
 
@@ -331,9 +340,10 @@ def _listed(parts: Sequence[str], word: str) -> str:
 
 
 def _check_turns(regimes: Sequence[Regime], n: int) -> None:
-    """ValueError for a regime that would change side only behind the last of `n` examples."""
+    """ValueError for a regime that would not change side before the last of `n` examples, which no prediction sees."""
     for regime in regimes:
-        if regime.turn >= n:
+        if regime.turn and regime.turn >= n - 1:
             raise ValueError(
-                f"{regime.kind} is {regime.turn} with n_demonstrations={n}; allowed: less than n_demonstrations"
+                f"{regime.kind} is {regime.turn} with n_demonstrations={n}; allowed: less than {n - 1}, "
+                "since no prediction follows the last example"
             )

@@ -75,8 +75,10 @@ def into_cells(runs: Sequence[Run]) -> tuple[list[Cell], list[str]]:
     return cells, problems
 
 
-def planes(cells: Sequence[Cell]) -> list[tuple[dict[str, str], list[Cell]]]:
-    """One experiment's cells, each model and dataset once in a plane, after the settings that tell the planes apart."""
+def planes(cells: Sequence[Cell], besides: Sequence[str] = ()) -> list[tuple[dict[str, str], list[Cell]]]:
+    """One experiment's cells, each model and dataset once in a plane, after the settings that tell the planes apart;
+    those `besides` do not.
+    """
     of_place: dict[tuple[str, str], list[Cell]] = {}
     for cell in cells:
         of_place.setdefault(cell.place, []).append(cell)
@@ -84,7 +86,7 @@ def planes(cells: Sequence[Cell]) -> list[tuple[dict[str, str], list[Cell]]]:
         name: None
         for together in of_place.values()
         for name in together[0].settings
-        if len({cell.settings[name] for cell in together}) > 1
+        if name not in besides and len({cell.settings[name] for cell in together}) > 1
     }
     found: dict[tuple[str, ...], list[Cell]] = {}
     for cell in cells:

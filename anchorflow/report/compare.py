@@ -186,7 +186,8 @@ def _numbers(run: Run) -> dict[str, float]:
     """What was measured (no p, no level of guessing), and means of curves over thirds of the layers, where defined."""
     result = run.numbers()
     given = ("n_demonstrations", "guessing/accuracy", "guessing/log_likelihood", "guessing/entropy")
-    found = {name: value for name, value in result.metrics.items() if name not in given and not name.endswith("_p")}
+    p = {f"{name}_p" for name in result.metrics}
+    found = {name: value for name, value in result.metrics.items() if name not in given and name not in p}
     for name in BY_THIRDS:
         if name in result.curves:
             found |= zip((f"{name}, first third", f"{name}, last third"), ends(result.curves[name].values), strict=True)

@@ -33,6 +33,7 @@ from anchorflow.results import Curve, Result, Table
 
 WINDOW = 5
 """Curves are drawn as moving averages over so many places, as in the paper; numbers in the result are not."""
+SMOOTHED = f"Curves are moving averages over {WINDOW} places."
 MEASURES = {"accuracy": "accuracy", "log_likelihood": "log-likelihood", "entropy": "entropy (nats)"}
 COLOURS = (BLUE, ORANGE, GREEN, AMBER, "#CC79A7", "#56B4E9", "0.15")
 STYLES = ("-", "--", "-.", ":")
@@ -50,7 +51,7 @@ def curves(result: Result, title: str) -> Figure:
         regimes(axes, result, measure)
         axes.set_title(label, fontsize=9)
     _legend(figure, panels[0])
-    footnotes(figure, result.notes)
+    footnotes(figure, [SMOOTHED, *result.notes])
     return figure
 
 
@@ -94,7 +95,7 @@ def both_sides(result: Result, title: str) -> Figure | None:
         for axes in in_row:
             axes.set_ylim(min(low for low, _ in limits), max(high for _, high in limits))
     _legend(figure, panels[0])
-    footnotes(figure, result.notes)
+    footnotes(figure, [SMOOTHED, *result.notes])
     return figure
 
 
@@ -135,8 +136,8 @@ def smooth(curve: Curve, window: int = WINDOW) -> Curve:
 class Hypothesis:
     """A null hypothesis over models (rows) and datasets (columns): [row][column], nan where there is no run.
 
-    `p` is corrected over all cells (Holm). `beats` is whether the default labels' log-likelihood at the largest context
-    is above guessing: elsewhere the labels were not learned, and a difference says nothing.
+    `p` is corrected over all cells (Holm). `fails` is whether the default labels' log-likelihood at the largest context
+    is not above guessing: there the labels were not learned, and a difference says nothing.
     """
 
     name: str
@@ -144,21 +145,22 @@ class Hypothesis:
     datasets: Sequence[str]
     difference: np.ndarray
     p: np.ndarray
-    beats: np.ndarray
+    fails: np.ndarray
 
 
 class Test(NamedTuple):
-    """What a run says of a null hypothesis: the difference, its p alone, and whether default labels beat guessing."""
+    """What a run says of a null hypothesis: the difference, its p alone, and whether default labels, if it had them, fail
+    to beat guessing."""
 
     difference: float
     p: float
-    beats: bool
+    fails: bool
 
     @classmethod
     def of(cls, metrics: Mapping[str, float], name: str) -> "Test":
         """From a run's metrics, of the difference `name`."""
         above = metrics.get("default_minus_guessing", math.nan)
-        return cls(metrics[name], metrics.get(f"{name}_p", math.nan), bool(above > 0))
+        return cls(metrics[name], metrics.get(f"{name}_p", math.nan), bool(above <= 0))
 
 
 def hypothesis(tests: Mapping[tuple[str, str], Test], name: str) -> Hypothesis:
@@ -170,8 +172,8 @@ def hypothesis(tests: Mapping[tuple[str, str], Test], name: str) -> Hypothesis:
         return known([[of.get((model, dataset)) for dataset in datasets] for model in models])
 
     difference = grid({place: test.difference for place, test in tests.items()})
-    beats = grid({place: float(test.beats) for place, test in tests.items()}) > 0
-    return Hypothesis(name, models, datasets, difference, grid(corrected), beats)
+    fails = grid({place: float(test.fails) for place, test in tests.items()}) > 0
+    return Hypothesis(name, models, datasets, difference, grid(corrected), fails)
 
 
 def sheet(found: Hypothesis, title: str) -> Sheet:
@@ -186,7 +188,7 @@ def heat_map(found: Hypothesis, title: str) -> Figure:
     width = max(3.6, 1.2 + 0.08 * max(map(len, models)) + 0.95 * len(datasets))
     height = 1.7 + 0.05 * max(map(len, datasets)) + 0.45 * len(models)
     figure, (axes,) = canvas(title, width, height)
-    shown = np.where(found.beats, found.difference, math.nan)
+    shown = np.where(found.fails, math.nan, found.difference)
     largest = max([1e-6, *np.abs(shown[~np.isnan(shown)])])
     table = Table(found.models, found.datasets, shown.tolist())
     image = matrix(axes, table, cmap="RdBu", limits=(-largest, largest), numbers=False)
@@ -203,14 +205,14 @@ def heat_map(found: Hypothesis, title: str) -> Figure:
 
 
 def _row(found: Hypothesis, i: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    return found.difference[i], found.p[i], found.beats[i]
+    return found.difference[i], found.p[i], found.fails[i]
 
 
-def _written(difference: float, p: float, beats: bool) -> str:
+def _written(difference: float, p: float, fails: bool) -> str:
     if math.isnan(difference):
         return "–"
     text = f"{difference:+.2f}{'*' if p < LEVEL else ''}"
-    return text if beats else f"({text})"
+    return f"({text})" if fails else text
 
 
 def _regimes(result: Result) -> list[str]:

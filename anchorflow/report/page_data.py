@@ -102,7 +102,7 @@ def _place(curve: str) -> tuple[str, str, bool]:
 def _metrics(experiment: str, cells: Sequence[Cell]) -> list[str]:
     """The metrics that the table of runs shows."""
     names = dict.fromkeys(name for cell in cells if cell.experiment == experiment for name in cell.result.metrics)
-    differences = [name for name in names if "_minus_" in name and not name.endswith("_p")]
+    differences = [name for name in names if f"{name}_p" in names]
     return [name for name in HEADLINES.get(experiment, differences[:4] or [*names][:4]) if name in names]
 
 

@@ -79,14 +79,14 @@ def _draws(written: Mapping[str, Any], variant: str) -> list[str]:
 def _of_repetitions(run: Run, records: Sequence[Record]) -> Scores:
     experiment: LabelRelationships = build(run.result["config"]["experiment"], "experiment", LabelRelationships)
     of = {regime.name: measures(records, regime) for regime in experiment.parsed}
-    n = len(records[0]["labels"])
+    n, classes = len(records[0]["labels"]), len(records[0]["frequencies"])
     found: Scores = {}
     for regime, of_regime in of.items():
         for measure, values in of_regime.items():
             places = {"max": n - 1, **{str(at): at for at in range(n)}}
             found |= {f"{regime}/{measure}_at_{place}": values[:, at] for place, at in places.items()}
     of["guessing"] = {"log_likelihood": np.full((len(records), n), run.result["metrics"]["guessing/log_likelihood"])}
-    for c in experiment.comparisons(n):
+    for c in experiment.comparisons(n, classes):
         first, second = (of[regime][measure][:, c.at] for regime, measure in (c.first, c.second))
         found[c.name] = first - second
     return found

@@ -23,6 +23,8 @@ HEADLINES = {
 """What the overview shows of an experiment."""
 THIRDS_AHEAD = {"saliency": ("S_wp_share", "S_pq_share"), "attention_prediction": ("AUCROC",)}
 """Curves of which it shows the means over the first and the last third of the layers."""
+OF_OTHER_TESTS = ("regimes", "repetitions")
+"""Settings in which runs may differ that test the same."""
 DIFFERENCE = re.compile(r".+_minus_.+")
 WITHOUT_VARIANT = {"isolation": "full", "reweighting": "reweighted"}
 """The variant that a metric without one belongs to (accuracy; gain)."""
@@ -75,7 +77,10 @@ class Tested(NamedTuple):
 
 
 def hypotheses(cells: Sequence[Cell]) -> list[Tested]:
-    """The null hypotheses of these cells, whatever other regimes their runs had."""
+    """The null hypotheses of these cells, whatever other regimes their runs had.
+
+    What several runs have tested counts once, from the run with most repetitions: it is one test in the correction.
+    """
     members: dict[str, list[tuple[Cell, str]]] = {}
     for cell in cells:
         names = differing([cell])
@@ -84,10 +89,19 @@ def hypotheses(cells: Sequence[Cell]) -> list[Tested]:
             members.setdefault(shared if general.count(shared) == 1 else name, []).append((cell, name))
     found = []
     for name, having in members.items():
+        most: dict[tuple[str, ...], Cell] = {}
+        for cell, _ in sorted(having, key=lambda one: -_repetitions(one[0])):
+            kept = (value for setting, value in cell.settings.items() if setting not in OF_OTHER_TESTS)
+            most.setdefault((*cell.place, *kept), cell)
+        once = [cell for cell, _ in having if any(cell is other for other in most.values())]
         own = {id(cell): of_cell for cell, of_cell in having}
-        for settings_, plane in planes([cell for cell, _ in having]):
+        for settings_, plane in planes(once, besides=OF_OTHER_TESTS):
             found.append(Tested(name, settings_, [(cell, own[id(cell)]) for cell in plane]))
     return found
+
+
+def _repetitions(cell: Cell) -> int:
+    return sum(run.result.get("counts", {}).get("repetitions", 0) for run in cell.runs)
 
 
 def _at_any_turn(name: str) -> str:
@@ -171,10 +185,12 @@ def _measured(cell: Cell, name: str) -> Measured:
 def _variants(cell: Cell) -> dict[str, dict[str, Measured]]:
     """Numbers by what stands before the last / of their names, and by what stands behind it."""
     found: dict[str, dict[str, Measured]] = {}
+    differences = differing([cell])
+    apart = {*differences, *(f"{name}_p" for name in differences)}  # a word in their names may hold a /
     for name in cell.result.metrics:
         variant, _, measure = name.rpartition("/")
         if cell.experiment == "label_relationships":
-            if not variant:
+            if not variant or name in apart:
                 continue  # the number of examples is a setting, differences have their own table
             if variant == "guessing":  # the same at every number of examples
                 measure += "_at_max"

@@ -303,7 +303,7 @@ def test_calibration_takes_the_prior_of_texts_without_content_away(lm: LanguageM
 
 
 def test_what_each_hypothesis_compares_and_where() -> None:
-    names = [c.name for c in LabelRelationships(regimes=BOTH).comparisons(12)]
+    names = [c.name for c in LabelRelationships(regimes=BOTH).comparisons(12, 3)]
     assert names == [
         *("default_minus_guessing", "default_minus_random", "default_minus_flipped", "default_minus_flipped_entropy"),
         *("default_minus_noise_0.5", "default_minus_replaced_A_B", "default_minus_replaced_B_A"),
@@ -312,8 +312,8 @@ def test_what_each_hypothesis_compares_and_where() -> None:
         "default_after_4_minus_alternating_2_at_8",
     ]
     assert not [name for name in names if "_at_" in name and "_at_8" not in name]
-    assert not [c for c in LabelRelationships(regimes=BOTH).comparisons(8) if "_at_" in c.name]
-    assert LabelRelationships(regimes=("flipped",)).comparisons(5) == []
+    assert not [c for c in LabelRelationships(regimes=BOTH).comparisons(8, 3) if "_at_" in c.name]
+    assert LabelRelationships(regimes=("flipped",)).comparisons(5, 3) == []
 
 
 def record(number: int, labels: list[int], **regimes: list[list[float]]) -> Record:
@@ -401,7 +401,7 @@ def test_what_task_and_model_cannot_satisfy_is_refused(
 
 
 def test_names_of_regimes_are_the_keys_of_records(lm: LanguageModel, task: Task) -> None:
-    experiment = LabelRelationships(regimes=ALL, n_demonstrations=4, repetitions=1)
+    experiment = LabelRelationships(regimes=ALL, n_demonstrations=5, repetitions=1)
     (found,) = mapped(experiment, lm, worked(experiment, lm, task))
     assert list(found["regimes"]) == [regime.name for regime in parse(ALL)]
     assert set(found) == {"repetition", "examples", "labels", "frequencies", "regimes"}
