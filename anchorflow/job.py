@@ -249,6 +249,8 @@ def _map(
     units = work.units
     fitting, skipped = _sort_out(units, lm, job, *UNITS[key])
     training, _ = _sort_out(work.training, lm, job, "training example", "training examples")
+    if {prompt.label for prompt in training} < {prompt.label for prompt in work.training}:
+        raise UserError(f"all training examples of a class are longer than the {lm.max_length} tokens of {lm.name}.")
     work = replace(work, training=tuple(training), batch_tokens=job.batch_tokens)
     batches = experiment.plan(fitting, job.batch_tokens)
     if shard is not None:

@@ -130,7 +130,7 @@ def rank_correlation(first: Float[ndarray, " pair"], second: Float[ndarray, " pa
     return float(spearmanr(first, second).statistic)
 
 
-def mean_and_stderr(values: Float[ndarray, "query *rest"]) -> tuple[ndarray, ndarray]:
+def mean_and_stderr(values: Float[ndarray, "query ..."]) -> tuple[ndarray, ndarray]:
     """Mean over the first axis and its standard error (nan for a single value)."""
     n = len(values)
     spread = values.std(axis=0, ddof=1) / math.sqrt(n) if n > 1 else np.full(values.shape[1:], math.nan)
@@ -177,8 +177,8 @@ def holm(p: Sequence[float]) -> list[float]:
 
 
 def proportion_stderr(share: float, n: int) -> float:
-    """Standard error of a share of `n` queries."""
-    return math.sqrt(share * (1 - share) / n) if n else math.nan
+    """Standard error of a share of `n` queries (nan for a single one), which is that of `mean_and_stderr` of hits."""
+    return math.sqrt(share * (1 - share) / (n - 1)) if n > 1 else math.nan
 
 
 def stack_probs(variants: Sequence[dict[str, object]]) -> Float[ndarray, "query label"]:

@@ -183,7 +183,8 @@ class PromptBuilder:
         starts = [span[0][1] for span in spans]
         located = []
         for k, demonstration in enumerate(demonstrations):
-            inside = [i for i, (a, b) in enumerate(offsets[:cut]) if starts[k] <= a < starts[k + 1] and a < b]
+            # A token that begins with the separator's blank and goes on with the next text belongs to that.
+            inside = [i for i, (a, b) in enumerate(offsets[:cut]) if starts[k] < b <= starts[k + 1] and a < b]
             label_word, texts = set(), set()
             for part, a, b in spans[k]:
                 held = {i for i in inside if offsets[i][0] < b and offsets[i][1] > a}

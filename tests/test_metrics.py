@@ -33,4 +33,6 @@ def test_mean_and_stderr() -> None:
     np.testing.assert_allclose(mean, [2, 2])
     np.testing.assert_allclose(stderr, [1, 0])
     assert math.isnan(metrics.mean_and_stderr(np.array([[1.0]]))[1][0])
-    assert metrics.proportion_stderr(0.5, 100) == 0.05
+    hits = np.array([[1.0], [0.0], [1.0], [1.0]])
+    assert metrics.proportion_stderr(0.75, 4) == pytest.approx(float(metrics.mean_and_stderr(hits)[1][0]))
+    assert math.isnan(metrics.proportion_stderr(1.0, 1))

@@ -179,3 +179,14 @@ def test_a_tokenizer_without_offsets_is_refused() -> None:
 
     with pytest.raises(UserError, match="Slow does not give character offsets"):
         sentiment(Slow())
+
+
+def test_a_token_that_begins_with_the_separator_belongs_to_the_text_it_goes_on_with() -> None:
+    tokenizer = byte_level()
+    template = Template("{text}\nSentiment:{label}")
+    shown = [Example(0, "good movie", 0), Example(1, "bad movie", 1)]
+    prompt = PromptBuilder(tokenizer, template, (" Negative", " Positive"), " ").build(shown, Example(5, "movie", 0))
+    for demonstration, end in zip(prompt.demonstrations, ("Negative", "Positive"), strict=True):
+        assert tokenizer.decode(prompt.ids[demonstration.start : demonstration.stop]).rstrip().endswith(end)
+        formatting = tokenizer.decode([prompt.ids[i] for i in demonstration.formatting])
+        assert not any(word in formatting for word in ("good", "bad", "mov"))

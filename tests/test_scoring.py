@@ -143,3 +143,19 @@ def test_a_part_of_a_context_needs_a_model_that_takes_positions() -> None:
     part = read(model, (1, 2, 3), "cpu").select([0, 2])
     with pytest.raises(UserError, match="'bloom' takes no positions"):
         next_word_logits(lm, batch, part)
+
+
+def test_label_words_do_not_tie_in_bfloat16(task: Task) -> None:
+    lm = Tiny().load("cpu", "bfloat16")
+    prompts = prompts_of(lm, task, 1)
+    batch = collate(prompts, lm.device)
+    hidden: list[torch.Tensor] = []
+    head = lm.model.get_output_embeddings()
+    hook = head.register_forward_pre_hook(lambda _, inputs: hidden.append(inputs[0]))
+    whole, alone = next_word_logits(lm, batch), next_word_logits(lm, batch, label_words_only=True)
+    hook.remove()
+    expected = hidden[0][range(len(prompts)), batch.targets].float() @ head.weight[batch.label_tokens].float().T
+    assert whole.dtype == alone.dtype == torch.float32
+    torch.testing.assert_close(whole[:, batch.label_tokens], expected)
+    torch.testing.assert_close(alone, expected)
+    assert not torch.equal(expected, expected.bfloat16().float())

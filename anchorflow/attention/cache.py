@@ -111,13 +111,30 @@ def positions_after(
 ) -> dict[str, Tensor]:
     """What to tell the model of the positions after a context: nothing, unless some of the context was left out.
 
-    UserError for a model that takes no positions then.
+    UserError then for a model that takes no positions, or whose layers see a window shorter than the text: they count
+    the positions that are there.
     """
     if context.next_position == len(context):
         return {}
+    longest, window = max(context.next_position, len(context)) + shape[1], shortest_window(model)
+    if window is not None and longest > window:
+        raise UserError(
+            f"{model.config.model_type!r} has layers that see {window} tokens; with positions left out they see others than "
+            f"in the whole prompt of {longest}. Use fewer or shorter demonstrations."
+        )
     if getattr(model.config, "alibi", False):  # which counts the positions that are there
         raise _no_positions(model)
     return positions_given(model, (torch.arange(shape[1], device=device) + context.next_position).expand(shape))
+
+
+def shortest_window(model: PreTrainedModel) -> int | None:
+    """How many tokens the layers see that do not see all; None without such layers."""
+    config = model.config.get_text_config()
+    kinds = getattr(config, "layer_types", None) or getattr(config, "attention_layers", None)
+    if kinds and not {"sliding_attention", "chunked_attention", "local"} & set(kinds):
+        return None  # where layers differ, none has the window that the configuration knows
+    names = ("sliding_window", "attention_chunk_size", "window_size")
+    return next((size for name in names if (size := getattr(config, name, None))), None)
 
 
 def positions_given(model: PreTrainedModel, positions: Int[Tensor, "batch position"]) -> dict[str, Tensor]:

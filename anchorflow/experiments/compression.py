@@ -29,6 +29,7 @@ TIMED = ("speedup", "speedup_over_cache")
 """Metrics that differ from one time to the next."""
 FILE = "hidden_anchor.safetensors"
 TIMED_ROUNDS = 3
+TIMED_QUERIES = 5
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -63,7 +64,7 @@ class Compression(FewShot):
     ) -> Iterator[list[Record]]:
         """Records with every variant but `hidden_random_top`, and how much of the context each keeps.
 
-        The first batch is also timed: its records have the `seconds` of each variant for one query.
+        One record also has the `seconds` that each variant takes for a query, from a sample of short and long ones.
         """
         import torch
 
@@ -112,7 +113,9 @@ class Compression(FewShot):
                 first = False
                 kept["hidden_anchor"].save(folder / FILE)
                 timed = {name: read_contexts[name] for name in VARIANTS if name in kept}
-                records[0]["seconds"] = _time(lm, prompts, bare, timed)
+                sample = _short_and_long(work.prompts, prompts[0].shared, lm.max_length)
+                bare = [work.text_anchors[p.query] for p in sample]
+                records[0]["seconds"] = _time(lm, sample, bare, timed, work.batch_tokens)
             yield records
 
     def finish(self, records: Sequence[Record]) -> Sequence[Record]:
@@ -142,7 +145,10 @@ class Compression(FewShot):
             if timed:
                 values[f"{name}/speedup"] = median(seconds["full_uncached"] / seconds[kept] for seconds in timed)
                 values[f"{name}/speedup_over_cache"] = median(seconds["full"] / seconds[kept] for seconds in timed)
-        return Result(metrics=values, stderr=stderr)
+        notes = []
+        if values["hidden_random/kept_tokens"] < values["hidden_anchor/kept_tokens"]:
+            notes.append("hidden_random keeps fewer positions: a label word has more tokens than there are before it")
+        return Result(metrics=values, stderr=stderr, notes=notes)
 
     def _kept(self, lm: LanguageModel, prompt: Prompt, bare: Prompt, seed: int) -> dict[str, Context]:
         """What each variant keeps of the demonstrations."""
@@ -170,30 +176,39 @@ class Compression(FewShot):
         return {name: sorted({*formatting, *chosen}) for name, chosen in words.items()}
 
 
-def _time(
-    lm: LanguageModel, prompts: Sequence[Prompt], bare: Sequence[Prompt], contexts: dict[str, Context]
-) -> dict[str, float]:
-    """Seconds a query, for the full prompt without cache and for every context; medians of rounds that take turns.
+def _short_and_long(prompts: Sequence[Prompt], shared: tuple[int, ...], limit: int | None) -> list[Prompt]:
+    """Of the prompts that begin with `shared` and fit a few, at even distances in the order of their lengths."""
+    fitting = (p for p in prompts if p.shared == shared and (limit is None or p.length <= limit))
+    in_order = sorted(fitting, key=lambda p: (p.length, p.query))
+    count = min(TIMED_QUERIES, len(in_order))
+    return [in_order[(2 * i + 1) * len(in_order) // (2 * count)] for i in range(count)]
 
-    Timed on as many prompts as take no more tokens without cache than the batch has with it.
-    """
+
+def _time(
+    lm: LanguageModel,
+    prompts: Sequence[Prompt],
+    bare: Sequence[Prompt],
+    contexts: dict[str, Context],
+    batch_tokens: int,
+) -> dict[str, float]:
+    """Seconds a query, for the full prompt without cache and for every context; medians of rounds that take turns."""
     import torch
 
-    from anchorflow.scoring import collate, next_word_logits
+    from anchorflow.scoring import collate, next_word_logits, plan
 
-    longest = len(prompts[0].ids)
-    count = max(1, len(prompts) * (longest - len(prompts[0].shared)) // longest)
-    batch = collate(prompts[:count], lm.device, prompts[0].shared)
-    ways: dict[str, tuple[Batch, Context | None]] = {"full_uncached": (collate(prompts[:count], lm.device), None)}
+    def batches(of: Sequence[Prompt], shared: bool) -> list[Batch]:
+        return [collate(part, lm.device, part[0].shared if shared else ()) for part in plan(of, batch_tokens, shared)]
+
+    ways: dict[str, tuple[list[Batch], Context | None]] = {"full_uncached": (batches(prompts, shared=False), None)}
     for name, context in contexts.items():
-        asked = collate(bare[:count], lm.device, bare[0].shared) if name == "text_anchor" else batch
-        ways[name] = (asked, context)
+        ways[name] = (batches(bare if name == "text_anchor" else prompts, shared=True), context)
     seconds: dict[str, list[float]] = {name: [] for name in ways}
     way: Context | None
     for _ in range(1 + TIMED_ROUNDS):  # the first one warms up
         for name, (asked, way) in ways.items():
             started = time.perf_counter()
-            with torch.no_grad():
-                next_word_logits(lm, asked, way)[0, 0].item()  # waits for the device
+            for batch in asked:
+                with torch.no_grad():
+                    next_word_logits(lm, batch, way)[0, 0].item()  # waits for the device
             seconds[name].append(time.perf_counter() - started)
-    return {name: median(times[1:]) / count for name, times in seconds.items()}
+    return {name: median(times[1:]) / len(prompts) for name, times in seconds.items()}

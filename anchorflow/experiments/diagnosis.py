@@ -43,8 +43,9 @@ class Diagnosis(FewShot):
             raise ValueError(f"components is {self.components}; allowed: 1 or more")
 
     def check(self, task: Task, shape: Shape) -> None:
-        """UserError for a layer that is not there, or queries of one class."""
+        """UserError for a layer that is not there, demonstrations of a query's own, or queries of one class."""
         super().check(task, shape)
+        self.refuse_own_demonstrations(task, "compares the anchors of")
         if self.layer is not None and self.layer > shape.layers:
             raise UserError(
                 f"experiment.layer is {self.layer}; {shape.name} has {shape.layers} layers, allowed: 1 to {shape.layers}."
@@ -94,7 +95,15 @@ class Diagnosis(FewShot):
         rows, columns = np.array(pairs).T
         correlations = [metrics.rank_correlation(confusion[rows, columns], p[rows, columns]) for p in predicted]
         chosen = (self.layer or round(2 / 3 * n_layers) or 1) - 1
-        by_confusion = sorted(pairs, key=lambda pair: (np.nan_to_num(confusion[pair], nan=2.0), pair))
+
+        def most_confused(by: np.ndarray) -> Table:
+            in_order = sorted(pairs, key=lambda pair: (np.nan_to_num(by[pair], nan=2.0), pair))
+            return Table(
+                [f"{labels[i]} / {labels[j]}" for i, j in in_order],
+                ["confusion", "predicted_confusion"],
+                [[confusion[pair], predicted[chosen][pair]] for pair in in_order],
+            )
+
         notes = []
         if np.isnan(correlations[chosen]):
             notes.append(
@@ -110,11 +119,8 @@ class Diagnosis(FewShot):
             tables={
                 "confusion": Table(labels, labels, confusion.tolist()),
                 "predicted_confusion": Table(labels, labels, predicted[chosen].tolist()),
-                "most_confused": Table(
-                    [f"{labels[i]} / {labels[j]}" for i, j in by_confusion],
-                    ["confusion", "predicted_confusion"],
-                    [[confusion[pair], predicted[chosen][pair]] for pair in by_confusion],
-                ),
+                "most_confused": most_confused(by=confusion),
+                "most_confused_predicted": most_confused(by=predicted[chosen]),
             },
             notes=notes,
         )
@@ -138,13 +144,9 @@ def predicted_confusion(queries: np.ndarray, products: np.ndarray, components: i
 
 
 def _by_class(prompt: Prompt, products: np.ndarray) -> np.ndarray:
-    """[layer, class] from [layer, anchor]: of several demonstrations of a class the mean, of none nan."""
-    found = np.full((len(products), len(prompt.label_tokens)), np.nan)
-    for c in range(found.shape[1]):
-        of_class = [k for k, d in enumerate(prompt.demonstrations) if d.label == c]
-        if of_class:
-            found[:, c] = products[:, of_class].mean(axis=1)
-    return found
+    """[layer, class] from [layer, anchor]: the mean over a class's demonstrations."""
+    shown = np.array([demonstration.label for demonstration in prompt.demonstrations])
+    return np.stack([products[:, shown == c].mean(axis=1) for c in range(len(prompt.label_tokens))], axis=1)
 
 
 def _packed(vector: np.ndarray) -> str:

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, Protocol
 
 from anchorflow.data import Example, Task
+from anchorflow.errors import UserError
 from anchorflow.prompts import Prompt, PromptBuilder, Repetition, Series
 from anchorflow.results import Record, Result
 
@@ -107,6 +108,7 @@ class FewShot:
     shots_per_class: int = 1
     shards: int = 1
 
+    name: ClassVar[str]
     key: ClassVar[Literal["query", "repetition"]] = "query"
     fewest_shots: ClassVar[int] = 1
     demonstrations: ClassVar[Literal["per query", "per seed"]] = "per seed"
@@ -151,3 +153,10 @@ class FewShot:
     def finish(self, records: Sequence[Record]) -> Sequence[Record]:
         """The records as they are."""
         return records
+
+    def refuse_own_demonstrations(self, task: Task, why: str) -> None:
+        """UserError where a test row brings demonstrations, and `why` all queries must share them."""
+        if any(example.demonstrations is not None for example in task.test):
+            raise UserError(
+                f"experiment={self.name} {why} demonstrations that all queries share; rows of {task.name} bring their own."
+            )

@@ -110,7 +110,10 @@ class Isolation(FewShot):
                 curves[f"{kind}/{measure}"] = variants.curve("k", ks, [found[k][measure] for k in ks])
                 for k in ks:
                     values[f"{kind}_{k}/{measure}"], stderr[f"{kind}_{k}/{measure}"] = found[k][measure]
-        return Result(metrics=values, stderr=stderr, curves=curves)
+        notes = []
+        if self.random_draws == 1:
+            notes.append("random positions were drawn once: their errors are over queries and leave out the draw")
+        return Result(metrics=values, stderr=stderr, curves=curves, notes=notes)
 
     def _layers(self, n_layers: int) -> dict[str, range]:
         """The layers (from 0) of every variant but the untouched one."""

@@ -64,11 +64,7 @@ class Reweighting(FewShot):
     def check(self, task: Task, shape: Shape) -> None:
         """UserError for too few examples, demonstrations of a query's own, or a β of another shape."""
         super().check(task, shape)
-        if any(example.demonstrations is not None for example in task.test):
-            raise UserError(
-                "experiment=reweighting learns one β for demonstrations that all queries share; "
-                f"rows of {task.name} bring their own."
-            )
+        self.refuse_own_demonstrations(task, "learns one β for")
         if self.beta is not None:
             self._load(shape, len(task.labels) * self.shots_per_class)
         else:
@@ -125,7 +121,7 @@ class Reweighting(FewShot):
         gain, gain_stderr = metrics.mean_and_stderr((right["reweighted"].astype(float) - right["vanilla"])[:, None])
         values["gain"], stderr["gain"] = float(gain[0]), float(gain_stderr[0])
         learned = next((record["learned"] for record in records if "learned" in record), None)
-        curves, tables = {}, {}
+        curves, tables, notes = {}, {}, []
         if learned is not None:
             beta = learned["beta"]
             tables["beta"] = Table(
@@ -134,8 +130,11 @@ class Reweighting(FewShot):
             if learned["train_loss"] is not None:
                 losses = np.array(learned["train_loss"])  # epoch, example
                 mean, error = metrics.mean_and_stderr(losses.T)
+                wanted = self.train_per_class * len(labels)
+                if losses.shape[1] < wanted:
+                    notes.append(f"β was learned on {losses.shape[1]} of {wanted} examples; the others are too long")
                 curves["train_loss"] = Curve("epoch", range(1, len(losses) + 1), mean.tolist(), error.tolist())
-        return Result(metrics=values, stderr=stderr, curves=curves, tables=tables)
+        return Result(metrics=values, stderr=stderr, curves=curves, tables=tables, notes=notes)
 
     def _extra(self, task: Task, seed: int) -> Any:
         shown = task.draw_demonstrations(self.shots_per_class, f"{seed}/demonstrations")

@@ -35,7 +35,10 @@ def top(records: Sequence[Record], variant: str) -> np.ndarray:
 
 
 def measure(records: Sequence[Record], name: str, draws: int = 1) -> dict[str, tuple[float, float]]:
-    """`accuracy`, and `label_loyalty` and `word_loyalty` to `full`, of a variant: each a mean with its standard error."""
+    """`accuracy`, and `label_loyalty` and `word_loyalty` to `full`, of a variant: each a mean with its standard error.
+
+    Queries share the positions of a draw, so the error of several draws is that over queries and that over draws together.
+    """
     variants = [draw_name(name, draw) for draw in range(draws)]
     labels, base, words = truth(records), probs(records), top(records, "full")
     per_query = {
@@ -45,8 +48,10 @@ def measure(records: Sequence[Record], name: str, draws: int = 1) -> dict[str, t
     }
     found = {}
     for key, values in per_query.items():
-        mean, stderr = metrics.mean_and_stderr(np.mean(values, axis=0, dtype=float)[:, None])
-        found[key] = (float(mean[0]), float(stderr[0]))
+        of_all = np.array(values, dtype=float)  # draw, query
+        mean, stderr = metrics.mean_and_stderr(of_all.mean(axis=0)[:, None])
+        over_draws = metrics.mean_and_stderr(of_all.mean(axis=1)[:, None])[1] if draws > 1 else [0.0]
+        found[key] = (float(mean[0]), float(np.hypot(stderr[0], over_draws[0])))
     return found
 
 

@@ -7,14 +7,18 @@ import pytest
 import torch
 from torch import Tensor
 
-from anchorflow.attention import Context
+from anchorflow.attention import Context, read
+from anchorflow.attention.cache import positions_after, shortest_window
 from anchorflow.data import Task
+from anchorflow.errors import UserError
 from anchorflow.experiments import Compression
+from anchorflow.experiments.compression import _short_and_long
 from anchorflow.models import LanguageModel
 from anchorflow.prompts import Prompt
 from anchorflow.results import Record
 from anchorflow.scoring import collate, next_word_logits
 from tests import oracle
+from tests.attention.test_backend import REACHED, make
 from tests.conftest import mapped, toy_work
 
 
@@ -103,6 +107,30 @@ def test_the_saved_cache_is_a_drop_in_context(lm: LanguageModel, task: Task, tmp
         assert record["variants"]["hidden_anchor"]["probs"] == pytest.approx(row, rel=1e-9)
 
 
+def test_speed_is_taken_from_short_and_long_queries(lm: LanguageModel, task: Task) -> None:
+    prompts = toy_work(Compression(n_queries=12), lm, task).prompts
+    shared = prompts[0].shared
+    in_order = sorted((p.length, p.query) for p in prompts)
+    sample = [(p.length, p.query) for p in _short_and_long(prompts, shared, None)]
+    assert sample == [in_order[i] for i in (1, 3, 6, 8, 10)]
+    longest = in_order[-1][0]
+    assert all(p.length < longest for p in _short_and_long(prompts, shared, longest - 1))
+    assert _short_and_long(prompts[:1], shared, None) == [prompts[0]]
+    assert _short_and_long(prompts, (1, 2), None) == []
+
+
+def test_positions_left_out_and_a_window_shorter_than_the_prompt_are_refused(task: Task) -> None:
+    for family in ("mistral", "gpt_neo", "gemma2"):
+        model = make(family, REACHED[family])
+        window = shortest_window(model)
+        assert window is not None
+        context = read(model, list(range(1, window)), "cpu").select([0, 2])
+        assert positions_after(model, context, (1, 1), "cpu")
+        with pytest.raises(UserError, match=f"layers that see {window} tokens.* prompt of {window + 1}"):
+            positions_after(model, context, (1, 2), "cpu")
+    assert shortest_window(make("llama", REACHED["llama"])) is None
+
+
 def test_the_best_random_set_is_chosen_when_all_records_are_there() -> None:
     def variant(best: int, *top: int) -> dict[str, list[float]]:
         return {"probs": [float(best == 0), float(best == 1)], "top5": list(top or range(5))}
@@ -133,3 +161,13 @@ def test_the_best_random_set_is_chosen_when_all_records_are_there() -> None:
     assert (metrics["hidden_anchor/kept_tokens"], metrics["hidden_anchor/kept_share"]) == (4, 0.25)
     assert (metrics["hidden_anchor/speedup"], metrics["hidden_anchor/speedup_over_cache"]) == (8.0, 2.0)
     assert metrics["full/speedup"] == 4.0
+
+
+def test_a_random_set_that_keeps_less_is_told() -> None:
+    probs = {"probs": [1.0, 0.0], "top5": [0, 1, 2, 3, 4]}
+    names = ("full", "text_anchor", "hidden_anchor", "hidden_random")
+    context = {name: {"tokens": 4 - (name == "hidden_random"), "bytes": 8} for name in names}
+    record: Record = {"query": 0, "label": 1, "context": context, "variants": dict.fromkeys(names, probs)}
+    experiment = Compression(random_sets=1)
+    (note,) = experiment.reduce(experiment.finish([record]), ["a", "b"]).notes
+    assert "hidden_random keeps fewer positions" in note

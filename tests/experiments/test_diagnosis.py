@@ -77,12 +77,14 @@ def test_two_classes_have_one_pair_and_say_that_it_has_no_rank(lm: LanguageModel
 
 def test_the_most_confused_pair_comes_first(lm: LanguageModel, task: Task) -> None:
     experiment = Diagnosis(n_queries=12)
-    table = experiment.reduce(mapped(experiment, lm, toy_work(experiment, lm, task)), task.labels).tables[
-        "most_confused"
-    ]
+    tables = experiment.reduce(mapped(experiment, lm, toy_work(experiment, lm, task)), task.labels).tables
+    table = tables["most_confused"]
     confusion = [row[0] for row in table.values]
     assert confusion == sorted(confusion)
     assert len(table.rows) == 3
+    predicted = tables["most_confused_predicted"]
+    assert [row[1] for row in predicted.values] == sorted(row[1] for row in table.values)
+    assert dict(zip(predicted.rows, predicted.values, strict=True)) == dict(zip(table.rows, table.values, strict=True))
 
 
 def test_a_layer_that_is_not_there_and_queries_of_one_class_are_refused(task: Task) -> None:
@@ -93,3 +95,6 @@ def test_a_layer_that_is_not_there_and_queries_of_one_class_are_refused(task: Ta
     one = dataclasses.replace(task, test=tuple(row for row in task.test if row.label == 1))
     with pytest.raises(UserError, match="all test examples of toy are 'Location', two are needed"):
         Diagnosis(n_queries=1).check(one, Shape("small", 3, 4))
+    own = dataclasses.replace(task.test[0], demonstrations=(task.train[0],))
+    with pytest.raises(UserError, match="compares the anchors of demonstrations that all queries share; rows of toy"):
+        Diagnosis(n_queries=1).check(dataclasses.replace(task, test=(own, *task.test[1:])), Shape("small", 3, 4))
