@@ -3,7 +3,7 @@
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
-from typing import Any, TypeVar
+from typing import Any, Generic, TypeVar
 
 import torch
 from jaxtyping import Bool, Float, Int
@@ -108,30 +108,27 @@ def collate(prompts: Sequence[Prompt], device: torch.device | str, context: tupl
     )
 
 
-class Contexts:
-    """What `make` reads for a batch, by name, kept as long as batches with the same context come."""
+class Contexts(Generic[T]):
+    """What `make` reads of the part of a prompt that others share, kept as long as prompts with the same part come."""
 
-    def __init__(self, make: Callable[[Batch], dict[str, Context]]) -> None:
+    def __init__(self, make: Callable[[Prompt], T]) -> None:
         self._make = make
-        self._ids: tuple[int, ...] | None = None
-        self._found: dict[str, Context] = {}
+        self._last: tuple[tuple[int, ...], T] | None = None
 
-    def __call__(self, batch: Batch) -> dict[str, Context]:
-        """The contexts of this batch."""
-        if self._ids != batch.context:
-            self._found = {}  # freed before the next ones are made
-            self._found, self._ids = self._make(batch), batch.context
-        return self._found
+    def __call__(self, prompt: Prompt) -> T:
+        """What was read for this prompt or for the last one like it."""
+        if self._last is None or self._last[0] != prompt.shared:
+            self._last = prompt.shared, self._make(prompt)
+        return self._last[1]
 
 
 def after_demonstrations(
     lm: LanguageModel, batches: Iterable[Sequence[Prompt]]
 ) -> Iterator[tuple[Sequence[Prompt], Batch, Context]]:
     """The prompts of each batch, the batch, and the context of its demonstrations, read once for all that share it."""
-    contexts = Contexts(lambda batch: {"full": read(lm.model, batch.context, lm.device)})
+    contexts = Contexts(lambda prompt: read(lm.model, prompt.shared, lm.device))
     for prompts in batches:
-        batch = collate(prompts, lm.device, prompts[0].shared)
-        yield prompts, batch, contexts(batch)["full"]
+        yield prompts, collate(prompts, lm.device, prompts[0].shared), contexts(prompts[0])
 
 
 def next_word_logits(

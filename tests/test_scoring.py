@@ -123,16 +123,11 @@ def test_batches_share_their_demonstrations_and_these_hardly_count(lm: LanguageM
 
 
 def test_contexts_are_made_once_for_batches_that_share_them(lm: LanguageModel, task: Task) -> None:
-    made = []
-
-    def make_one(batch: object) -> dict[str, Context]:
-        made.append(batch)
-        return {}
-
-    contexts = Contexts(make_one)  # type: ignore[arg-type]
+    made: list[Prompt] = []
+    contexts = Contexts(made.append)
     shared, own = prompts_of(lm, task), toy_prompts(lm, task, queries=2)
     for p in (*shared, *own):
-        contexts(collate([p], lm.device, p.context))
+        contexts(p)
     assert len(made) == 3
 
 

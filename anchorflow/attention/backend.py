@@ -140,7 +140,7 @@ def _interface_attention(
     query: Tensor,
     key: Tensor,
     value: Tensor,
-    attention_mask: Tensor | None,
+    attention_mask: Tensor,
     scaling: float | None = None,
     softcap: float | None = None,
     **others: Any,
@@ -195,13 +195,13 @@ def replaced(module: nn.Module, name: str, function: Callable[..., Any]) -> Iter
 def _method_attention(layer: int, module: nn.Module) -> Callable[..., Any]:
     def vanilla(a: Attention) -> Tensor:
         # Torch's kernel for the method's formula. The method itself keeps the whole map, and rounds float64 to float32.
-        mask = None if a.mask is None else a.mask.to(a.query.dtype)
+        mask = a.mask.to(a.query.dtype)
         return nn.functional.scaled_dot_product_attention(a.query, a.key, a.value, attn_mask=mask, scale=a.scaling)
 
-    def attn(query: Tensor, key: Tensor, value: Tensor, attention_mask: Tensor | None = None) -> tuple[Tensor, None]:
+    def attn(query: Tensor, key: Tensor, value: Tensor, attention_mask: Tensor) -> tuple[Tensor, None]:
         scale = float(getattr(module, "scale_attn", 1.0)) ** -1  # GPT-Neo does not scale
         local = _local_mask(module, query, key)
-        mask = attention_mask if local is None else local if attention_mask is None else attention_mask + local
+        mask = attention_mask if local is None else attention_mask + local
         return _run(Attention(layer, query, key, value, mask, scale), vanilla), None
 
     return attn
@@ -251,9 +251,10 @@ class _Sdpa(TorchFunctionMode):
             return func(*args, **kwargs)
         query, key, value = args
         mask = kwargs.get("attn_mask")
-        if kwargs.get("is_causal"):
-            mask = torch.ones(query.shape[-2], key.shape[-2], dtype=torch.bool, device=query.device).tril()[None, None]
-        if mask is not None and mask.dtype == torch.bool:
+        if mask is None:  # the call says that it is causal, or one query sees all
+            n, m = query.shape[-2], key.shape[-2]
+            mask = torch.ones(n, m, dtype=torch.bool, device=query.device).tril(m - n)[None, None]
+        if mask.dtype == torch.bool:
             lowest = torch.finfo(query.dtype).min
             mask = torch.zeros(mask.shape, dtype=query.dtype, device=mask.device).masked_fill(~mask, lowest)
 

@@ -12,14 +12,14 @@ class Attention:
     """What a layer is about to compute. `layer` counts from 0.
 
     Grouped-query models have fewer key than query heads; query head h reads key head h // group.
-    `mask` is added to the scores (0 where a position may be seen) and may be None.
+    `mask` is added to the scores (0 where a position may be seen).
     """
 
     layer: int
     query: Float[Tensor, "batch head query dim"]
     key: Float[Tensor, "batch kv_head key dim"]
     value: Float[Tensor, "batch kv_head key dim"]
-    mask: Float[Tensor, "mask_batch mask_head query key"] | None
+    mask: Float[Tensor, "mask_batch mask_head query key"]
     scaling: float
     softcap: float | None = None
 
@@ -44,7 +44,7 @@ def fold_mask(
 def attention_weights(
     query: Float[Tensor, "batch kv_head row dim"],
     key: Float[Tensor, "batch kv_head key dim"],
-    mask: Float[Tensor, "mask_batch mask_head row key"] | None,
+    mask: Float[Tensor, "mask_batch mask_head row key"],
     scaling: float,
     softcap: float | None = None,
 ) -> Float[Tensor, "batch kv_head row key"]:
@@ -56,6 +56,5 @@ def attention_weights(
     scores = torch.matmul(query.to(precision), key.to(precision).transpose(-1, -2)).mul_(scaling)
     if softcap is not None:
         scores = softcap * torch.tanh(scores / softcap)
-    if mask is not None:
-        scores += mask
+    scores += mask
     return torch.softmax(scores, dim=-1)

@@ -25,10 +25,7 @@ class Isolate:
         if attention.layer not in self._layers:
             return attend(attention)
         length, total = attention.query.shape[2], attention.key.shape[2]
-        mask = attention.mask
-        if mask is None:
-            mask = torch.zeros(1, 1, length, total, dtype=attention.query.dtype, device=attention.query.device)
-        mask = mask.clone()
+        mask = attention.mask.clone()
         for position in self._positions:
             row = position - (total - length)
             if 0 <= row < length:

@@ -123,8 +123,7 @@ class _Flow(torch.autograd.Function):
         attention: Attention,
         attend: Attend,
     ) -> Tensor:
-        mask = attention.mask  # the model's one mask, not a folded copy for every layer
-        ctx.save_for_backward(query, key, value, *([] if mask is None else [mask]))
+        ctx.save_for_backward(query, key, value, attention.mask)  # the model's one, not a folded copy for every layer
         ctx.flow, ctx.layer = flow, attention.layer
         ctx.scaling, ctx.softcap = attention.scaling, attention.softcap
         return attend(attention)
@@ -132,7 +131,7 @@ class _Flow(torch.autograd.Function):
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, grad_output: Tensor) -> tuple[Tensor | None, ...]:
-        query, key, value, *masks = ctx.saved_tensors
+        query, key, value, whole_mask = ctx.saved_tensors
         batch, kv_heads, length = key.shape[:3]
         group = query.shape[1] // kv_heads
         precision = torch.promote_types(query.dtype, torch.float32)
@@ -148,7 +147,7 @@ class _Flow(torch.autograd.Function):
         for start, stop in reversed(row_blocks(length, batch * query.shape[1] * total.element_size())):
             rows, drows = (t[:, :, :, start:stop].reshape(batch, kv_heads, -1, t.shape[-1]) for t in (q, dout))
             keys, values = k[:, :, :stop], v[:, :, :stop]
-            mask = fold_mask(masks[0][:, :, start:stop, :stop], kv_heads, group) if masks else None
+            mask = fold_mask(whole_mask[:, :, start:stop, :stop], kv_heads, group)
             weights = attention_weights(rows, keys, mask, ctx.scaling, ctx.softcap)
             product = torch.matmul(drows, values.transpose(-1, -2))  # ∂L/∂A
             product *= weights  # A ⊙ ∂L/∂A, signed
@@ -171,7 +170,8 @@ class _Flow(torch.autograd.Function):
                 of_value[:, :, :stop] += dvalues
 
         means = torch.zeros_like(ctx.flow._means)
-        ctx.flow.keep(ctx.layer, total.abs_())
+        total.abs_()
+        ctx.flow.keep(ctx.layer, total)
         means[ctx.layer] = ctx.flow.reduce(total).to(means.device)
         if not inputs:
             return None, None, None, means, None, None, None

@@ -22,15 +22,13 @@ def _weights(attention: Attention) -> Float[Tensor, "batch head key"]:
     batch, heads, _, dim = attention.query.shape
     kv_heads = attention.key.shape[1]
     query = attention.query.reshape(batch, kv_heads, attention.group, dim)
-    mask = None if attention.mask is None else fold_mask(attention.mask, kv_heads, attention.group)
+    mask = fold_mask(attention.mask, kv_heads, attention.group)
     weights = attention_weights(query, attention.key, mask, attention.scaling, attention.softcap)
     return weights.reshape(batch, heads, -1)
 
 
-def _row(attention: Attention, targets: Int[Tensor, " batch"]) -> Float[Tensor, "batch mask_head 1 key"] | None:
+def _row(attention: Attention, targets: Int[Tensor, " batch"]) -> Float[Tensor, "batch mask_head 1 key"]:
     """What the mask says of q."""
-    if attention.mask is None:
-        return None
     mask = attention.mask.expand(len(targets), -1, -1, -1)
     return mask[torch.arange(len(targets), device=targets.device), :, targets][:, :, None]
 
@@ -68,8 +66,6 @@ class Seen:
     def __call__(self, attention: Attention, attend: Attend) -> Tensor:
         targets = self._targets.to(attention.query.device)
         row = _row(attention, targets)
-        if row is None:
-            row = attention.key.new_zeros(len(targets), 1, 1, attention.key.shape[2])
         place = (targets + attention.key.shape[2] - attention.query.shape[2])[:, None, None, None]
         place = place.expand(-1, row.shape[1], -1, -1)
         # The target comes again after all others, and does not see what it was.

@@ -40,8 +40,7 @@ class AttentionPrediction(FewShot):
                 found = scores(next_word_logits(lm, batch, context), batch)
             yield [
                 {
-                    "query": p.query,
-                    "label": p.label,
+                    **p.head,
                     "variants": {"full": s},
                     "label_attention": _by_class(p, attention.found[:, i].numpy()).tolist(),
                 }

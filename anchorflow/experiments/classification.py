@@ -35,10 +35,7 @@ class Classification(FewShot):
         for prompts, batch, context in after_demonstrations(lm, batches):
             with torch.no_grad():
                 found = scores(next_word_logits(lm, batch, context), batch)
-            yield [
-                {"query": p.query, "label": p.label, "variants": {"full": s}}
-                for p, s in zip(prompts, found, strict=True)
-            ]
+            yield [{**p.head, "variants": {"full": s}} for p, s in zip(prompts, found, strict=True)]
 
     def reduce(self, records: Sequence[Record], labels: Sequence[str]) -> Result:
         """`accuracy`, `macro_f1`, `ece` (10 bins), the confusion matrix and the curve of reliability."""

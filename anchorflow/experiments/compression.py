@@ -71,15 +71,12 @@ class Compression(FewShot):
         from anchorflow.attention import read
         from anchorflow.scoring import Contexts, collate, next_word_logits, scores
 
-        shown: list[Prompt] = []
-        kept: dict[str, Context] = {}
-
-        def make(batch: Batch) -> dict[str, Context]:
-            """What is kept of the demonstrations, and after it the words of the template in front of the query."""
-            kept.clear()
-            kept.update(self._kept(lm, shown[0], shown[1], work.seed))
-            lead = {name: (shown[1] if name == "text_anchor" else shown[0]) for name in kept}
-            return {
+        def make(prompt: Prompt) -> tuple[dict[str, Context], dict[str, Context]]:
+            """What is kept of the demonstrations, and the same with the words of the template in front of the query."""
+            bare = work.text_anchors[prompt.query]
+            kept = self._kept(lm, prompt, bare, work.seed)
+            lead = {name: bare if name == "text_anchor" else prompt for name in kept}
+            return kept, {
                 name: read(lm.model, p.shared[len(p.context) :], lm.device, after=kept[name])
                 for name, p in lead.items()
             }
@@ -88,9 +85,8 @@ class Compression(FewShot):
         first = True
         for prompts in batches:
             bare = [work.text_anchors[p.query] for p in prompts]
-            shown[:] = prompts[0], bare[0]
             batch = collate(prompts, lm.device, prompts[0].shared)
-            read_contexts = contexts(batch)
+            kept, read_contexts = contexts(prompts[0])
             found = {}
             for name, context in read_contexts.items():
                 asked = collate(bare, lm.device, bare[0].shared) if name == "text_anchor" else batch
@@ -98,8 +94,7 @@ class Compression(FewShot):
                     found[name] = scores(next_word_logits(lm, asked, context), asked)
             records: list[Record] = [
                 {
-                    "query": p.query,
-                    "label": p.label,
+                    **p.head,
                     "variants": {name: s[i] for name, s in found.items()},
                     "context": {
                         name: {"tokens": len(kept[name]), "bytes": kept[name].bytes}

@@ -71,8 +71,7 @@ class Diagnosis(FewShot):
                 found = scores(next_word_logits(lm, batch, context), batch)
             yield [
                 {
-                    "query": p.query,
-                    "label": p.label,
+                    **p.head,
                     "variants": {"full": s},
                     "query_vectors": [_packed(layer[i].numpy()) for layer in vectors.queries],
                     "anchor_products": _by_class(p, vectors.products[:, i].numpy()).tolist(),

@@ -65,37 +65,27 @@ class Isolation(FewShot):
         from anchorflow.scoring import Contexts, collate, next_word_logits, scores
 
         layers = self._layers(lm.shape.layers)
-        starts = {name: chosen.start for name, chosen in layers.items() if name.split("_")[1] == "last"}
         halfway = Halfway(lm.model)
-        rows: dict[str, Sequence[int]] = {}
 
-        def isolated(name: str, context: Sequence[int]) -> Context:
-            with tapped(lm.model, Isolate(rows[name], layers[name])):
-                return read(lm.model, context, lm.device)
+        def isolated(prompt: Prompt) -> dict[str, Context]:
+            positions = self._positions(prompt, work.seed)
+            found = {"full": read(lm.model, prompt.shared, lm.device)}
+            for name, changed in layers.items():
+                with tapped(lm.model, Isolate(positions[name], changed)):
+                    found[name] = read(lm.model, prompt.shared, lm.device)
+            return found
 
-        contexts = Contexts(
-            lambda batch: {
-                "full": read(lm.model, batch.context, lm.device),
-                **{name: isolated(name, batch.context) for name in layers},
-            }
-        )
+        contexts = Contexts(isolated)
         for prompts in batches:
-            rows.update(self._positions(prompts[0], work.seed))
             batch = collate(prompts, lm.device, prompts[0].shared)
             found = {}
             with torch.no_grad():
-                for name, context in contexts(batch).items():
-                    how = (
-                        halfway.noting(set(starts.values()))
-                        if name == "full"
-                        else halfway.beginning(starts.get(name, 0))
-                    )
-                    with how:
+                for name, context in contexts(prompts[0]).items():
+                    changed = layers.get(name)  # first layers begin at 0: there is nothing below
+                    starts = {chosen.start for chosen in layers.values()}
+                    with halfway.beginning(changed.start) if changed else halfway.noting(starts):
                         found[name] = scores(next_word_logits(lm, batch, context), batch)
-            yield [
-                {"query": p.query, "label": p.label, "variants": {name: s[i] for name, s in found.items()}}
-                for i, p in enumerate(prompts)
-            ]
+            yield [{**p.head, "variants": {name: s[i] for name, s in found.items()}} for i, p in enumerate(prompts)]
 
     def reduce(self, records: Sequence[Record], labels: Sequence[str]) -> Result:
         """Label loyalty, word loyalty and accuracy of every variant, as metrics and as curves over k."""

@@ -89,7 +89,7 @@ class Reweighting(FewShot):
 
         beta, losses = None, None
         for prompts, batch, context in after_demonstrations(lm, batches):
-            found: list[Record] = [{"query": p.query, "label": p.label} for p in prompts]
+            found: list[Record] = [{**p.head} for p in prompts]
             if beta is None:
                 demonstrated = [demonstration.label for demonstration in prompts[0].demonstrations]
                 if self.beta is None:

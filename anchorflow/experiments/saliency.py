@@ -88,7 +88,7 @@ class Saliency(FewShot):
                 )
                 kept.write(folder)
             yield [
-                {"query": p.query, "label": p.label, "variants": {"full": s}, **dict(zip(FLOWS, f, strict=True))}
+                {**p.head, "variants": {"full": s}, **dict(zip(FLOWS, f, strict=True))}
                 for p, s, f in zip(prompts, found, flows, strict=True)
             ]
 
