@@ -5,11 +5,9 @@ from __future__ import annotations
 import contextlib
 import errno
 import logging
-import signal
-import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
@@ -18,9 +16,11 @@ from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig, OmegaConf
 
 from anchorflow.configuration import SWEEP_WIDE, Job, build, digest
+from anchorflow.environment import environment, peak_memory
 from anchorflow.errors import UserError
 from anchorflow.results import SCHEMA, Record, Result
-from anchorflow.rundir import RunDirectory, State
+from anchorflow.rundir import RunDirectory
+from anchorflow.stopping import Stopped, stop_signals
 
 if TYPE_CHECKING:
     from anchorflow.data import Dataset, Task
@@ -38,7 +38,6 @@ UNITS = {"query": ("test row", "queries"), "repetition": ("repetition", "repetit
 """What one unit of work is called, and several."""
 
 GROUPS = ("model", "dataset", "experiment", "tracking")
-PACKAGES = ("torch", "transformers", "tokenizers", "datasets", "numpy", "hydra-core", "wandb", "anchorflow")
 
 
 def run_job(config: DictConfig) -> None:
@@ -209,13 +208,13 @@ def _execute(
             "counts": {UNITS[experiment.key][1]: len(fitting), "skipped": len(records) - len(fitting)},
             "config": dict(config),
             "data": vars(task.provenance),
-            "environment": {**_environment(str(lm.device), dtype), "weights": lm.revision},
+            "environment": {**environment(str(lm.device), dtype), "weights": lm.revision},
             "timing": {
                 "load_s": round(loaded - started, 3),
                 "model_loads": int(new),
                 "run_s": round(run_s, 3),
                 "queries_per_s": round(computed / run_s, 3),
-                "peak_memory_bytes": _peak_memory(),
+                "peak_memory_bytes": peak_memory(),
             },
         }
         content = Content(
@@ -323,35 +322,6 @@ def _what_counts(chosen: Settings, task: Task, dtype: str) -> dict[str, Any]:
     }
 
 
-class Stopped(BaseException):
-    """A signal to end: not an error of the work. `state` is what becomes of the run."""
-
-    def __init__(self, signal: int, state: State) -> None:
-        super().__init__(f"stopped by signal {signal}")
-        self.signal = signal
-        self.state = state
-
-
-@contextlib.contextmanager
-def stop_signals(state: Callable[[], State] = lambda: "preempted") -> Iterator[None]:
-    """SIGTERM and Ctrl-C raise Stopped in this block; `state` is asked then. Once: what follows is tidying up."""
-
-    def stop(number: int, frame: Any) -> None:
-        signal.signal(signal.SIGTERM, signal.SIG_IGN)
-        signal.signal(signal.SIGINT, signal.default_int_handler)
-        raise Stopped(number, state())
-
-    try:
-        before = {number: signal.signal(number, stop) for number in (signal.SIGTERM, signal.SIGINT)}
-    except ValueError:  # not in the main thread, where signals do not arrive
-        before = {}
-    try:
-        yield
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
-
-
 def _explain(error: BaseException, job: Job) -> UserError | None:
     """A sentence for what the machine ran out of; None where the error is not of that kind."""
     if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
@@ -364,42 +334,6 @@ def _explain(error: BaseException, job: Job) -> UserError | None:
             f"out of memory with batch_tokens={job.batch_tokens}; try batch_tokens={half}, or a smaller dtype."
         )
     return None
-
-
-def _environment(device: str, dtype: str) -> dict[str, Any]:
-    from importlib.metadata import PackageNotFoundError, version
-
-    packages: dict[str, str | None] = {"python": sys.version.split()[0]}
-    for package in PACKAGES:
-        try:
-            packages[package] = version(package)
-        except PackageNotFoundError:
-            packages[package] = None
-    return {"git": _git_revision(), "packages": packages, "device": device, "dtype": dtype}
-
-
-def _git_revision() -> str | None:
-    """The commit of this code, with a + where files differ from it; None outside a checkout."""
-    command = ["git", "describe", "--always", "--abbrev=40", "--dirty=+", "--exclude=*"]
-    try:
-        done = subprocess.run(
-            command, cwd=Path(__file__).parent, capture_output=True, text=True, timeout=10, check=True
-        )
-    except (OSError, subprocess.SubprocessError):
-        return None
-    return done.stdout.strip()
-
-
-def _peak_memory() -> int:
-    """Bytes: of the GPU where there is one, else of this process."""
-    import resource
-
-    import torch
-
-    if torch.cuda.is_available():
-        return max(torch.cuda.max_memory_allocated(i) for i in range(torch.cuda.device_count()))
-    unit = 1 if sys.platform == "darwin" else 1024
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
 
 
 def _show(metrics: Mapping[str, float | None], stderr: Mapping[str, float | None]) -> None:

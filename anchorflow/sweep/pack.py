@@ -16,9 +16,10 @@ from typing import Any
 from omegaconf import OmegaConf
 
 from anchorflow.errors import UserError
-from anchorflow.job import KeptModel, Stopped, execute, stop_signals, tracebacks
+from anchorflow.job import KeptModel, execute, tracebacks
 from anchorflow.results import write_atomically
 from anchorflow.rundir import RunDirectory, read_status
+from anchorflow.stopping import Stopped, stop_signals
 from anchorflow.sweep import slurm
 from anchorflow.sweep.cells import Cell
 

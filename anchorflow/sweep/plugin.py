@@ -73,7 +73,8 @@ class SweepLauncher(HydraLauncher):  # type: ignore[misc]
         if not plan.packs:
             return []
         if launcher.where == "local":
-            from anchorflow.job import KeptModel, Stopped, stop_signals
+            from anchorflow.job import KeptModel
+            from anchorflow.stopping import Stopped, stop_signals
 
             kept = KeptModel()
             try:

@@ -1,0 +1,37 @@
+"""Signals to end, as an exception: what is under way is tidied up, and finished work is kept."""
+
+import contextlib
+import signal
+from collections.abc import Callable, Iterator
+from typing import Any
+
+from anchorflow.rundir import State
+
+
+class Stopped(BaseException):
+    """A signal to end: not an error of the work. `state` is what becomes of the run."""
+
+    def __init__(self, signal: int, state: State) -> None:
+        super().__init__(f"stopped by signal {signal}")
+        self.signal = signal
+        self.state = state
+
+
+@contextlib.contextmanager
+def stop_signals(state: Callable[[], State] = lambda: "preempted") -> Iterator[None]:
+    """SIGTERM and Ctrl-C raise Stopped in this block; `state` is asked then. Once: what follows is tidying up."""
+
+    def stop(number: int, frame: Any) -> None:
+        signal.signal(signal.SIGTERM, signal.SIG_IGN)
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+        raise Stopped(number, state())
+
+    try:
+        before = {number: signal.signal(number, stop) for number in (signal.SIGTERM, signal.SIGINT)}
+    except ValueError:  # not in the main thread, where signals do not arrive
+        before = {}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
