@@ -1,4 +1,4 @@
-"""Measures of predictions: pure functions of arrays, fractions between 0 and 1."""
+"""Measures of predictions, their errors and tests: pure functions of arrays. Shares are fractions between 0 and 1."""
 
 import math
 from collections.abc import Sequence

@@ -7,7 +7,6 @@ never released.
 
 import random
 from dataclasses import dataclass
-from typing import Any
 
 from anchorflow.data import Dataset, Example, Task
 
@@ -47,7 +46,7 @@ class Novel(Dataset):
             made = []
             for row in range(n):
                 first, second = generator.sample(names, 2)
-                words: list[Any] = [generator.choice(kind) for kind in (_DEEDS, _PLACES, _TIMES)]
+                words: list[str] = [generator.choice(kind) for kind in (_DEEDS, _PLACES, _TIMES)]
                 made.append(Example(row, f"{first} {words[0]} the {words[1]} with {second} {words[2]}.", clans[first]))
             return made
 

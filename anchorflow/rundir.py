@@ -70,7 +70,7 @@ class RunDirectory:
             yield
 
     def result(self) -> dict[str, Any] | None:
-        """The result, if the run is complete."""
+        """The result, if the run is complete. UserError for a damaged one."""
         path = self.path / "result.json"
         try:
             found: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))

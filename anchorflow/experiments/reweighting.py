@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 import numpy as np
 
 from anchorflow import metrics
-from anchorflow.data import Task
+from anchorflow.data import Example, Task
 from anchorflow.errors import UserError
 from anchorflow.experiments import variants
 from anchorflow.experiments.few_shot import FewShot, Work
@@ -136,7 +136,7 @@ class Reweighting(FewShot):
                 curves["train_loss"] = Curve("epoch", range(1, len(losses) + 1), mean.tolist(), error.tolist())
         return Result(metrics=values, stderr=stderr, curves=curves, tables=tables, notes=notes)
 
-    def _extra(self, task: Task, seed: int) -> Any:
+    def _extra(self, task: Task, seed: int) -> list[Example]:
         shown = task.draw_demonstrations(self.shots_per_class, f"{seed}/demonstrations")
         return task.draw_demonstrations(
             self.train_per_class, f"{seed}/training", besides=shown, setting="experiment.train_per_class"

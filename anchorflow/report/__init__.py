@@ -1,1 +1,1 @@
-"""What people look at: figures made from results."""
+"""What people look at: figures, tables and pages made from results."""
