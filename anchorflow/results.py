@@ -44,7 +44,7 @@ class Table:
 
 @dataclass(frozen=True)
 class Result:
-    """What reduce makes of the records. Metrics that are shares are fractions; `stderr` holds the standard errors of some of them.
+    """What reduce makes of the records. Shares are fractions; `stderr` holds the standard errors of some metrics.
 
     `notes` say what the numbers do not: why one is undefined, what was left out.
     """
