@@ -157,6 +157,9 @@ class Dataset:
     package: Package | None = None
 
     def __post_init__(self) -> None:
+        for key in ("template", "separator"):  # a command line has no line breaks: what is typed as \n stands for one
+            if (given := getattr(self, key)) is not None:
+                object.__setattr__(self, key, given.replace("\\n", "\n").replace("\\t", "\t"))
         if self.template is not None:
             Template(self.template)
         if self.label_words is not None:

@@ -203,6 +203,7 @@ def _execute(
             "schema": SCHEMA,
             "experiment": experiment.name,
             "identity": identity,
+            "identity_of": _what_counts(chosen, task, dtype),
             "seed": job.seed,
             **result.to_json(),
             "counts": {UNITS[experiment.key][1]: len(fitting), "skipped": len(records) - len(fitting)},

@@ -86,8 +86,8 @@ class RunDirectory:
         found = owner.read_text(encoding="utf-8").strip() if owner.exists() else None
         if self._occupied() and found != identity:
             raise UserError(
-                f"{self.path} holds records of another run ({found}, this one is {identity}): its data, weights or dtype "
-                "differ. Choose another hydra.run.dir, or delete that directory."
+                f"{self.path} holds records of another run ({found}, this one is {identity}): its seed, settings, data or "
+                "weights differ. Choose another hydra.run.dir, or delete that directory."
             )
         write_atomically(owner, identity + "\n")
         self._claimed = True

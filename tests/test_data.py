@@ -27,6 +27,12 @@ def test_a_directory_describes_itself_and_what_is_configured_wins(tmp_path: Path
     assert task.provenance.source == "directory"
 
 
+def test_a_line_break_can_be_typed() -> None:
+    typed = Dataset(name="any", template=r"Review: {text}\nSentiment:{label}", separator=r"\n\n")
+    assert (typed.template, typed.separator) == ("Review: {text}\nSentiment:{label}", "\n\n")
+    assert typed == Dataset(name="any", template="Review: {text}\nSentiment:{label}", separator="\n\n")
+
+
 def test_the_hash_is_of_the_content_not_of_the_place(tmp_path: Path) -> None:
     one, two = (local(write_dataset(tmp_path / name)).load().provenance.sha256 for name in "ab")
     assert one == two

@@ -90,7 +90,9 @@ class Isolation(FewShot):
     def reduce(self, records: Sequence[Record], labels: Sequence[str]) -> Result:
         """Label loyalty, word loyalty and accuracy of every variant, as metrics and as curves over k."""
         accuracy = metrics.accuracy(variants.truth(records), variants.probs(records))
-        values, stderr = {"accuracy": accuracy}, {"accuracy": metrics.proportion_stderr(accuracy, len(records))}
+        names = ("accuracy", "full/accuracy")
+        values = dict.fromkeys(names, accuracy)
+        stderr = dict.fromkeys(names, metrics.proportion_stderr(accuracy, len(records)))
         curves = {}
         ks = sorted(set(self.first_or_last_k))
         for kind in KINDS:

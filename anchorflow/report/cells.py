@@ -204,6 +204,8 @@ def _of_experiment(run: Run) -> Mapping[str, Any]:
     config = {key: value for key, value in run.result["config"]["experiment"].items() if key not in NO_NUMBER}
     if "n_demonstrations" in config:  # null is as many as fit: here is how many did
         config["n_demonstrations"] = run.result["metrics"].get("n_demonstrations", config["n_demonstrations"])
+    if config.get("beta") is not None:  # a path, where another file may lie by now
+        config["beta"] = _counted(run, "experiment").get("beta", config["beta"])
     config["too_long"] = run.result["config"].get("too_long")
     config["dtype"] = run.result.get("environment", {}).get("dtype")
     return config
@@ -212,12 +214,22 @@ def _of_experiment(run: Run) -> Mapping[str, Any]:
 def _of_model(run: Run) -> Mapping[str, Any]:
     config = run.result["config"]["model"]
     kept = {f"model.{key}": value for key, value in config.items() if key == "path" or key not in PLACES}
-    return {**kept, "weights": run.result.get("environment", {}).get("weights")}
+    weights = run.result.get("environment", {}).get("weights") or digest(_counted(run, "model"))[:8]
+    return {**kept, "weights": weights}
 
 
 def _of_dataset(run: Run) -> Mapping[str, Any]:
     config, data = run.result["config"]["dataset"], run.result.get("data", {})
-    return {**{key: config.get(key) for key in OF_DATASET}, "data": digest(data.get("sha256"))[:8]}
+    # A dataset.yaml may have given what the configuration leaves open.
+    shown = dict(zip(OF_DATASET, list(_counted(run, "prompts"))[1:], strict=False)) or {
+        k: config.get(k) for k in OF_DATASET
+    }
+    return {**shown, "data": digest(data.get("sha256"))[:8]}
+
+
+def _counted(run: Run, what: str) -> Any:
+    """A part of what the run's identity is the hash of; empty in results of before it was kept."""
+    return run.result.get("identity_of", {}).get(what, {})
 
 
 def _text(value: Any) -> str:

@@ -1,7 +1,7 @@
 """Where the cells of a sweep run, and with what: the schema of conf/launcher/, after that of Hydra's submitit plugin."""
 
 import shutil
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any, Literal
 
 Where = Literal["local", "slurm", "submitit_local"]
@@ -28,7 +28,7 @@ class Launcher:
     max_num_timeout: int = 3
     max_requeues: int = 10
     setup: tuple[str, ...] = ()
-    additional_parameters: dict[str, Any] = field(default_factory=dict)
+    additional_parameters: dict[str, Any] | None = None
 
     def __post_init__(self) -> None:
         least = {"packs": 1, "cells_per_pack": 1, "array_parallelism": 1, "timeout_min": 1, "cpus_per_task": 1}
@@ -53,4 +53,4 @@ class Launcher:
         """What a job is given, by the names of this class; without what is left to the cluster."""
         keys = ("partition", "account", "qos", "constraint", "exclude", "gpus_per_node", "cpus_per_task", "mem_gb")
         found = {key: getattr(self, key) for key in (*keys, "timeout_min")}
-        return {key: value for key, value in (found | self.additional_parameters).items() if value is not None}
+        return {key: value for key, value in (found | (self.additional_parameters or {})).items() if value is not None}

@@ -123,7 +123,7 @@ class Submission:
 
     @property
     def _additional(self) -> dict[str, Any]:
-        return dict(self.launcher.additional_parameters)
+        return dict(self.launcher.additional_parameters or {})
 
     @property
     def _environment(self) -> list[str]:

@@ -35,6 +35,21 @@ def test_seeds_of_one_setting_are_a_cell(tmp_path: Path) -> None:
     assert second.result.stderr == {"accuracy": 0.02}
 
 
+@pytest.mark.parametrize("what", ["model", "prompts", "experiment"])
+def test_runs_whose_files_were_exchanged_between_them_are_not_averaged(tmp_path: Path, what: str) -> None:
+    counted = {
+        "model": [{"files": "a"}, {"files": "b"}],
+        "prompts": [["local", "{text}:{label}", [" A", " B"], "\n"], ["local", "{text}:{label}", [" A", " C"], "\n"]],
+        "experiment": [{"beta": "a"}, {"beta": "b"}],
+    }
+    for seed, of in zip((42, 43), counted[what], strict=True):
+        settings = {"beta": "a/file"}
+        result = Result({"accuracy": 0.5})
+        write_run(tmp_path / str(seed), "reweighting", result, seed=seed, settings=settings, identity_of={what: of})
+    assert [len(cell.runs) for cell in cells_of(tmp_path)] == [1, 1]
+    assert all(cell.settings for cell in cells_of(tmp_path))
+
+
 def test_settings_that_differ_are_told_and_others_are_not(tmp_path: Path) -> None:
     def run(name: str, settings: dict[str, Any], **more: Any) -> None:
         write_run(tmp_path / name, "classification", Result({"accuracy": 0.5}), settings=settings, **more)

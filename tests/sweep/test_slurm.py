@@ -276,7 +276,7 @@ def test_told_that_its_time_is_over_a_job_is_requeued_as_often_as_allowed(
 def test_a_node_that_fails_gives_its_job_to_another(
     cluster: Cluster, sweep: Sweep, tmp_path: Path, undisturbed: dict[str, dict[str, Any]]
 ) -> None:
-    assert sweep(*SLOW, "sweep.wait=false", "+launcher.additional_parameters.nodelist=n1").returncode == 0
+    assert sweep(*SLOW, "sweep.wait=false", "launcher.additional_parameters={nodelist: n1}").returncode == 0
     run = at_record(tmp_path / "outputs")
     job = said(run)["job_id"]
     cluster.kill("n1")
@@ -336,7 +336,7 @@ def test_what_is_edited_while_jobs_wait_changes_nothing(
     mine.parent.mkdir(parents=True)
     base = (ROOT / "conf" / "experiment" / "classification.yaml").read_text()
     mine.write_text(base.replace("shots_per_class: 1", "shots_per_class: 3"))
-    held = "+launcher.additional_parameters.hold=true"
+    held = "launcher.additional_parameters={hold: true}"
     chosen = (f"hydra.searchpath=[file://{conf}]", "experiment=mine", "sweep.wait=false", held)
     submitted = sweep(*chosen)
     assert submitted.returncode == 0, submitted.stderr
