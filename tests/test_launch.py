@@ -86,20 +86,8 @@ def test_a_run_leaves_what_the_contract_says(tmp_path: Path, data: Path, experim
     result = without_timing(run)
     assert (result["schema"], result["experiment"], result["seed"]) == (1, experiment, 42)
     assert set(result) == {
-        *(
-            "schema",
-            "experiment",
-            "identity",
-            "identity_of",
-            "seed",
-            "metrics",
-            "stderr",
-            "curves",
-            "tables",
-            "counts",
-            "config",
-        ),
-        *("identity_of", "data", "environment", "notes"),
+        *("schema", "experiment", "identity", "identity_of", "seed", "metrics", "stderr", "curves", "tables", "counts"),
+        *("config", "data", "environment", "notes"),
     }
     assert 0 <= result["metrics"]["accuracy"] <= 1
     assert result["data"]["source"] == "directory"
