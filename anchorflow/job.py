@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import json
 import logging
 import sys
 import time
@@ -203,7 +204,7 @@ def _execute(
             "schema": SCHEMA,
             "experiment": experiment.name,
             "identity": identity,
-            "identity_of": _what_counts(chosen, task, dtype),
+            "identity_of": json.loads(json.dumps(_what_counts(chosen, task, dtype))),  # as it will be read
             "seed": job.seed,
             **result.to_json(),
             "counts": {UNITS[experiment.key][1]: len(fitting), "skipped": len(records) - len(fitting)},
