@@ -122,7 +122,12 @@ class Pretrained:
             options.setdefault("device_map", {"": device})
         place = self._converted()
         tokenizer = _fetch(place, self.revision, AutoTokenizer)
-        model = _fetch(place, self.revision, AutoModelForCausalLM, **options)
+        model, found = _fetch(place, self.revision, AutoModelForCausalLM, output_loading_info=True, **options)
+        if missing := sorted(found["missing_keys"]):  # the library would make up numbers for them
+            raise UserError(
+                f"model {self.name}: {len(missing)} of its weights are not in {self.path} ({missing[0]}, ...); "
+                "it is damaged, or its config.json is of another model."
+            )
         if "device_map" not in options:
             model = model.to(device)
         return prepare(self.name, model, tokenizer)

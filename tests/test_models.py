@@ -59,6 +59,18 @@ def test_pickled_weights_are_not_read(saved: Path) -> None:
         spec_of(saved).load("cpu", "float32")
 
 
+def test_weights_that_are_not_there_are_not_made_up(saved: Path) -> None:
+    from safetensors.torch import load_file, save_file
+
+    tensors = load_file(saved / "model.safetensors")
+    dropped = next(name for name in tensors if "mlp" in name)
+    save_file(
+        {name: t for name, t in tensors.items() if name != dropped}, saved / "model.safetensors", {"format": "pt"}
+    )
+    with pytest.raises(UserError, match=r"1 of its weights are not in .* \(.*mlp.*\); it is damaged"):
+        Pretrained(name="local", path=str(saved)).load("cpu", "float32")
+
+
 def test_a_hub_that_cannot_be_reached_fails_within_seconds_with_one_sentence(monkeypatch: pytest.MonkeyPatch) -> None:
     """A real attempt: the endpoint is an address of this machine where nobody answers."""
     monkeypatch.delenv("HF_HUB_OFFLINE")
