@@ -250,6 +250,20 @@ def test_as_many_as_fit_is_the_largest_number_for_all_repetitions(lm: LanguageMo
     assert worked(as_given, lm, task).repetitions == fitting
 
 
+def test_as_many_as_fit_but_no_more_than_asked_for(lm: LanguageModel, task: Task) -> None:
+    asked = worked(LabelRelationships(repetitions=2, at_most=3), lm, task, 100_000).repetitions
+    assert asked == worked(LabelRelationships(repetitions=2, n_demonstrations=3), lm, task).repetitions
+    assert worked(LabelRelationships(repetitions=2, at_most=3), lm, task, None).repetitions == asked
+
+
+def test_certain_noise_of_two_classes_is_tested_as_flipped_labels_are() -> None:
+    experiment = LabelRelationships(regimes=("default", {"noise": 1}))
+    of_two, of_three = ({c.name: c for c in experiment.comparisons(5, classes)} for classes in (2, 3))
+    assert of_two["default_minus_noise_1"].second == ("noise_1", "flipped_log_likelihood")
+    assert of_three["default_minus_noise_1"].second == ("noise_1", "log_likelihood")
+    assert of_two.keys() - of_three.keys() == {"default_minus_noise_1_entropy"}
+
+
 def test_the_whole_train_split_may_fit(lm: LanguageModel, task: Task) -> None:
     (unit,) = worked(LabelRelationships(repetitions=1), lm, task, 100_000).repetitions
     assert sorted(unit.examples) == list(range(30))
