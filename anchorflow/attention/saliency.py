@@ -16,6 +16,7 @@ from torch.autograd.function import once_differentiable
 
 from anchorflow.attention.backend import Attend
 from anchorflow.attention.core import Attention, attention_weights, fold_mask
+from anchorflow.attention.target import of_target
 
 MAP_BYTES = 64 * 2**20
 """How much of a layer's attention maps the backward pass holds at a time, in each of its two or three buffers."""
@@ -34,7 +35,7 @@ class SaliencyFlow:
         n_layers: layers of the model.
         anchors: positions p_k of the label words; every prompt has at least one.
         is_anchor: False where `anchors` is filler, for prompts with fewer demonstrations than others.
-        targets: the last position q of each prompt; padding may follow.
+        targets: the last position q of each prompt, where the loss is taken, and nowhere else; padding may follow.
         keep: rows of the batch whose strongest flows are kept.
 
     Use it as `with tapped(model, flow): loss = ...` and then `flow.gather(loss)`. After that `strongest` holds for each
@@ -72,10 +73,15 @@ class SaliencyFlow:
             raise ValueError("a prompt needs a word before and a word beside its label words")
 
     def __call__(self, attention: Attention, attend: Attend) -> Tensor:
+        length = attention.query.shape[2]
+        if (
+            attention.layer == len(self._means) - 1
+        ):  # of what the last layer gives, the loss sees the target's row alone
+            attention = of_target(attention, self._targets)
         output: Tensor = _Flow.apply(  # type: ignore[no-untyped-call]
             attention.query, attention.key, attention.value, self._means, self, attention, attend
         )
-        return output
+        return output.expand(-1, -1, length, -1)
 
     def gather(self, loss: Float[Tensor, ""]) -> Float[Tensor, "layer batch 3"]:
         """S_wp, S_pq and S_ww of every layer and prompt, from the sum of the prompts' losses."""
@@ -135,23 +141,25 @@ class _Flow(torch.autograd.Function):
         batch, kv_heads, length = key.shape[:3]
         group = query.shape[1] // kv_heads
         precision = torch.promote_types(query.dtype, torch.float32)
-        q, dout = (t.to(precision).reshape(batch, kv_heads, group, length, -1) for t in (query, grad_output))
+        n_rows = query.shape[2]  # all of the prompt's, or the target's alone
+        q, dout = (t.to(precision).reshape(batch, kv_heads, group, n_rows, -1) for t in (query, grad_output))
         k, v = (t.to(precision).contiguous() for t in (key, value))
 
         inputs = any(ctx.needs_input_grad[:3])  # not so in the first layer: its inputs depend on nothing
         of_query: list[Tensor] = []
         of_key = of_value = torch.empty(0)
-        total = torch.zeros(batch, length, length, dtype=precision, device=query.device)
+        total = torch.zeros(batch, n_rows, length, dtype=precision, device=query.device)
         # No row of a decoder sees a later position, so a block of rows takes the keys up to its own end. The last
         # block comes first: it takes all of them.
-        for start, stop in reversed(row_blocks(length, batch * query.shape[1] * total.element_size())):
+        for start, stop in reversed(row_blocks(n_rows, batch * query.shape[1] * total.element_size())):
+            end = length - n_rows + stop
             rows, drows = (t[:, :, :, start:stop].reshape(batch, kv_heads, -1, t.shape[-1]) for t in (q, dout))
-            keys, values = k[:, :, :stop], v[:, :, :stop]
-            mask = fold_mask(whole_mask[:, :, start:stop, :stop], kv_heads, group)
+            keys, values = k[:, :, :end], v[:, :, :end]
+            mask = fold_mask(whole_mask[:, :, start:stop, :end], kv_heads, group)
             weights = attention_weights(rows, keys, mask, ctx.scaling, ctx.softcap)
             product = torch.matmul(drows, values.transpose(-1, -2))  # ∂L/∂A
             product *= weights  # A ⊙ ∂L/∂A, signed
-            torch.sum(product.view(batch, -1, stop - start, stop), dim=1, out=total[:, start:stop, :stop])
+            torch.sum(product.view(batch, -1, stop - start, end), dim=1, out=total[:, start:stop, :end])
             if not inputs:
                 continue
             # Softmax: ∂L/∂score = A ⊙ (∂L/∂A − Σ_j A ⊙ ∂L/∂A)
@@ -163,14 +171,19 @@ class _Flow(torch.autograd.Function):
             of_query.insert(0, torch.matmul(scores, keys).view(batch, kv_heads, group, stop - start, -1))
             dkeys = torch.matmul(scores.transpose(-1, -2), rows)
             dvalues = torch.matmul(weights.transpose(-1, -2), drows)
-            if stop == length:
+            if end == length:
                 of_key, of_value = dkeys, dvalues
             else:
-                of_key[:, :, :stop] += dkeys
-                of_value[:, :, :stop] += dvalues
+                of_key[:, :, :end] += dkeys
+                of_value[:, :, :end] += dvalues
 
         means = torch.zeros_like(ctx.flow._means)
         total.abs_()
+        if n_rows < length:
+            row = torch.arange(batch, device=total.device)
+            total = total.new_zeros(batch, length, length).index_put_(
+                (row, ctx.flow._targets.to(row.device)), total[:, 0]
+            )
         ctx.flow.keep(ctx.layer, total)
         means[ctx.layer] = ctx.flow.reduce(total).to(means.device)
         if not inputs:

@@ -12,9 +12,14 @@ from anchorflow.attention.core import Attention, attention_weights, fold_mask
 
 def target_weights(attention: Attention, targets: Int[Tensor, " batch"]) -> Float[Tensor, "batch head key"]:
     """Row q of every head's attention map: `targets` count within the queries of this pass."""
+    return _weights(of_target(attention, targets))
+
+
+def of_target(attention: Attention, targets: Int[Tensor, " batch"]) -> Attention:
+    """The same with the query position q alone."""
     targets = targets.to(attention.query.device)
     query = attention.query[torch.arange(len(targets), device=targets.device), :, targets][:, :, None]
-    return _weights(replace(attention, query=query, mask=_row(attention, targets)))
+    return replace(attention, query=query, mask=_row(attention, targets))
 
 
 def _weights(attention: Attention) -> Float[Tensor, "batch head key"]:
