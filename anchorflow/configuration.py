@@ -8,7 +8,7 @@ import hashlib
 import importlib
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, is_dataclass
 from functools import cache
 from typing import Any, ClassVar, Literal
 
@@ -45,7 +45,7 @@ class Job:
 
     def __post_init__(self) -> None:
         if not 0 <= self.seed < 2**63:
-            raise ValueError(f"seed is {self.seed}; allowed: 0 or more")
+            raise ValueError(f"seed is {self.seed}; allowed: 0 to 2^63 - 1")
         if self.batch_tokens < 1:
             raise ValueError(f"batch_tokens is {self.batch_tokens}; allowed: 1 or more (1024 is a good start)")
 
@@ -105,7 +105,7 @@ def _locate(path: Any, where: str) -> type:
         found = getattr(importlib.import_module(module), name)
     except (ImportError, AttributeError, ValueError) as error:
         raise UserError(f"{where}._target_ is {path!r}, which cannot be imported ({error}).") from error
-    if not isinstance(found, type):
+    if not (isinstance(found, type) and is_dataclass(found)):
         raise UserError(f"{where}._target_ is {path!r}; allowed: a dataclass such as anchorflow.experiments.Saliency.")
     return found
 

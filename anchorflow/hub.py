@@ -1,10 +1,12 @@
-"""Whether the Hugging Face hub can be asked, found out once and within seconds."""
+"""The Hugging Face libraries: whether their hub can be asked, found out once and within seconds; keeping them quiet."""
 
 import functools
 import os
 import sys
 import urllib.error
 import urllib.request
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 TIMEOUT_S = 4.0
 
@@ -29,3 +31,18 @@ def reachable() -> bool:
                 sys.modules[module].HF_HUB_OFFLINE = True  # type: ignore[attr-defined]
         return False
     return True
+
+
+@contextmanager
+def quiet_library() -> Iterator[None]:
+    """transformers' progress bars and remarks stay off the screen while a model loads."""
+    from transformers.utils import logging as library
+
+    level = library.get_verbosity()
+    library.set_verbosity_error()
+    library.disable_progress_bar()
+    try:
+        yield
+    finally:
+        library.set_verbosity(level)
+        library.enable_progress_bar()

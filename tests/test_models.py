@@ -1,12 +1,13 @@
 """Models come from where they are said to, or the message says what to do; what makes them fast changes no number."""
 
+import json
 import time
 from pathlib import Path
 
 import pytest
 import torch
 
-from anchorflow import hub, models
+from anchorflow import cache, hub, models
 from anchorflow.errors import UserError
 from anchorflow.models import LanguageModel, Pretrained, Tiny, choose_device, choose_dtype, prepare
 
@@ -107,6 +108,68 @@ def test_a_damaged_gguf_file_is_an_error_and_leaves_no_half_converted_copy(
     assert list((tmp_path / "cache" / "gguf").iterdir()) == []
 
 
+def test_weights_of_another_size_than_the_configuration_says_are_named(saved: Path) -> None:
+    config = json.loads((saved / "config.json").read_text())
+    config["vocab_size"] += 1
+    (saved / "config.json").write_text(json.dumps(config))
+    with pytest.raises(UserError, match=r"not in its config.json's size \(.*; it is damaged") as refused:
+        Pretrained(name="local", path=str(saved)).load("cpu", "float32")
+    assert "report" not in str(refused.value)
+
+
+@pytest.mark.parametrize(
+    "content", [b"", b"version https://git-lfs.github.com/spec/v1\n", None], ids=["empty", "lfs", "cut"]
+)
+def test_damaged_weights_are_one_sentence(saved: Path, content: bytes | None) -> None:
+    weights = saved / "model.safetensors"
+    weights.write_bytes(weights.read_bytes()[:-100] if content is None else content)
+    with pytest.raises(UserError, match=r"model .* could not be loaded: .*") as refused:
+        Pretrained(name="local", path=str(saved)).load("cpu", "float32")
+    assert "\n" not in str(refused.value)
+
+
+def test_a_configuration_that_no_model_can_have_is_one_sentence(saved: Path) -> None:
+    config = json.loads((saved / "config.json").read_text())
+    (saved / "config.json").write_text(json.dumps({**config, "num_hidden_layers": None, "n_layer": None}))
+    with pytest.raises(UserError, match="could not be loaded"):
+        Pretrained(name="local", path=str(saved)).load("cpu", "float32")
+
+
+def test_every_byte_of_the_weights_and_of_the_tokenizer_tells_models_apart(
+    saved: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("ANCHORFLOW_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setattr(cache, "LARGE_BYTES", 1000)
+    model = Pretrained(name="local", path=str(saved))
+    first = model.fingerprint()
+    assert first == model.fingerprint()  # from the cache
+    weights = bytearray((saved / "model.safetensors").read_bytes())
+    weights[len(weights) // 3] ^= 1
+    (saved / "model.safetensors").write_bytes(weights)
+    second = model.fingerprint()
+    (saved / "tokenizer_config.json").write_text("{}")
+    third = model.fingerprint()
+    assert len({str(found) for found in (first, second, third)}) == 3
+
+
+def test_hashes_of_large_files_are_kept_and_their_loss_does_no_harm(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("ANCHORFLOW_CACHE", str(tmp_path / "cache"))
+    file = tmp_path / "weights.gguf"
+    file.write_bytes(bytes(2 * cache.LARGE_BYTES))
+    found = cache.files_hash(file)
+    (note,) = (tmp_path / "cache" / "hashes").iterdir()
+    state = note.read_text().rsplit(maxsplit=1)[0]
+    note.write_text(f"{state} kept")
+    assert cache.files_hash(file) == "kept"
+    note.write_text("garbage")
+    assert cache.files_hash(file) == found
+    (tmp_path / "file").touch()
+    monkeypatch.setenv("ANCHORFLOW_CACHE", str(tmp_path / "file"))  # where no folder can be made
+    assert cache.files_hash(file) == found
+
+
 def test_devices_and_dtypes() -> None:
     assert choose_device("cpu") == "cpu"
     assert choose_dtype("auto", "cpu") == "float32"
@@ -115,6 +178,8 @@ def test_devices_and_dtypes() -> None:
         choose_device("cuda:99")
     with pytest.raises(UserError, match="device is 'tpu!'"):
         choose_device("tpu!")
+    with pytest.raises(UserError, match="device is 'meta'"):
+        choose_device("meta")
 
 
 def test_8bit_says_what_it_needs() -> None:

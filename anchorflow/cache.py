@@ -1,0 +1,110 @@
+"""What is kept between runs in the user's cache: hashes of large files, and models converted from .gguf."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import importlib.util
+import logging
+import os
+import shutil
+import tempfile
+from pathlib import Path
+from typing import Any
+
+from anchorflow import hub
+from anchorflow.errors import UserError, first_line
+from anchorflow.results import write_atomically
+
+log = logging.getLogger(__name__)
+
+MODEL_FILES = (
+    *("config.json", "*.safetensors"),
+    *("tokenizer*", "special_tokens_map.json", "added_tokens.json", "vocab.*", "merges.txt", "*.model"),
+)
+"""What of a model's directory can change a number."""
+
+LARGE_BYTES = 2**20
+"""Files from here on are read once for their hash, and then again only if their size or time has changed."""
+
+
+def folder() -> Path:
+    """ANCHORFLOW_CACHE, or anchorflow/ in the user's cache."""
+    given = os.environ.get("ANCHORFLOW_CACHE")
+    return Path(given) if given else Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache")) / "anchorflow"
+
+
+def files_hash(path: Path) -> str:
+    """A hash of the content of a file, or of the configuration, tokenizer and weights in a directory."""
+    if path.is_file():
+        return _file_hash(path)
+    files = sorted({file for pattern in MODEL_FILES for file in path.glob(pattern) if file.is_file()})
+    lines = "".join(f"{file.name} {_file_hash(file)}\n" for file in files)
+    return hashlib.sha256(lines.encode()).hexdigest()
+
+
+def from_gguf(file: Path) -> Path:
+    """A directory with the file's weights as float32 safetensors, converted once and kept."""
+    kept = folder() / "gguf" / f"{file.stem}-{files_hash(file)[:16]}"
+    if kept.is_dir():
+        return kept
+    for needed in ("gguf", "accelerate"):
+        if importlib.util.find_spec(needed) is None:
+            raise UserError(f"reading {file.name} needs the package {needed}; run: pip install {needed}.")
+    log.info("converting %s, once (kept in %s)", file.name, kept)
+    try:
+        kept.parent.mkdir(parents=True, exist_ok=True)
+        # Made beside its place and then renamed: a killed or a second process leaves nothing half done.
+        made = Path(tempfile.mkdtemp(prefix=f".{kept.name}-", dir=kept.parent))
+    except OSError as error:
+        raise UserError(f"the cache folder {kept.parent} cannot be written ({error}); set ANCHORFLOW_CACHE.") from error
+    try:
+        _convert(file, made)
+        try:
+            made.rename(kept)
+        except OSError:
+            if not kept.is_dir():  # unless another process was faster
+                raise
+    except MemoryError:
+        raise
+    except Exception as error:  # a damaged file shows itself in dozens of ways
+        raise UserError(f"{file} could not be converted: {first_line(error)}") from error
+    finally:
+        shutil.rmtree(made, ignore_errors=True)
+    return kept
+
+
+def _convert(file: Path, to: Path) -> None:
+    import torch
+    from transformers import AutoModelForCausalLM, AutoTokenizer, GgufConfig
+
+    with hub.quiet_library():
+        given: dict[str, Any] = {"gguf_file": file.name, "local_files_only": True}
+        AutoTokenizer.from_pretrained(file.parent, **given).save_pretrained(to)
+        model = AutoModelForCausalLM.from_pretrained(
+            file.parent, **given, quantization_config=GgufConfig(dequantize=True), dtype=torch.float32
+        )
+        model.save_pretrained(to)
+
+
+def _file_hash(file: Path) -> str:
+    """SHA-256 of the content. That of a large file is kept, under its place, with the size and time that it had then."""
+    stat = file.stat()
+    if stat.st_size < LARGE_BYTES:
+        return hashlib.sha256(file.read_bytes()).hexdigest()
+    key = hashlib.sha256(os.fsencode(file.resolve())).hexdigest()
+    note, state = folder() / "hashes" / key[:32], f"{stat.st_size} {stat.st_mtime_ns}"
+    with contextlib.suppress(OSError, ValueError):
+        then, found = note.read_text(encoding="utf-8").rsplit(maxsplit=1)
+        if then == state:
+            return found
+    if stat.st_size > 2**32:
+        log.info("reading %s for its hash, once", file)
+    digest = hashlib.sha256()
+    with file.open("rb") as stream:
+        while block := stream.read(2**20):
+            digest.update(block)
+    with contextlib.suppress(OSError):  # a cache that cannot be written costs time only
+        note.parent.mkdir(parents=True, exist_ok=True)
+        write_atomically(note, f"{state} {digest.hexdigest()}\n")
+    return digest.hexdigest()
