@@ -1,5 +1,7 @@
 """Command line: compose the configuration, run one job (or, with -m, a sweep of them)."""
 
+import sys
+
 import hydra
 from omegaconf import DictConfig
 
@@ -16,5 +18,6 @@ def main(config: DictConfig) -> None:
 
 
 if __name__ == "__main__":
+    sys.argv[1:] = sweep.switches_first(sys.argv[1:])
     with sweep.mistakes_told():
         main()

@@ -77,6 +77,9 @@ def run_name(config: Mapping[str, Any]) -> str:
 
     The same settings give the same name, so that a restart finds its records and a sweep its finished cells.
     """
+    for key in NAMED:
+        if config[key] is None:
+            raise UserError(f"{key} is missing; every run needs it ({key}=..., not ~{key}).")
     parts = {key: config[key] for key in NAMED}
     parts["experiment"] = {key: value for key, value in config["experiment"].items() if key != "shards"}
     experiment = str(config["experiment"]["_target_"]).rpartition(".")[2]

@@ -1,5 +1,7 @@
 """The one exception that a user is meant to read."""
 
+import errno
+
 
 class UserError(Exception):
     """Something the user can mend. The message names the value and what is allowed.
@@ -11,3 +13,10 @@ class UserError(Exception):
 def first_line(error: BaseException) -> str:
     """What a library's exception says, in one line; its kind where it says nothing."""
     return next(iter(str(error).strip().splitlines()), type(error).__name__)
+
+
+def of_system(error: OSError) -> UserError | None:
+    """A sentence for a full disk, or for a place that cannot be read or written; None for what names neither."""
+    if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
+        return UserError("the disk is full; finished records are kept, free some space and start again.")
+    return None if error.filename is None else UserError(f"{error.filename}: {error.strerror}.")

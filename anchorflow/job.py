@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import errno
 import json
 import logging
 import sys
@@ -16,9 +15,9 @@ from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig, OmegaConf
 
-from anchorflow.configuration import SWEEP_WIDE, Job, build, digest
+from anchorflow.configuration import NAMED, SWEEP_WIDE, Job, build, digest
 from anchorflow.environment import environment, peak_memory
-from anchorflow.errors import UserError
+from anchorflow.errors import UserError, of_system
 from anchorflow.results import SCHEMA, Record, Result
 from anchorflow.rundir import RunDirectory
 from anchorflow.stopping import Stopped, stop_signals
@@ -47,6 +46,7 @@ def run_job(config: DictConfig) -> None:
     A user's mistake ends as one or two sentences and exit code 1.
     """
     folder = Path(HydraConfig.get().runtime.output_dir)
+    logging.raiseExceptions = False  # a log that cannot be written (a full disk) is no reason for a traceback
     try:
         with stop_signals():
             execute(OmegaConf.to_container(config, resolve=True), folder)  # type: ignore[arg-type]
@@ -97,6 +97,9 @@ class Settings:
 
 def settings(config: Mapping[str, Any]) -> Settings:
     """Check a resolved configuration. Loads no torch; UserError for what is unknown or impossible."""
+    for key in (*GROUPS, *NAMED):
+        if config.get(key) is None:
+            raise UserError(f"{key} is missing; every run needs it ({key}=..., not ~{key}).")
     parts = {group: build(config[group], group) for group in GROUPS}
     rest = {key: value for key, value in config.items() if key not in (*GROUPS, *SWEEP_WIDE)}
     return Settings(job=build(rest, "", Job), **parts)
@@ -326,8 +329,8 @@ def _what_counts(chosen: Settings, task: Task, dtype: str) -> dict[str, Any]:
 
 def _explain(error: BaseException, job: Job) -> UserError | None:
     """A sentence for what the machine ran out of; None where the error is not of that kind."""
-    if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
-        return UserError("the disk is full; finished records are kept, free some space and start again.")
+    if isinstance(error, OSError):
+        return of_system(error)
     if isinstance(error, (MemoryError, RuntimeError)) and (
         type(error).__name__ in ("MemoryError", "OutOfMemoryError") or "can't allocate memory" in str(error)
     ):

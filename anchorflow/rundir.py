@@ -60,7 +60,11 @@ class RunDirectory:
     @contextmanager
     def locked(self) -> Iterator[None]:
         """One process at a time. The lock ends with its process, however that ends."""
-        with (self.path / ".lock").open("w") as file:
+        try:
+            file = (self.path / ".lock").open("w")
+        except OSError as error:
+            raise UserError(f"{error.filename} cannot be written ({error.strerror}).") from error
+        with file:
             try:
                 fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except OSError as error:
@@ -73,17 +77,22 @@ class RunDirectory:
         """The result, if the run is complete. UserError for a damaged one."""
         path = self.path / "result.json"
         try:
-            found: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+            found = json.loads(path.read_text(encoding="utf-8"))
+            if not isinstance(found, dict) or not {"identity", "metrics"} <= found.keys():
+                raise ValueError("it has no identity or no metrics")
         except FileNotFoundError:
             return None
-        except ValueError as error:
+        except (OSError, ValueError) as error:
             raise UserError(f"{path} is damaged ({error}); delete it, and the run goes on from its records.") from error
         return found
 
     def claim(self, identity: str) -> None:
         """Make sure that what lies here belongs to the run `identity`. UserError where it does not."""
         owner = self.path / ".identity"  # a file of its own: status.json is for people
-        found = owner.read_text(encoding="utf-8").strip() if owner.exists() else None
+        try:
+            found: str | None = owner.read_text(encoding="utf-8", errors="replace").strip()
+        except FileNotFoundError:  # copied without hidden files; a result says itself whose it is
+            found = (self.result() or {}).get("identity")
         if self._occupied() and found != identity:
             raise UserError(
                 f"{self.path} holds records of another run ({found}, this one is {identity}): its seed, settings, data or "
@@ -119,13 +128,22 @@ class RunDirectory:
 
     def append(self, records: Sequence[Record]) -> None:
         """Add records to the end of the file."""
-        lines = "".join(dumps(record) + "\n" for record in records).encode()
+        lines = "".join(self._line(record) for record in records).encode()
         with (self.path / "records.jsonl").open("ab") as file:
             file.write(lines)
 
     def rewrite(self, records: Sequence[Record]) -> None:
         """Put these in the place of all records, at once."""
-        write_atomically(self.path / "records.jsonl", "".join(dumps(record) + "\n" for record in records))
+        write_atomically(self.path / "records.jsonl", "".join(self._line(record) for record in records))
+
+    def _line(self, record: Record) -> str:
+        try:
+            return dumps(record) + "\n"
+        except ValueError as error:
+            raise UserError(
+                f"{self.key} {record[self.key]}: what the model gives is nan or infinite; its numbers overflow in this dtype "
+                "(try dtype=float32), or its weights are damaged."
+            ) from error
 
     def report(self, state: State, *, force: bool = True, **fields: Any) -> None:
         """Update `status.json`; without `force` at most every two seconds."""

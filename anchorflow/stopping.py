@@ -21,10 +21,13 @@ class Stopped(BaseException):
 def stop_signals(state: Callable[[], State] = lambda: "preempted") -> Iterator[None]:
     """SIGTERM and Ctrl-C raise Stopped in this block; `state` is asked then. Once: what follows is tidying up."""
 
+    came: list[Stopped] = []
+
     def stop(number: int, frame: Any) -> None:
         signal.signal(signal.SIGTERM, signal.SIG_IGN)
         signal.signal(signal.SIGINT, signal.default_int_handler)
-        raise Stopped(number, state())
+        came.append(Stopped(number, state()))
+        raise came[0]
 
     try:
         before = {number: signal.signal(number, stop) for number in (signal.SIGTERM, signal.SIGINT)}
@@ -32,6 +35,10 @@ def stop_signals(state: Callable[[], State] = lambda: "preempted") -> Iterator[N
         before = {}
     try:
         yield
+    except Exception as error:
+        if came:  # it met the import of a compiled module, which makes an ImportError of it
+            raise came[0] from error
+        raise
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)

@@ -44,6 +44,8 @@ class Template:
             parsed = list(Formatter().parse(self.source))
         except ValueError as error:
             raise ValueError(f"template {self.source!r} cannot be read ({error})") from error
+        if odd := [field for _, field, form, conversion in parsed if form or conversion]:
+            raise ValueError(f"template {self.source!r} formats {odd[0]}; allowed: the plain field {{{odd[0]}}}")
         return [(literal, field) for literal, field, _, _ in parsed]
 
     @property

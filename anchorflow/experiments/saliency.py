@@ -52,7 +52,7 @@ class Saliency(FewShot):
             for prompt, (shown, query) in zip(work.prompts, self.draw(task, seed), strict=True)
             if limit is None or prompt.length <= limit
         )
-        first = islice(fitting, self.keep_examples)
+        first = islice(fitting, min(self.keep_examples, len(work.prompts)))
         return replace(work, pieces={query.row: builder.pieces(shown, query) for query, shown in first})
 
     def map(

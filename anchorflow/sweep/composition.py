@@ -1,8 +1,9 @@
 """What conf/ may use beside plain YAML: two resolvers, and Hydra's callbacks that refuse a mistake in one sentence."""
 
 import os
+import signal
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from fnmatch import fnmatchcase
 from pathlib import Path
@@ -15,7 +16,7 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import ConfigAttributeError, ConfigKeyError, OmegaConfBaseException
 
 from anchorflow.configuration import NAMED, SWEEP_WIDE, Sweep, build, run_name
-from anchorflow.errors import UserError
+from anchorflow.errors import UserError, first_line, of_system
 
 
 def register_resolvers() -> None:
@@ -102,6 +103,11 @@ class CheckSweep(Callback):  # type: ignore[misc]
         return sweep
 
 
+def switches_first(arguments: Sequence[str]) -> list[str]:
+    """The command line with -m in front, since argparse takes the settings in one stretch only."""
+    return sorted(arguments, key=lambda argument: argument not in ("-m", "--multirun"))
+
+
 @contextmanager
 def mistakes_told() -> Iterator[None]:
     """Within the block a configuration that Hydra cannot compose ends in one sentence, not in a page (or in a traceback
@@ -113,6 +119,17 @@ def mistakes_told() -> Iterator[None]:
     os.environ["HYDRA_FULL_ERROR"] = "1"  # otherwise Hydra prints what it thinks of it, and exits
     try:
         yield
+    except KeyboardInterrupt:
+        print("stopped; finished records are kept, the same command goes on from them", file=sys.stderr)
+        sys.exit(128 + signal.SIGINT)
+    except OSError as error:
+        if (known := of_system(error)) is None:
+            raise
+        refuse(str(known))
+    except ValueError as error:
+        if not str(error).startswith("Config group override"):
+            raise
+        refuse("a group's option is the name of a file in conf/ (model=tiny), not null, a number, true or false.")
     except (HydraException, OmegaConfBaseException) as error:
         refuse(_told(error))
 
@@ -126,9 +143,11 @@ def _told(error: Exception) -> str:
     if isinstance(cause, (ConfigKeyError, ConfigAttributeError)) and isinstance(parent, DictConfig):
         allowed = sorted(str(key) for key in parent if key not in ("_target_", "hydra"))
         return f"there is no {cause.full_key}; allowed: {', '.join(allowed)}."
-    first = str(error).strip().splitlines()[0]
+    first = first_line(error).removeprefix("UserError raised while resolving interpolation: ")
     if isinstance(error, OverrideParseException):
-        return f"{error.override!r} cannot be read ({first})."
+        key, _, value = str(error.override).partition("=")
+        quoted = f"'{key}=\"{value}\"'"
+        return f"{error.override!r} cannot be read; a value with signs that Hydra does not know takes quotes: {quoted}."
     if first.startswith("Ambiguous value for argument"):
         return f"{first.split(maxsplit=4)[-1]} names several values; for a run of each add -m."
     if first.startswith("Multiple values for"):

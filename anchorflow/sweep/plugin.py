@@ -49,12 +49,15 @@ class SweepLauncher(HydraLauncher):  # type: ignore[misc]
         from anchorflow.sweep.cells import compose
         from anchorflow.sweep.status import Jobs
 
+        if not grid:
+            raise UserError("the sweep has no cells: one of its settings names no value (glob, range, choice).")
         logging.disable(logging.INFO)  # what is loaded to be checked is no news yet
         cells = list(compose(self.context.config_loader, self.config, grid))
         plan = planning.make(cells, launcher, sweep.retry_failed, Jobs())
         logging.disable(logging.NOTSET)
         print(planning.table(plan, launcher), file=sys.stderr)
         if sweep.dry_run:
+            _close(plan, [])
             return []
         if not sweep.wait and launcher.where != "slurm":
             raise UserError("sweep.wait=false needs launcher=slurm: nobody else keeps the jobs when this program ends.")

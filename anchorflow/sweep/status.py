@@ -13,7 +13,8 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
-from anchorflow.rundir import SHARDS, State, read_status, runs_below
+from anchorflow.errors import UserError
+from anchorflow.rundir import SHARDS, RunDirectory, State, read_status, runs_below
 from anchorflow.sweep import slurm
 
 WATCH_INTERVAL_S = 5.0
@@ -79,8 +80,11 @@ class Found(NamedTuple):
 
 def look(folder: Path, jobs: Jobs) -> Found:
     """What has become of the run in `folder`, its shards taken together."""
-    if (folder / "result.json").exists():
-        return Found(folder, "completed", read_status(folder), jobs)
+    try:
+        if RunDirectory(folder).result() is not None:
+            return Found(folder, "completed", read_status(folder), jobs)
+    except UserError as error:
+        return Found(folder, "failed", {**read_status(folder), "error": str(error)}, jobs)
     parts = [_look(part, jobs) for part in (folder, *sorted((folder / SHARDS).glob("*-of-*")))]
     shown = min(parts, key=lambda part: FIRST.index(part.state))
     status = shown.status if len(parts) == 1 else {**shown.status, **_sums(parts[1:])}
@@ -126,7 +130,8 @@ def report(found: Sequence[Found]) -> list[str]:
     lines = [line.rstrip() for line in columns([[*row[:-1], ""] for row in rows], left=3)]
     return [
         *(f"{line}  {row[-1]}".rstrip() for line, row in zip(lines, rows, strict=True)),
-        f"{len(found)} runs: " + ", ".join(f"{n} {state}" for state, n in counts.most_common()),
+        f"{len(found)} {'run' if len(found) == 1 else 'runs'}: "
+        + ", ".join(f"{n} {state}" for state, n in counts.most_common()),
     ]
 
 
@@ -153,10 +158,17 @@ def _look(folder: Path, jobs: Jobs) -> Found:
     if state == "completed":  # a shard; or a run whose result was deleted
         state = "preempted"
     if state == "queued":
-        waits_for = [job for job in _jobs_of(status) if jobs.alive(job)]
-        state = "queued" if waits_for else "new"
+        given = _jobs_of(status)
+        waits_for = [job for job in given if jobs.alive(job)]
+        ended = {} if waits_for else {job: jobs.ended_as(job) for job in given}
+        cancelled = any(str(how).startswith("CANCELLED") for how in ended.values())
+        state = "queued" if waits_for else "cancelled" if cancelled else "new"
         job = ", ".join(f"{job} ({jobs.reason(job)})" for job in waits_for)
         status = {**status, "job_id": job, "host": None}  # the host is the one that it was submitted from
+        if ended:
+            said = ", ".join(f"job {job}{f' ({how})' if how else ''}" for job, how in ended.items())
+            logs = Path(str(status["sweep"])).parent / "jobs"
+            status["error"] = f"{said} ended before it was begun; see {logs}"
     if state == "running" and not _at_work(folder, status, jobs):
         state = "lost"
     return Found(folder, state, status, jobs)
