@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any, ClassVar, Literal, NoReturn
 
 from anchorflow import hub
+from anchorflow.configuration import build
 from anchorflow.errors import UserError
 from anchorflow.templates import Template
 
@@ -318,8 +319,6 @@ def _described(dataset: Dataset, folder: Path) -> Dataset:
     path = folder / "dataset.yaml"
     if not path.is_file():
         return dataset
-    from dataclasses import replace
-
     import yaml
 
     allowed = ("template", "label_words", "label_names", "separator")
@@ -328,12 +327,11 @@ def _described(dataset: Dataset, folder: Path) -> Dataset:
         for key in said:
             if key not in allowed:
                 raise ValueError(f"{key!r} is not a key of dataset.yaml; allowed: {', '.join(allowed)}")
-        given: dict[str, Any] = {
-            key: tuple(v) if isinstance(v, list) else v for key, v in said.items() if getattr(dataset, key) is None
-        }
-        return replace(dataset, **given)
+        given = {key: value for key, value in said.items() if getattr(dataset, key) is None}
     except (yaml.YAMLError, AttributeError, TypeError, ValueError, UnicodeDecodeError) as error:
         raise UserError(f"{path}: {error}.") from error
+    described: Dataset = build(vars(dataset) | given, str(path), Dataset)
+    return described
 
 
 def _read_rows(path: Path, classes: int | None, names: Sequence[str], pair: bool) -> Iterator[Example]:

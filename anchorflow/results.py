@@ -8,6 +8,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from anchorflow.errors import UserError
+
 SCHEMA = 1
 Record = dict[str, Any]
 """One line of records.jsonl: JSON's types only."""
@@ -112,5 +114,11 @@ def write_atomically(path: Path, content: str | bytes) -> None:
 
 
 def dumps(value: Any, indent: int | None = None) -> str:
-    """JSON as everywhere in a run directory; a nan that slipped through is an error, not invalid JSON."""
-    return json.dumps(value, ensure_ascii=False, allow_nan=False, indent=indent)
+    """JSON as everywhere in a run directory. UserError for what JSON has no number for, which no sound model gives."""
+    try:
+        return json.dumps(value, ensure_ascii=False, allow_nan=False, indent=indent)
+    except ValueError as error:
+        raise UserError(
+            "the model gives numbers that are nan or infinite: they overflow in its dtype (try dtype=float32), its weights "
+            "are damaged, or what was learned (experiment.lr) has run away."
+        ) from error

@@ -128,22 +128,13 @@ class RunDirectory:
 
     def append(self, records: Sequence[Record]) -> None:
         """Add records to the end of the file."""
-        lines = "".join(self._line(record) for record in records).encode()
+        lines = "".join(dumps(record) + "\n" for record in records).encode()
         with (self.path / "records.jsonl").open("ab") as file:
             file.write(lines)
 
     def rewrite(self, records: Sequence[Record]) -> None:
         """Put these in the place of all records, at once."""
-        write_atomically(self.path / "records.jsonl", "".join(self._line(record) for record in records))
-
-    def _line(self, record: Record) -> str:
-        try:
-            return dumps(record) + "\n"
-        except ValueError as error:
-            raise UserError(
-                f"{self.key} {record[self.key]}: what the model gives is nan or infinite; its numbers overflow in this dtype "
-                "(try dtype=float32), or its weights are damaged."
-            ) from error
+        write_atomically(self.path / "records.jsonl", "".join(dumps(record) + "\n" for record in records))
 
     def report(self, state: State, *, force: bool = True, **fields: Any) -> None:
         """Update `status.json`; without `force` at most every two seconds."""

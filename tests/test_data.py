@@ -92,6 +92,9 @@ def test_a_class_without_examples_and_an_empty_split_are_refused(tmp_path: Path)
         ({"template": "{text}"}, "must hold {text}"),
         ({"label_words": [" One"]}, "two or more"),
         ({"label_words": [" One", " One"]}, "twice"),
+        ({"label_words": [True, False]}, "dataset.yaml.label_words.0 is True: input should be a valid string"),
+        ({"label_words": "abc"}, "dataset.yaml.label_words is 'abc'"),
+        ({"separator": 5}, "dataset.yaml.separator is 5"),
         (["a", "list"], "dataset.yaml"),
     ],
 )

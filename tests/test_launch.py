@@ -314,6 +314,13 @@ def test_a_users_mistake_is_one_sentence_and_the_log_keeps_the_traceback(
         (("-m", "experiment.queries=5,6"), "there is no experiment.queries; allowed:"),
         (("-m", "experment.n_queries=5,6"), "there is no experment; allowed:"),
         (("seed=[1",), "'seed=[1' cannot be read"),
+        (("dataset.path=~/data",), """takes quotes: 'dataset.path="~/data"'"""),
+        (("model=null",), "a group's option is the name of a file in conf/ (model=tiny), not null"),
+        (("~model",), "model is missing; every run needs it"),
+        (("~seed",), "seed is missing; every run needs it"),
+        (("-m", "~dataset", "seed=1,2"), "dataset is missing; every run needs it"),
+        (("-m", "seed=range(0)"), "the sweep has no cells: one of its settings names no value"),
+        (("-m", "model=glob(x*)"), "the sweep has no cells"),
         (("seed=1,2",), "'seed=1,2' names several values; for a run of each add -m"),
         (("sweep.dry_run=true",), "sweep.dry_run is about a sweep, and this is a single run; add -m"),
         (("experiment.n_queries=${queries}",), "Interpolation key 'queries' not found"),
@@ -338,6 +345,41 @@ def test_a_directory_that_cannot_be_made_is_named(tmp_path: Path, overrides: tup
     line = failed_politely(launch(*overrides, "model=tiny", cwd=tmp_path))
     assert "dir is 'file/" in line
     assert "cannot be made (Not a directory)" in line
+
+
+def test_a_disk_that_is_full_before_the_run_begins_is_named(tmp_path: Path, data: Path) -> None:
+    done = subprocess.run(
+        command(*tiny(data)),
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (0, 0)),
+    )
+    assert "the disk is full" in failed_politely(done)
+
+
+def test_ctrl_c_before_the_first_cell_is_one_line(tmp_path: Path, data: Path) -> None:
+    arguments = ("-m", "launcher=local", f"seed=range({10_000})", *tiny(data)[:-1])
+    process = subprocess.Popen(command(*arguments), cwd=tmp_path, stderr=subprocess.PIPE, text=True)
+    while not list(tmp_path.rglob("multirun.yaml")):  # from then on the cells are composed
+        time.sleep(0.01)
+    time.sleep(0.5)
+    process.send_signal(signal.SIGINT)
+    assert process.communicate(timeout=60)[1].startswith("stopped; finished records are kept")
+    assert process.returncode == 130
+
+
+def test_the_switch_for_sweeps_may_stand_anywhere(tmp_path: Path, data: Path) -> None:
+    arguments = ("model=tiny", "dataset=local", f"dataset.path={data}", "experiment.n_queries=5")
+    done = launch(*arguments, "-m", "seed=1,2", "sweep.dry_run=true", cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert "2     0       2" in done.stderr
+
+
+def test_a_rehearsal_whose_cells_are_refused_fails(tmp_path: Path, data: Path) -> None:
+    settings = (*tiny(data)[:-2], "experiment.n_queries=99,2", "sweep.dry_run=true")
+    done = launch("-m", *[one for one in settings if not one.startswith("hydra.run")], cwd=tmp_path)
+    assert "1 were refused" in failed_politely(done)
 
 
 def test_a_prompt_longer_than_the_context_is_refused_or_skipped_and_counted(tmp_path: Path, data: Path) -> None:

@@ -103,10 +103,36 @@ def test_status_says_who_where_and_how_far(tmp_path: Path, monkeypatch: pytest.M
     assert (status["state"], status["identity"], status["job_id"]) == ("running", "aaaa", "17_3")
 
 
-def test_a_damaged_result_is_named_and_the_run_can_go_on_without_it(tmp_path: Path) -> None:
-    (tmp_path / "result.json").write_text("{")
+@pytest.mark.parametrize("content", ["{", "{}", "[]", '{"identity": "a"}'])
+def test_a_damaged_result_is_named_and_the_run_can_go_on_without_it(tmp_path: Path, content: str) -> None:
+    (tmp_path / "result.json").write_text(content)
     with pytest.raises(UserError, match=r"result.json is damaged .* goes on from its records"):
         RunDirectory(tmp_path).result()
+
+
+def test_a_result_without_its_hidden_files_says_itself_whose_it_is(tmp_path: Path) -> None:
+    directory = RunDirectory(tmp_path)
+    directory.complete({"identity": "aaaa", "metrics": {}})
+    with pytest.raises(UserError, match=r"records of another run \(aaaa, this one is bbbb\)"):
+        directory.claim("bbbb")
+    directory.claim("aaaa")
+    (tmp_path / ".identity").write_bytes(b"\xff\xfe")
+    with pytest.raises(UserError, match="records of another run"):
+        directory.claim("aaaa")
+
+
+def test_numbers_that_are_none_are_an_error_that_says_why(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match=r"nan or infinite: they overflow in its dtype \(try dtype=float32\)"):
+        RunDirectory(tmp_path).append([{"query": 3, "S_wp": [float("nan")]}])
+
+
+def test_a_folder_that_cannot_be_locked_is_named(tmp_path: Path) -> None:
+    (tmp_path / ".lock").mkdir()
+    with (
+        pytest.raises(UserError, match=r"\.lock cannot be written \(Is a directory\)"),
+        RunDirectory(tmp_path).locked(),
+    ):
+        pass
 
 
 def test_a_file_is_written_whole_or_not_at_all(tmp_path: Path) -> None:

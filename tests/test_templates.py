@@ -30,6 +30,8 @@ def test_a_pair_template_asks_for_a_second_text() -> None:
         ("{text}{label}", "in front of {label}"),
         ("{title}: {text}:{label}", "{title}"),
         ("{text:{label}", "cannot be read"),
+        ("{text!r} is{label}", "formats text; allowed: the plain field {text}"),
+        ("{text:>9} is{label}", "formats text"),
     ],
 )
 def test_a_template_that_cannot_be_used_is_refused(source: str, complaint: str) -> None:

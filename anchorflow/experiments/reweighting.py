@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import logging
+import math
 import random
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
@@ -47,8 +48,8 @@ class Reweighting(FewShot):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if not self.lr > 0:
-            raise ValueError(f"lr is {self.lr}; allowed: more than 0")
+        if not 0 < self.lr < math.inf:
+            raise ValueError(f"lr is {self.lr}; allowed: more than 0, and finite")
         for key in ("epochs", "train_per_class"):
             if getattr(self, key) < 1:
                 raise ValueError(f"{key} is {getattr(self, key)}; allowed: 1 or more")
@@ -213,6 +214,10 @@ def learn(
                 epoch[i] = loss.item()
                 bar.update()
             losses.append(epoch)
+    if not bool(beta.isfinite().all()):
+        raise UserError(
+            f"β is nan or infinite after training with lr={lr}; try a smaller experiment.lr, or dtype=float32."
+        )
     log.info("learned β: loss %.3f in the first epoch, %.3f in the last", *(float(np.mean(losses[i])) for i in (0, -1)))
     return beta.detach(), losses
 

@@ -122,16 +122,16 @@ def mistakes_told() -> Iterator[None]:
     except KeyboardInterrupt:
         print("stopped; finished records are kept, the same command goes on from them", file=sys.stderr)
         sys.exit(128 + signal.SIGINT)
-    except OSError as error:
-        if (known := of_system(error)) is None:
-            raise
-        refuse(str(known))
+    except (HydraException, OmegaConfBaseException) as error:  # some are ValueErrors or OSErrors, too
+        refuse(_told(error))
     except ValueError as error:
         if not str(error).startswith("Config group override"):
             raise
         refuse("a group's option is the name of a file in conf/ (model=tiny), not null, a number, true or false.")
-    except (HydraException, OmegaConfBaseException) as error:
-        refuse(_told(error))
+    except OSError as error:
+        if (known := of_system(error)) is None:
+            raise
+        refuse(str(known))
 
 
 def _told(error: Exception) -> str:

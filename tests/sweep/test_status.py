@@ -14,6 +14,8 @@ from anchorflow.rundir import RunDirectory
 from anchorflow.sweep import slurm, status
 from anchorflow.sweep.status import Jobs, look
 
+RESULT = '{"identity": "a", "metrics": {}}'
+
 
 def run(folder: Path, name: str, **fields: Any) -> Path:
     """A run's directory with this status.json."""
@@ -26,17 +28,20 @@ def run(folder: Path, name: str, **fields: Any) -> Path:
 
 @pytest.fixture
 def jobs(monkeypatch: pytest.MonkeyPatch) -> Jobs:
-    """SLURM knows job 7_1, which waits; job 8 ended out of memory."""
+    """SLURM knows job 7_1, which waits; job 8 ended out of memory, 9 failed, 10 was cancelled."""
     monkeypatch.setattr(slurm, "alive", lambda: {"7_1": "Priority"})
-    monkeypatch.setattr(slurm, "ended_as", {"8": "OUT_OF_MEMORY"}.get)
+    monkeypatch.setattr(slurm, "ended_as", {"8": "OUT_OF_MEMORY", "9": "FAILED", "10": "CANCELLED by 0"}.get)
     return Jobs()
 
 
 def test_the_state_of_a_run_is_what_its_directory_and_slurm_say(tmp_path: Path, jobs: Jobs) -> None:
     done = run(tmp_path, "done", state="running")
-    (done / "result.json").write_text("{}")
+    (done / "result.json").write_text(RESULT)
+    damaged = run(tmp_path, "damaged", state="completed")
+    (damaged / "result.json").write_text("{}")
     expected = {
         done: "completed",
+        damaged: "failed",
         run(tmp_path, "nothing"): "new",
         run(tmp_path, "failed", state="failed", error="it broke\nhere"): "failed",
         run(tmp_path, "stopped", state="preempted"): "preempted",
@@ -51,6 +56,7 @@ def test_the_state_of_a_run_is_what_its_directory_and_slurm_say(tmp_path: Path, 
         assert look(folder, jobs).state == state, folder.name
     assert look(tmp_path / "saliency/tiny/sst2/failed", jobs).why == "it broke"
     assert "its process is gone (job 8, " in look(tmp_path / "saliency/tiny/sst2/killed", jobs).why
+    assert "result.json is damaged" in look(damaged, jobs).why
     assert "OUT_OF_MEMORY" in look(tmp_path / "saliency/tiny/sst2/killed", jobs).why
 
 
@@ -73,10 +79,13 @@ def test_a_process_of_this_machine_is_known_by_its_lock(tmp_path: Path, jobs: Jo
 
 def test_a_queued_run_waits_for_the_jobs_of_its_sweep(tmp_path: Path, jobs: Jobs) -> None:
     plan = tmp_path / "plan.json"
-    plan.write_text(json.dumps({"packs": [{"job_id": "9"}, {"job_id": "7_1"}, {"job_id": None}]}))
+    plan.write_text(json.dumps({"packs": [{"job_id": "9"}, {"job_id": "7_1"}, {"job_id": None}, {"job_id": "10"}]}))
     for name, pack, state in (("gone", 0, "new"), ("waiting", 1, "queued"), ("never", 2, "new")):
         assert look(run(tmp_path, name, state="queued", sweep=str(plan), packs=[pack]), jobs).state == state
     assert look(tmp_path / "saliency/tiny/sst2/waiting", jobs).where == "job 7_1 (Priority)"
+    ended = look(tmp_path / "saliency/tiny/sst2/gone", jobs)
+    assert ended.why == f"job 9 (FAILED) ended before it was begun; see {tmp_path / 'jobs'}"
+    assert look(run(tmp_path, "given up", state="queued", sweep=str(plan), packs=[3]), jobs).state == "cancelled"
     assert look(run(tmp_path, "lost plan", state="queued", sweep="/no/where", packs=[0]), jobs).state == "new"
 
 
@@ -118,9 +127,9 @@ def test_watching_ends_when_nothing_runs_any_more(
     tmp_path: Path, jobs: Jobs, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     folder = run(tmp_path, "seed1", state="running", job_id="7_1")
-    monkeypatch.setattr(time, "sleep", lambda _: (folder / "result.json").write_text("{}"))
+    monkeypatch.setattr(time, "sleep", lambda _: (folder / "result.json").write_text(RESULT))
     assert status.show([tmp_path], watch=True) == 0
-    assert capsys.readouterr().out.count("1 runs: ") == 2
+    assert capsys.readouterr().out.count("1 run: ") == 2
 
 
 def test_a_path_that_is_not_there_is_named(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
