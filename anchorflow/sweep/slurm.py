@@ -9,6 +9,8 @@ from collections.abc import Sequence
 from anchorflow.rundir import State
 
 PATIENCE_S = 20
+NEVER_BEGUN = str(2**32 - 2)
+"""What SLURM writes for the number of an array's tasks that were cancelled while they waited."""
 
 
 def ask(*command: str) -> str | None:
@@ -31,9 +33,10 @@ def alive() -> dict[str, str] | None:
 
 def ended_as(job: str) -> str | None:
     """What SLURM says of a job that has ended (FAILED, TIMEOUT, NODE_FAIL, ...), while it remembers."""
-    state = _shown(job).get("JobState")
-    if state:
-        return state
+    array = job.partition("_")[0]
+    for record in (_shown(job), *(one for one in _records(array) if one.get("ArrayTaskId") == NEVER_BEGUN)):
+        if "JobState" in record:
+            return record["JobState"]
     known = ask("sacct", "--noheader", "--parsable2", "--allocations", "--jobs", job, "--format", "State") or ""
     return known.split()[0] if known.strip() else None  # "CANCELLED by 0"
 
@@ -52,8 +55,13 @@ def stop_state() -> State:
 
 def _shown(job: str) -> dict[str, str]:
     """What `scontrol show job` prints of a job; empty where it knows nothing."""
+    return next(iter(_records(job)), {})
+
+
+def _records(job: str) -> list[dict[str, str]]:
+    """Of an array one for each task that has begun, and one for the rest."""
     found = (ask("scontrol", "--oneliner", "show", "job", job) or "" if job else "").splitlines()
-    return dict(re.findall(r"(\w+)=(\S*)", found[0])) if found else {}
+    return [dict(re.findall(r"(\w+)=(\S*)", line)) for line in found]
 
 
 def partitions() -> Sequence[str]:

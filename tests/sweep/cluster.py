@@ -2,6 +2,7 @@
 
 import os
 import shutil
+import signal
 import socket
 import subprocess
 import sys
@@ -131,6 +132,7 @@ def _where(program: str) -> str | None:
 
 if __name__ == "__main__":
     cluster = Cluster(Path(sys.argv[1]))
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))  # otherwise its daemons would be left behind
     cluster.start()
     print(f"export SLURM_CONF={cluster.environment['SLURM_CONF']}", flush=True)
     try:
