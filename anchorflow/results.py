@@ -122,3 +122,8 @@ def dumps(value: Any, indent: int | None = None) -> str:
             "the model gives numbers that are nan or infinite: they overflow in its dtype (try dtype=float32), its weights "
             "are damaged, or what was learned (experiment.lr) has run away."
         ) from error
+
+
+def counted(n: int, what: str) -> str:
+    """`1 run`, `2 runs`."""
+    return f"{n} {what}" if n == 1 else f"{n} {what}s"

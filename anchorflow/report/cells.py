@@ -13,6 +13,7 @@ from anchorflow.errors import UserError
 from anchorflow.experiments import LabelRelationships
 from anchorflow.metrics import mean_and_stderr
 from anchorflow.report.collect import Run
+from anchorflow.report.sheets import Measured
 from anchorflow.results import Curve, Record, Result, Table
 
 PLACES = ("_target_", "name", "device_map", "label_names", "source", "path", "root", "hub", "package")
@@ -44,6 +45,30 @@ class Cell:
     def place(self) -> tuple[str, str]:
         """Model and dataset."""
         return self.model, self.dataset
+
+    def head(self, names: Sequence[str]) -> list[str]:
+        """What a table's row begins with: model, dataset, and the settings of these names."""
+        return [*self.place, *(self.settings.get(name, "") for name in names)]
+
+    def measured(self, metric: str) -> Measured:
+        """A metric with its standard error, and in how many seeds it is defined where that is not all."""
+        aside = of_seeds(self.known.get(metric, 0), len(self.runs)) if self.over == "seeds" else ""
+        return Measured(self.result.metrics[metric], self.result.stderr.get(metric, math.nan), aside)
+
+
+def setting_names(cells: Sequence[Cell]) -> list[str]:
+    """The settings in which any of them differ."""
+    return _names(cell.settings for cell in cells)
+
+
+def typed(settings: Mapping[str, str]) -> str:
+    """As they are written on the command line."""
+    return ", ".join(f"{name}={value}" for name, value in settings.items())
+
+
+def of_seeds(known: int, seeds: int) -> str:
+    """A remark where a number is undefined in some."""
+    return f"{known} of {seeds} seeds" if 0 < known < seeds else ""
 
 
 def into_cells(runs: Sequence[Run]) -> tuple[list[Cell], list[str]]:
@@ -200,10 +225,18 @@ def varying_settings(runs: Sequence[Run]) -> list[dict[str, str]]:
     return varying
 
 
+def shared_settings(runs: Sequence[Run]) -> dict[str, str]:
+    """The settings of an experiment that all of its runs share."""
+    first, *others = ({name: _text(value) for name, value in _of_experiment(run).items()} for run in runs)
+    return {name: value for name, value in first.items() if all(other.get(name) == value for other in others)}
+
+
 def _of_experiment(run: Run) -> Mapping[str, Any]:
     config = {key: value for key, value in run.result["config"]["experiment"].items() if key not in NO_NUMBER}
     if "n_demonstrations" in config:  # null is as many as fit: here is how many did
         config["n_demonstrations"] = run.result["metrics"].get("n_demonstrations", config["n_demonstrations"])
+    if "layer" in config:  # null is two thirds of the depth
+        config["layer"] = run.result["metrics"].get("layer", config["layer"])
     if config.get("beta") is not None:  # a path, where another file may lie by now
         config["beta"] = _counted(run, "experiment").get("beta", config["beta"])
     config["too_long"] = run.result["config"].get("too_long")

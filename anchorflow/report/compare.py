@@ -14,7 +14,7 @@ from anchorflow.report.cells import varying_settings
 from anchorflow.report.collect import Collection, Run, collect
 from anchorflow.report.sheets import LONG, Row, Sheet, clean, marked, to_csv, to_markdown
 from anchorflow.report.tables import BY_THIRDS, ends
-from anchorflow.results import write_atomically
+from anchorflow.results import counted, write_atomically
 
 COLUMNS = ["experiment", "of both", "A", "B", "metric", "of A", "of B", "B − A", "low", "high", "p", "pairs"]
 
@@ -44,7 +44,7 @@ def compare(a: Path, b: Path, csv: Path | None = None) -> str:
             write_atomically(csv, to_csv(sheet))
         except OSError as error:
             raise UserError(f"{csv} cannot be written ({error.strerror}); choose another --csv.") from error
-    lines = [f"A: {a} ({len(sets[0].runs)} runs), B: {b} ({len(sets[1].runs)} runs)", *notes]
+    lines = [f"A: {a} ({counted(len(sets[0].runs), 'run')}), B: {b} ({counted(len(sets[1].runs), 'run')})", *notes]
     return "\n".join([*(f"* {marked(clean(line, LONG))}" for line in lines), "", to_markdown(sheet)])
 
 

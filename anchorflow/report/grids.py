@@ -29,6 +29,8 @@ Panel = Callable[[Axes, Result], None]
 MOST_ROWS, MOST_COLUMNS = 8, 9
 """Panels of one page; more go on the next."""
 MOST_NOTES = 6
+WITHOUT_ERRORS = ("compression_speedup", "reliability")
+"""Figures that show none."""
 
 
 def slanted(axes: Axes, result: Result, draw: Panel) -> None:
@@ -180,7 +182,7 @@ def _title(name: str, cells: Sequence[Cell], settings: Mapping[str, str]) -> str
     counted = f"{seeds[0]} seed{'s' * (seeds[0] > 1)}" if len(seeds) == 1 else f"{seeds[0]} to {seeds[-1]} seeds"
     over = " or ".join(dict.fromkeys(cell.over for cell in cells))
     parts = [name.replace("_", " "), *(f"{key}={value}" for key, value in settings.items()), counted]
-    errors = f"; errors (where known) are standard errors over {over}"
+    errors = "" if name in WITHOUT_ERRORS else f"; errors (where known) are standard errors over {over}"
     smooth = f"; moving averages over {label_relationships.WINDOW}" * (cells[0].experiment == "label_relationships")
     return clean(", ".join(parts), 240) + errors + smooth
 

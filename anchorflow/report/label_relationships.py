@@ -2,17 +2,13 @@
 
 import math
 import re
-import textwrap
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
-from anchorflow.metrics import holm
 from anchorflow.report.drawing import (
     AMBER,
     BLUE,
@@ -25,11 +21,10 @@ from anchorflow.report.drawing import (
     footnotes,
     known,
     line,
-    matrix,
     say_if_undefined,
 )
-from anchorflow.report.sheets import Sheet, clean
-from anchorflow.results import Curve, Result, Table
+from anchorflow.report.sheets import clean
+from anchorflow.results import Curve, Result
 
 WINDOW = 5
 """Curves are drawn as moving averages over so many places, as in the paper; numbers in the result are not."""
@@ -38,10 +33,6 @@ MEASURES = {"accuracy": "accuracy", "log_likelihood": "log-likelihood", "entropy
 COLOURS = (BLUE, ORANGE, GREEN, AMBER, "#CC79A7", "#56B4E9", "0.15")
 STYLES = ("-", "--", "-.", ":")
 TURNS = re.compile(r"(flip_after|default_after|alternating)_(\d+)")
-NAME = 30
-"""Characters of a model's or dataset's name along a heat map."""
-LEVEL = 0.05
-MARKS = "* p < 0.05, corrected over all cells (Holm). In brackets: default labels do not beat guessing."
 
 
 def curves(result: Result, title: str) -> Figure:
@@ -130,89 +121,6 @@ def smooth(curve: Curve, window: int = WINDOW) -> Curve:
 
     stderr = None if curve.stderr is None else averaged(known(curve.stderr))
     return Curve(curve.x, curve.at, averaged(known(curve.values)), stderr)
-
-
-@dataclass(frozen=True)
-class Hypothesis:
-    """A null hypothesis over models (rows) and datasets (columns): [row][column], nan where there is no run.
-
-    `p` is corrected over all cells (Holm). `fails` is whether the default labels' log-likelihood at the largest context
-    is not above guessing: there the labels were not learned, and a difference says nothing.
-    """
-
-    name: str
-    models: Sequence[str]
-    datasets: Sequence[str]
-    difference: np.ndarray
-    p: np.ndarray
-    fails: np.ndarray
-
-
-class Test(NamedTuple):
-    """What a run says of a null hypothesis: the difference, its p alone, and whether default labels, if it had them, fail
-    to beat guessing."""
-
-    difference: float
-    p: float
-    fails: bool
-
-    @classmethod
-    def of(cls, metrics: Mapping[str, float], name: str) -> "Test":
-        """From a run's metrics, of the difference `name`."""
-        above = metrics.get("default_minus_guessing", math.nan)
-        return cls(metrics[name], metrics.get(f"{name}_p", math.nan), bool(above <= 0))
-
-
-def hypothesis(tests: Mapping[tuple[str, str], Test], name: str) -> Hypothesis:
-    """The tests of every (model, dataset) together."""
-    models, datasets = (list(dict.fromkeys(place[i] for place in tests)) for i in (0, 1))
-    corrected = dict(zip(tests, holm([test.p for test in tests.values()]), strict=True))
-
-    def grid(of: Mapping[tuple[str, str], float]) -> np.ndarray:
-        return known([[of.get((model, dataset)) for dataset in datasets] for model in models])
-
-    difference = grid({place: test.difference for place, test in tests.items()})
-    fails = grid({place: float(test.fails) for place, test in tests.items()}) > 0
-    return Hypothesis(name, models, datasets, difference, grid(corrected), fails)
-
-
-def sheet(found: Hypothesis, title: str) -> Sheet:
-    """A table: * where the null hypothesis is rejected at 5 % over all cells, brackets where default does not beat guessing."""
-    rows = [[model, *map(_written, *_row(found, i))] for i, model in enumerate(found.models)]
-    return Sheet(found.name, title, ["model", *found.datasets], rows, [MARKS])
-
-
-def heat_map(found: Hypothesis, title: str) -> Figure:
-    """The same as a picture; cells where default labels do not beat guessing are grey."""
-    models, datasets = ([clean(name, NAME) for name in names] for names in (found.models, found.datasets))
-    width = max(3.6, 1.2 + 0.08 * max(map(len, models)) + 0.95 * len(datasets))
-    height = 1.7 + 0.05 * max(map(len, datasets)) + 0.45 * len(models)
-    figure, (axes,) = canvas(title, width, height)
-    shown = np.where(found.fails, math.nan, found.difference)
-    largest = max([1e-6, *np.abs(shown[~np.isnan(shown)])])
-    table = Table(found.models, found.datasets, shown.tolist())
-    image = matrix(axes, table, cmap="RdBu", limits=(-largest, largest), numbers=False)
-    for i in range(len(found.models)):
-        for j, text in enumerate(map(_written, *_row(found, i))):
-            dark = abs(shown[i, j]) > 0.6 * largest
-            axes.text(j, i, text, ha="center", va="center", fontsize=8, color="white" if dark else "black")
-    slanted: dict[str, Any] = {"rotation": 30, "ha": "right", "rotation_mode": "anchor", "parse_math": False}
-    axes.set_xticks(range(len(datasets)), datasets, **slanted)
-    axes.set_yticks(range(len(models)), models, parse_math=False)
-    figure.colorbar(image, label=textwrap.fill(_shown(found.name), 30))
-    footnotes(figure, [MARKS])
-    return figure
-
-
-def _row(found: Hypothesis, i: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    return found.difference[i], found.p[i], found.fails[i]
-
-
-def _written(difference: float, p: float, fails: bool) -> str:
-    if math.isnan(difference):
-        return "–"
-    text = f"{difference:+.2f}{'*' if p < LEVEL else ''}"
-    return f"({text})" if fails else text
 
 
 def _regimes(result: Result) -> list[str]:

@@ -6,10 +6,10 @@ from itertools import zip_longest
 from typing import Any
 
 from anchorflow.flows import FLOWS, FlowExample, read_examples
-from anchorflow.report.cells import Cell
+from anchorflow.report.cells import Cell, typed
 from anchorflow.report.collect import Collection, Run
 from anchorflow.report.sheets import Measured, Sheet
-from anchorflow.report.tables import HEADLINES, settings
+from anchorflow.report.tables import HEADLINES
 
 DIGITS = 4
 NUMBER_BYTES = 8
@@ -56,7 +56,7 @@ def content(collection: Collection, cells: Sequence[Cell], sheets: Sequence[Shee
                 "experiment": experiments.index(cell.experiment),
                 "model": cell.model,
                 "dataset": cell.dataset,
-                "settings": settings(cell.settings),
+                "settings": typed(cell.settings),
                 "over": cell.over,
                 "runs": len(cell.runs),
             }

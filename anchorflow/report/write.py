@@ -1,7 +1,7 @@
 """All files of a report, below one directory: the page, report.md, tables and figures."""
 
 import os
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import replace
 from functools import partial
@@ -11,13 +11,13 @@ from pathlib import Path
 from matplotlib.figure import Figure
 
 from anchorflow.errors import UserError
-from anchorflow.report import diagnosis, figures, label_relationships, published, tables
+from anchorflow.report import diagnosis, figures, hypotheses, published, tables
 from anchorflow.report.cells import Cell, into_cells, planes
 from anchorflow.report.collect import Collection, collect
 from anchorflow.report.grids import grids
 from anchorflow.report.page import page as html_page
 from anchorflow.report.sheets import LONG, Sheet, clean, marked, to_csv, to_latex, to_markdown
-from anchorflow.results import write_atomically
+from anchorflow.results import counted, write_atomically
 
 FORMATS: dict[str, Callable[[Sheet], str]] = {"csv": to_csv, "md": to_markdown, "tex": to_latex}
 Drawing = Callable[[], Figure | None]
@@ -92,9 +92,9 @@ def _put(path: Path, text: str) -> Path:
 
 def _opening(found: Collection, cells: Sequence[Cell], most: int | None) -> list[str]:
     """How many runs there are, what was left out, and a row for each cell."""
-    counts = f"{len(found.runs)} runs in {len(cells)} cells, {len(found.incomplete)} incomplete"
+    complete, left_out = counted(len(found.runs), "run"), counted(len(found.problems), "problem")
     return [
-        f"# {counts}, {len(found.problems)} problems",
+        f"# {complete} in {counted(len(cells), 'cell')}, {len(found.incomplete)} incomplete, {left_out}",
         "",
         *_left_out(found, most),
         to_markdown(tables.overview(cells)),
@@ -119,13 +119,15 @@ def _sheets(cells: Sequence[Cell]) -> list[Sheet]:
     """Every table under a name of its own, the overview first."""
     of_names = _of_names(cells)
     labels = of_names.get("label_relationships", [])
+    tested = hypotheses.hypotheses(labels)
     found = [
         tables.overview(cells),
         published.beside(cells),
         tables.thirds(cells),
         *(tables.experiment(of_name) for of_name in of_names.values()),
-        tables.differences(labels),
-        *(label_relationships.sheet(each, title) for each, title in _hypotheses(labels)),
+        hypotheses.differences(tested, labels),
+        *(hypotheses.sheet(each) for each in _without_guessing(tested)),
+        tables.shared(cells),
     ]
     named = _Names()
     return [replace(sheet, name=named(sheet.name)) for sheet in found if sheet is not None]
@@ -143,8 +145,8 @@ def _draw(cells: Sequence[Cell], folder: Path) -> list[Path]:
         title = clean(f"{', '.join(cell.place)}, mean over {len(cell.runs)} seeds")
         name = named(f"confusion_{cell.model}_{cell.dataset}")
         drawings.append((name, partial(diagnosis.confusion_matrices, cell.result, title)))
-    for found, title in _hypotheses(of_names.get("label_relationships", [])):
-        drawings.append((named(found.name), partial(label_relationships.heat_map, found, title)))
+    for tested in _without_guessing(hypotheses.hypotheses(of_names.get("label_relationships", []))):
+        drawings.append((named(tested.name), partial(hypotheses.heat_map, tested)))
     save = partial(_save, folder)
     if len(cells) < MANY:
         saved = list(map(save, drawings))
@@ -163,14 +165,9 @@ def _save(folder: Path, drawing: tuple[str, Drawing]) -> Path | None:
     return None if figure is None else figures.save({name: figure}, folder)[0]
 
 
-def _hypotheses(cells: Sequence[Cell]) -> Iterator[tuple[label_relationships.Hypothesis, str]]:
-    """Each null hypothesis over models and datasets, with its title."""
-    for test in tables.hypotheses(cells):
-        if test.name.endswith("_minus_guessing"):
-            continue  # no hypothesis, but what the others' brackets say
-        title = ", ".join([test.name.replace("_", " "), *filter(None, [tables.settings(test.settings)])])
-        found = {cell.place: label_relationships.Test.of(cell.result.metrics, name) for cell, name in test.cells}
-        yield label_relationships.hypothesis(found, test.name), clean(title, LONG)
+def _without_guessing(found: Sequence[hypotheses.Hypothesis]) -> list[hypotheses.Hypothesis]:
+    """Whether default labels beat guessing is no hypothesis, but what the others' brackets say."""
+    return [one for one in found if not one.name.endswith("_minus_guessing")]
 
 
 def _of_names(cells: Sequence[Cell]) -> dict[str, list[Cell]]:

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
 from anchorflow.errors import UserError
+from anchorflow.results import counted
 from anchorflow.rundir import SHARDS, RunDirectory, State, read_status, runs_below
 from anchorflow.sweep import slurm
 
@@ -130,8 +131,7 @@ def report(found: Sequence[Found]) -> list[str]:
     lines = [line.rstrip() for line in columns([[*row[:-1], ""] for row in rows], left=3)]
     return [
         *(f"{line}  {row[-1]}".rstrip() for line, row in zip(lines, rows, strict=True)),
-        f"{len(found)} {'run' if len(found) == 1 else 'runs'}: "
-        + ", ".join(f"{n} {state}" for state, n in counts.most_common()),
+        f"{counted(len(found), 'run')}: " + ", ".join(f"{n} {state}" for state, n in counts.most_common()),
     ]
 
 

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from anchorflow.errors import UserError
-from anchorflow.results import dumps, write_atomically
+from anchorflow.results import counted, dumps, write_atomically
 from anchorflow.rundir import RunDirectory
 from anchorflow.sweep import slurm
 from anchorflow.sweep.cells import Cell
@@ -202,7 +202,7 @@ def closing(found: Iterable[Found]) -> list[str]:
     """What is to be said at the end: how many there are of each state, and each that is not complete with its reason."""
     found = list(found)
     counts = Counter(one.state for one in found)
-    lines = [f"{len(found)} cells: " + ", ".join(f"{n} {state}" for state, n in counts.most_common())]
+    lines = [f"{counted(len(found), 'cell')}: " + ", ".join(f"{n} {state}" for state, n in counts.most_common())]
     for one in found:
         if one.state != "completed":
             state = "did not run" if one.state in ("new", "queued") else one.state

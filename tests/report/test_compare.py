@@ -202,7 +202,7 @@ def test_the_command_prints_a_table_and_writes_it(tmp_path: Path, capsys: pytest
     sides = [str(tmp_path / name) for name in "ab"]
     assert cli.main(["compare", *sides, "--csv", str(tmp_path / "found.csv")]) == 0
     out = capsys.readouterr().out
-    assert out.startswith(f"* A: {sides[0]} (1 runs), B: {sides[1]} (1 runs)\n* classification: compared are model\n")
+    assert out.startswith(f"* A: {sides[0]} (1 run), B: {sides[1]} (1 run)\n* classification: compared are model\n")
     assert "| classification | sst2 | model=gpt2 | model=gpt2-xl | accuracy |" in out
     with (tmp_path / "found.csv").open(encoding="utf-8", newline="") as file:
         assert [row["metric"] for row in csv.DictReader(file)] == ["accuracy", "macro_f1", "ece"]

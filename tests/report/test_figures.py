@@ -272,35 +272,3 @@ def test_a_change_of_side_is_marked_and_drawn_against_both() -> None:
     assert named == {"against the true labels", "against the flipped labels"}
     steady = {key: curve for key, curve in result.curves.items() if key.startswith("default/")}
     assert set(drawn("label_relationships", Result({}, curves=steady))) == {"label_relationships"}
-
-
-def test_a_hypothesis_over_models_and_datasets_is_corrected_and_marked() -> None:
-    def test(difference: float, p: float, above: float) -> label_relationships.Test:
-        metrics = {"a_minus_b": difference, "a_minus_b_p": p, "default_minus_guessing": above}
-        return label_relationships.Test.of(metrics, "a_minus_b")
-
-    found = label_relationships.hypothesis(
-        {
-            ("small", "sst2"): test(0.25, 0.03, 0.2),
-            ("small", "$5"): test(-0.5, 0.01, -0.1),
-            ("large", "sst2"): test(0.75, 0.001, 0.3),
-            ("large", "one repetition"): test(0.1, NAN, 0.4),
-            ("large", "without default labels"): test(0.5, NAN, NAN),
-        },
-        "default_minus_random",
-    )
-    sheet = label_relationships.sheet(found, "NH1")
-    assert [sheet.columns, *sheet.rows] == [
-        ["model", "sst2", "$5", "one repetition", "without default labels"],
-        ["small", "+0.25*", "(-0.50*)", "–", "–"],
-        ["large", "+0.75*", "–", "+0.10", "+0.50"],
-    ]
-    assert sheet.notes == [label_relationships.MARKS]
-    assert found.p[0].tolist() == pytest.approx([0.03, 0.02, NAN, NAN], nan_ok=True)
-    axes = label_relationships.heat_map(found, "NH1").axes[0]
-    assert [text.get_text() for text in axes.texts] == [
-        *("+0.25*", "(-0.50*)", "–", "–", "+0.75*", "–", "+0.10", "+0.50")
-    ]
-    assert axes.images[0].get_clim() == (-0.75, 0.75)
-    grey = [[False, True, True, True], [False, True, False, False]]
-    assert np.ma.getmaskarray(axes.images[0].get_array()).tolist() == grey

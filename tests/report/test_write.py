@@ -175,11 +175,11 @@ def test_what_is_written_is_said(tmp_path: Path, capsys: pytest.CaptureFixture[s
         write_unfinished(tmp_path / f"open{i:02}", progress={"done": i, "total": 100})
     assert cli.main(["report", str(tmp_path)]) == 0
     out = capsys.readouterr().out
-    assert out.startswith("# 1 runs in 1 cells, 12 incomplete, 0 problems\n")
+    assert out.startswith("# 1 run in 1 cell, 12 incomplete, 0 problems\n")
     assert f"* incomplete: {tmp_path / 'open09'} (running, 9 of 100)\n" in out
     assert "open10" not in out
     assert "* … and 2 more: report.md names them all\n" in out
-    assert f"wrote {tmp_path}/report/tables/{{overview,isolation}}.{{csv,md,tex}}\n" in out
+    assert f"wrote {tmp_path}/report/tables/{{overview,isolation,settings}}.{{csv,md,tex}}\n" in out
     assert f"{tmp_path}/report/figures/{{isolation_label_loyalty,isolation_word_loyalty}}.{{png,pdf}}\n" in out
     page = (tmp_path / "report" / "report.md").read_text()
     assert "open11" in page

@@ -154,7 +154,7 @@ def test_a_grid_runs_in_packs_equals_the_local_sweep_and_is_found_finished(
     (runs[3] / "result.json").unlink()
     once_more = sweep(*grid)
     assert once_more.returncode == 0, once_more.stderr
-    assert "1 cells: 1 completed" in once_more.stderr
+    assert "1 cell: 1 completed" in once_more.stderr
     assert results(outputs) == results(tmp_path / "here")
     assert status(outputs).splitlines()[-1] == "16 runs: 16 completed"
 
@@ -206,7 +206,7 @@ def test_a_killed_worker_fails_its_cell_only_and_a_relaunch_goes_on(
 
     retried = sweep(*SLOW, "seed=42,43,44", "tracking=offline", "sweep.retry_failed=true")
     assert retried.returncode == 0, retried.stderr
-    assert "1 cells: 1 completed" in retried.stderr
+    assert "1 cell: 1 completed" in retried.stderr
     assert not list(outputs.glob("saliency/tiny/local/seed44*"))
     found = results(run.parents[3])[str(run.relative_to(outputs))]
     (expected,) = undisturbed.values()

@@ -134,6 +134,7 @@ function curvesSection() {
       const left = (column + 1) * gap + column * wide, top = 1 - row * (high + between);
       const grid = { gridcolor: colour("line"), linecolor: colour("line"), zerolinecolor: colour("line"), automargin: false };
       made[`xaxis${axis}`] = { ...grid, domain: [left, left + wide], anchor: `y${axis}`, title: { text: plain(x), standoff: 6 } };
+      if (x === "layer") made[`xaxis${axis}`].minallowed = 0.5;  // layers count from 1: no tick at 0
       made[`yaxis${axis}`] = { ...grid, domain: [top - high, top], anchor: `x${axis}`, type: log ? "log" : "linear", exponentformat: "power" };
       made.annotations.push({ text: `<b>${plain(panel)}</b>`, showarrow: false, xref: "paper", yref: "paper", x: left, y: top, xanchor: "left", yanchor: "bottom" });
     });
