@@ -17,6 +17,9 @@ from anchorflow.errors import UserError
 NAMED = ("model", "dataset", "experiment", "seed", "dtype", "too_long")
 """The parts of a configuration that a run's directory is named after."""
 
+NO_NUMBER = ("shards", "keep_examples")
+"""Settings of an experiment that change none of its numbers."""
+
 SWEEP_WIDE = ("sweep", "launcher")
 """Groups that are about a sweep as a whole: no part of a single run, nor of what it finds."""
 

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig, OmegaConf
 
-from anchorflow.configuration import NAMED, SWEEP_WIDE, Job, build, digest
+from anchorflow.configuration import NAMED, NO_NUMBER, SWEEP_WIDE, Job, build, digest
 from anchorflow.environment import environment, peak_memory
 from anchorflow.errors import UserError, of_system
 from anchorflow.results import SCHEMA, Record, Result
@@ -314,7 +314,7 @@ def _draw(result: Result, names: Names, directory: RunDirectory) -> list[Path]:
 
 def _what_counts(chosen: Settings, task: Task, dtype: str) -> dict[str, Any]:
     """Everything that can change a number, and nothing else: not where, when, how fast, or who is told."""
-    experiment = {key: value for key, value in chosen.experiment.fingerprint().items() if key != "shards"}
+    experiment = {key: value for key, value in chosen.experiment.fingerprint().items() if key not in NO_NUMBER}
     return {
         "schema": SCHEMA,
         "model": chosen.model.fingerprint(),

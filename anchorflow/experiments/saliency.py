@@ -6,7 +6,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from itertools import islice
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar, Literal
+from typing import TYPE_CHECKING, ClassVar, Literal
 
 import numpy as np
 
@@ -38,10 +38,6 @@ class Saliency(FewShot):
         super().__post_init__()
         if self.keep_examples < 0:
             raise ValueError(f"keep_examples is {self.keep_examples}; allowed: 0 (none) or more")
-
-    def fingerprint(self) -> dict[str, Any]:
-        """Every setting but `keep_examples`, which changes no number."""
-        return {key: value for key, value in super().fingerprint().items() if key != "keep_examples"}
 
     def prepare(self, task: Task, builder: PromptBuilder, seed: int) -> Work:
         """One prompt per query, and the pieces of the first that the model can read."""

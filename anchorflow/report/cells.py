@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from anchorflow.configuration import build, digest
+from anchorflow.configuration import NO_NUMBER, build, digest
 from anchorflow.errors import UserError
 from anchorflow.experiments import LabelRelationships
 from anchorflow.metrics import mean_and_stderr
@@ -18,8 +18,6 @@ from anchorflow.results import Curve, Record, Result, Table
 
 PLACES = ("_target_", "name", "device_map", "label_names", "source", "path", "root", "hub", "package")
 """Keys of a model or dataset that say where it is found: what is found there is told by its hash."""
-NO_NUMBER = ("_target_", "keep_examples", "shards")
-"""Keys of an experiment that change none of its numbers."""
 OF_DATASET = ("template", "label_words", "separator")
 
 
@@ -232,7 +230,9 @@ def shared_settings(runs: Sequence[Run]) -> dict[str, str]:
 
 
 def _of_experiment(run: Run) -> Mapping[str, Any]:
-    config = {key: value for key, value in run.result["config"]["experiment"].items() if key not in NO_NUMBER}
+    config = {
+        key: value for key, value in run.result["config"]["experiment"].items() if key not in ("_target_", *NO_NUMBER)
+    }
     if "n_demonstrations" in config:  # null is as many as fit: here is how many did
         config["n_demonstrations"] = run.result["metrics"].get("n_demonstrations", config["n_demonstrations"])
     if "layer" in config:  # null is two thirds of the depth

@@ -75,26 +75,33 @@ class SweepLauncher(HydraLauncher):  # type: ignore[misc]
 
         if not plan.packs:
             return []
-        if launcher.where == "local":
-            from anchorflow.job import KeptModel
-            from anchorflow.stopping import Stopped, stop_signals
+        if launcher.where == "slurm":
+            return self._submit(plan, launcher, wait)
+        from anchorflow.stopping import Stopped, stop_signals
 
-            kept = KeptModel()
-            try:
-                with stop_signals():
-                    for cells in plan.packs:
-                        pack.run(cells, kept)
-            except Stopped as stop:
-                print("stopped; finished records are kept, the same command goes on from them", file=sys.stderr)
-                sys.exit(128 + stop.signal)
-            jobs = Jobs()
-            return [look(cell.folder, jobs) for cells in plan.packs for cell in cells]
+        try:
+            with stop_signals():
+                if launcher.where == "submitit_local":
+                    submission = Submission(plan.packs, launcher, Path(self.config.hydra.sweep.dir))
+                    submission.in_processes()
+                    return submission.found()
+                from anchorflow.job import KeptModel
+
+                kept = KeptModel()
+                for cells in plan.packs:
+                    pack.run(cells, kept)
+        except Stopped as stop:
+            print("stopped; finished records are kept, the same command goes on from them", file=sys.stderr)
+            sys.exit(128 + stop.signal)
+        jobs = Jobs()
+        return [look(cell.folder, jobs) for cells in plan.packs for cell in cells]
+
+    def _submit(self, plan: Plan, launcher: Launcher, wait: bool) -> Sequence[Found] | None:
+        from anchorflow.sweep.submission import Submission
+
         submission = Submission(plan.packs, launcher, Path(self.config.hydra.sweep.dir))
         look_at = f"anchorflow status {self.config.hydra.sweep.dir}"
         try:
-            if launcher.where == "submitit_local":
-                submission.in_processes()
-                return submission.found()
             submission.to_slurm()
             ids = sorted({str(job.job_id).split("_")[0] for job in submission.jobs}, key=int)
             print(f"submitted as job {', '.join(ids)}; {submission.folder}", file=sys.stderr)
@@ -103,8 +110,7 @@ class SweepLauncher(HydraLauncher):  # type: ignore[misc]
                 return None
             submission.wait()
         except KeyboardInterrupt:
-            goes_on = " The jobs go on." if launcher.where == "slurm" else ""
-            print(f"\nstopped waiting.{goes_on} Look with: {look_at}", file=sys.stderr)
+            print(f"\nstopped waiting. The jobs go on. Look with: {look_at}", file=sys.stderr)
             sys.exit(130)
         return submission.found()
 

@@ -1,10 +1,10 @@
 """What SLURM says of its jobs and itself. Every question has a time limit and an answer for when there is none."""
 
 import getpass
+import math
 import os
 import re
 import subprocess
-from collections.abc import Sequence
 
 from anchorflow.rundir import State
 
@@ -64,9 +64,20 @@ def _records(job: str) -> list[dict[str, str]]:
     return [dict(re.findall(r"(\w+)=(\S*)", line)) for line in found]
 
 
-def partitions() -> Sequence[str]:
-    """The names of the cluster's partitions; the default one ends in *."""
-    return sorted(set((ask("sinfo", "--noheader", "--format", "%P") or "").split()))
+def partitions() -> dict[str, float]:
+    """The minutes that a job may take in each of the cluster's partitions; the default one's name ends in *."""
+    lines = (ask("sinfo", "--noheader", "--format", "%P %l") or "").splitlines()
+    return {name: _minutes(limit) for name, limit in sorted(line.split() for line in lines)}
+
+
+def _minutes(limit: str) -> float:
+    """Of days-hours:minutes:seconds, of which what is zero in front may be missing; infinity for other words."""
+    days, _, clock = limit.rpartition("-")
+    parts = clock.split(":")
+    if not all(part.isdigit() for part in (days or "0", *parts)):
+        return math.inf
+    seconds, minutes, hours, *_ = *(int(part) for part in reversed(parts)), 0, 0
+    return (int(days or 0) * 24 + hours) * 60 + minutes + seconds / 60
 
 
 def largest_array() -> int:

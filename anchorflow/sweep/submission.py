@@ -90,7 +90,7 @@ class Submission:
                     time.sleep(POLL_S / 4)
                     running = [job for job in running if not job.done()]
                     self._update(bar)
-            except KeyboardInterrupt:
+            except BaseException:  # a signal to end
                 for job in running:
                     job.cancel()
                 raise
@@ -160,17 +160,28 @@ class Submission:
         write_atomically(self._plan, dumps({**given, "packs": packs}, indent=1) + "\n")
 
     def _check_partition(self) -> None:
-        names = slurm.partitions()
-        plain = [name.rstrip("*") for name in names]
-        asked = self.launcher.partition
-        if not names:
+        limits = slurm.partitions()
+        if not limits:
             raise UserError("SLURM does not answer (sinfo names no partition); try again, or use launcher=local.")
-        if asked is None and "partition" not in self._additional and not any(name.endswith("*") for name in names):
+        known = {name.rstrip("*"): minutes for name, minutes in limits.items()}
+        asked = self.launcher.partition
+        if "partition" in self._additional:
+            return
+        if asked is None:
+            chosen = [name.rstrip("*") for name in limits if name.endswith("*")]
+            if not chosen:
+                raise UserError(
+                    f"launcher.partition is not set, and the cluster has no default; allowed: {', '.join(known)}."
+                )
+        else:
+            chosen = asked.split(",")
+            if not set(chosen) <= set(known):
+                raise UserError(f"launcher.partition is {asked!r}; allowed on this cluster: {', '.join(known)}.")
+        most = max(known[name] for name in chosen)
+        if self.launcher.timeout_min > most:  # SLURM would let such jobs wait for ever
             raise UserError(
-                f"launcher.partition is not set, and the cluster has no default; allowed: {', '.join(plain)}."
+                f"launcher.timeout_min is {self.launcher.timeout_min}; allowed in partition {','.join(chosen)}: up to {most:g}."
             )
-        if asked is not None and not set(asked.split(",")) <= set(plain):
-            raise UserError(f"launcher.partition is {asked!r}; allowed on this cluster: {', '.join(plain)}.")
 
     def _refusal(self, said: str) -> str:
         lines = [line for line in map(str.strip, said.splitlines()) if line.startswith("sbatch:")]

@@ -3,6 +3,8 @@
 import json
 import os
 import signal
+import subprocess
+import time
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -13,9 +15,10 @@ from anchorflow.job import Shard, execute
 from anchorflow.rundir import RunDirectory, read_status
 from anchorflow.sweep import pack
 from anchorflow.sweep.cells import Cell
+from anchorflow.sweep.status import Jobs, look
 from tests.conftest import write_dataset
 from tests.sweep.test_plan import cells
-from tests.test_launch import failed_politely, launch, records, without_timing
+from tests.test_launch import command, failed_politely, launch, records, without_timing
 
 
 @pytest.fixture
@@ -157,3 +160,23 @@ def test_a_folder_that_cannot_be_written_is_named(tmp_path: Path, given: tuple[s
     line = failed_politely(done)
     assert "outputs/sweeps" in line
     assert "cannot be written" in line
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_signal_ends_the_processes_that_the_sweep_began(tmp_path: Path, number: signal.Signals) -> None:
+    data = write_dataset(tmp_path / "data", train=12, test=5000)
+    settings = ("model=tiny", "dataset=local", f"dataset.path={data}", "tracking=none", "experiment.n_queries=5000")
+    arguments = command("-m", *settings, "experiment=classification", "seed=1,2", "launcher=submitit_local")
+    process = subprocess.Popen(arguments, cwd=tmp_path, stderr=subprocess.PIPE, text=True)
+    until = time.monotonic() + 120
+    while not (runs := [path.parent for path in tmp_path.rglob("records.jsonl")]):
+        assert time.monotonic() < until
+        time.sleep(0.05)
+    process.send_signal(number)
+    assert "stopped; finished records are kept" in process.communicate(timeout=60)[1]
+    assert process.returncode == 128 + number
+    jobs = Jobs()
+    while "running" in [look(run, jobs).state for run in runs]:
+        assert time.monotonic() < until
+        time.sleep(0.05)
+    assert [look(run, jobs).state for run in runs] == ["preempted"] * len(runs)

@@ -1,6 +1,7 @@
 """What `anchorflow status` says of runs in every state."""
 
 import json
+import math
 import socket
 import subprocess
 import time
@@ -151,7 +152,7 @@ def test_slurm_that_is_not_there_is_no_answer(monkeypatch: pytest.MonkeyPatch) -
     monkeypatch.setenv("PATH", "/no/where")
     assert slurm.alive() is None
     assert slurm.ended_as("1") is None
-    assert (list(slurm.partitions()), slurm.largest_array(), slurm.stop_state()) == ([], 1000, "preempted")
+    assert (slurm.partitions(), slurm.largest_array(), slurm.stop_state()) == ({}, 1000, "preempted")
     assert Jobs().alive("1")
 
 
@@ -161,3 +162,9 @@ def test_asking_slurm_gives_up(monkeypatch: pytest.MonkeyPatch) -> None:
 
     monkeypatch.setattr(subprocess, "run", slow)
     assert slurm.alive() is None
+
+
+def test_time_limits_of_partitions_are_minutes(monkeypatch: pytest.MonkeyPatch) -> None:
+    said = "main* 1:30:00\nlong 2-00:00:00\nshort 30:00\nopen infinite\nodd n/a\nmain* 1:30:00\n"
+    monkeypatch.setattr(slurm, "ask", lambda *_: said)
+    assert slurm.partitions() == {"main*": 90, "long": 2880, "short": 30, "open": math.inf, "odd": math.inf}
