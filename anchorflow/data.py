@@ -10,9 +10,8 @@ import importlib.util
 import json
 import logging
 import pickle
-import random
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar, Literal, NoReturn
@@ -20,89 +19,11 @@ from typing import Any, ClassVar, Literal, NoReturn
 from anchorflow import hub
 from anchorflow.configuration import build
 from anchorflow.errors import UserError
+from anchorflow.rows import read_rows
+from anchorflow.task import Example, Provenance, Task
 from anchorflow.templates import Template
 
 log = logging.getLogger(__name__)
-
-
-@dataclass(frozen=True)
-class Example:
-    """A labelled text. `row` is its index in the split's source; `demonstrations` are its own context, if it has one."""
-
-    row: int
-    text: str
-    label: int
-    text_pair: str | None = None
-    demonstrations: tuple["Example", ...] | None = None
-
-
-@dataclass(frozen=True)
-class Provenance:
-    """Where the examples came from: `directory`, `hub`, `package` or `synthetic`; a hash of each split's content."""
-
-    source: str
-    revision: str | None
-    sha256: dict[str, str]
-
-
-@dataclass(frozen=True)
-class Task:
-    """Examples and the way they are written."""
-
-    name: str
-    template: Template
-    separator: str
-    label_words: tuple[str, ...]
-    train: tuple[Example, ...]
-    test: tuple[Example, ...]
-    provenance: Provenance
-
-    @property
-    def labels(self) -> tuple[str, ...]:
-        """The label words as people read them, without the blank in front."""
-        return tuple(word.strip() for word in self.label_words)
-
-    def description(self) -> dict[str, Any]:
-        """What the data is and how it is written, without its texts."""
-        return {
-            "name": self.name,
-            **vars(self.provenance),
-            "examples": {"train": len(self.train), "test": len(self.test)},
-            "template": self.template.source,
-            "label_words": list(self.label_words),
-            "separator": self.separator,
-        }
-
-    def draw_queries(self, n: int | None, seed: int) -> list[Example]:
-        """`n` test examples shuffled by `seed`; None: the whole split in file order."""
-        if n is None:
-            return list(self.test)
-        if n > len(self.test):
-            raise UserError(
-                f"experiment.n_queries is {n}; {self.name} has {len(self.test)} test examples (null takes them all)."
-            )
-        return random.Random(f"{seed}/queries").sample(self.test, n)
-
-    def draw_demonstrations(
-        self, per_class: int, key: str, besides: Sequence[Example] = (), setting: str = "experiment.shots_per_class"
-    ) -> list[Example]:
-        """`per_class` train examples of every class in shuffled order; `key` is all that the draw depends on.
-
-        None of them is one of `besides`. UserError, naming `setting`, where a class has too few.
-        """
-        generator = random.Random(key)
-        taken = {example.row for example in besides}
-        drawn: list[Example] = []
-        for label, word in enumerate(self.labels):
-            pool = [example for example in self.train if example.label == label and example.row not in taken]
-            if len(pool) < per_class:
-                left = " left" if taken else ""
-                raise UserError(
-                    f"{setting} is {per_class}; the train split of {self.name} has {len(pool)} examples of {word!r}{left}."
-                )
-            drawn += generator.sample(pool, per_class)
-        generator.shuffle(drawn)
-        return drawn
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -231,7 +152,7 @@ class Dataset:
         names = described.label_names or tuple(word.strip() for word in label_words)
         pair = described.template is not None and Template(described.template).pair
         train, test = (
-            list(_read_rows(folder / name, len(label_words) or None, names, pair))
+            list(read_rows(folder / name, len(label_words) or None, names, pair))
             for name in (self.train_file, self.test_file)
         )
         return described.task(train, test, "directory", None, str(folder))
@@ -332,39 +253,6 @@ def _described(dataset: Dataset, folder: Path) -> Dataset:
         raise UserError(f"{path}: {error}.") from error
     described: Dataset = build(vars(dataset) | given, str(path), Dataset)
     return described
-
-
-def _read_rows(path: Path, classes: int | None, names: Sequence[str], pair: bool) -> Iterator[Example]:
-    """Examples of a JSON lines file; UserError with file and line for a row that cannot be one."""
-    with path.open("rb") as file:
-        for row, line in enumerate(file):
-            where = f"{path}, line {row + 1}"
-            try:
-                yield _example(row, json.loads(line), classes, names, pair)
-            except (UnicodeDecodeError, json.JSONDecodeError, RecursionError) as error:
-                raise UserError(f"{where}: not JSON in UTF-8 ({error}).") from error
-            except ValueError as error:
-                raise UserError(f"{where}: {error}.") from error
-
-
-def _example(row: int, fields: Any, classes: int | None, names: Sequence[str], pair: bool) -> Example:
-    if not isinstance(fields, dict):
-        raise ValueError(f"a row is an object with text and label, not {fields!r:.60}")
-    for key in ("text", "text_pair")[: 1 + pair]:
-        if not isinstance(fields.get(key), str) or not fields[key].strip():
-            raise ValueError(f"{key} is {fields.get(key)!r:.60}; it must be a text that is not empty")
-        fields[key].encode()  # half a surrogate pair is a UnicodeEncodeError, which is a ValueError
-    label = fields.get("label")
-    if isinstance(label, str) and label in names:
-        label = list(names).index(label)
-    if not isinstance(label, int) or isinstance(label, bool) or not 0 <= label < (classes or label + 1):
-        allowed = f"0 to {classes - 1}" + (f", or {', '.join(names)}" if names else "") if classes else "0 or more"
-        raise ValueError(f"label is {label!r:.60}; allowed: {allowed}")
-    own = fields.get("demonstrations")
-    if own is not None and (not isinstance(own, list) or not own):
-        raise ValueError(f"demonstrations is {own!r:.60}; it must be a list of rows that is not empty")
-    demonstrations = None if own is None else tuple(_example(i, d, classes, names, pair) for i, d in enumerate(own))
-    return Example(row, fields["text"].strip(), label, fields["text_pair"].strip() if pair else None, demonstrations)
 
 
 def _split_by_text(rows: list[Example]) -> tuple[list[Example], list[Example]]:

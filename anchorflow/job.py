@@ -23,9 +23,10 @@ from anchorflow.rundir import RunDirectory
 from anchorflow.stopping import Stopped, stop_signals
 
 if TYPE_CHECKING:
-    from anchorflow.data import Dataset, Task
+    from anchorflow.data import Dataset
     from anchorflow.experiments import Experiment, Unit
     from anchorflow.models import LanguageModel, Pretrained, Tiny
+    from anchorflow.task import Task
     from anchorflow.tracking import Names, Tracking
 
 T = TypeVar("T", bound="Unit")

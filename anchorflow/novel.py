@@ -8,7 +8,8 @@ never released.
 import random
 from dataclasses import dataclass
 
-from anchorflow.data import Dataset, Example, Task
+from anchorflow.data import Dataset
+from anchorflow.task import Example, Task
 
 _DEEDS = ("crossed", "watched", "followed", "painted", "mended", "left", "found", "circled")
 _PLACES = ("river", "market", "bridge", "orchard", "harbour", "tower", "meadow", "station")

@@ -12,8 +12,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from anchorflow.data import Example
 from anchorflow.errors import UserError
+from anchorflow.task import Example
 from anchorflow.templates import Template
 
 _PARTS = {None: "formatting", "text": "text", "text_pair": "text", "label": "label"}

@@ -21,12 +21,12 @@ from pathlib import Path
 
 import pytest
 
-from anchorflow.data import Example, Provenance, Task
 from anchorflow.experiments import FewShot, Work
 from anchorflow.models import LanguageModel, Tiny
 from anchorflow.prompts import Prompt, PromptBuilder
 from anchorflow.results import Record
 from anchorflow.scoring import plan
+from anchorflow.task import Example, Provenance, Task
 from anchorflow.templates import Template
 
 FAMILIES = ("gpt2", "gptj", "llama")

@@ -7,9 +7,9 @@ from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers,
 from transformers import PreTrainedTokenizerFast
 
 from anchorflow import toys
-from anchorflow.data import Example, Task
 from anchorflow.errors import UserError
 from anchorflow.prompts import Prompt, PromptBuilder
+from anchorflow.task import Example, Task
 from anchorflow.templates import Template
 
 CORPUS = [

@@ -2,10 +2,10 @@
 
 import pytest
 
-from anchorflow.data import Task
 from anchorflow.models import Tiny
 from anchorflow.prompts import Prompt, PromptBuilder
 from anchorflow.samples import LONGEST, MOST, cut, draw_sample
+from anchorflow.task import Task
 from anchorflow.templates import Template
 
 

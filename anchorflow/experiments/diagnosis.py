@@ -12,12 +12,12 @@ from typing import TYPE_CHECKING, ClassVar
 import numpy as np
 
 from anchorflow import metrics
-from anchorflow.data import Task
 from anchorflow.errors import UserError
 from anchorflow.experiments import variants
 from anchorflow.experiments.few_shot import FewShot, Work
 from anchorflow.prompts import Prompt
 from anchorflow.results import Curve, Record, Result, Table
+from anchorflow.task import Task
 
 if TYPE_CHECKING:
     from anchorflow.models import LanguageModel, Shape

@@ -9,12 +9,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar
 
 from anchorflow import metrics
-from anchorflow.data import Task
 from anchorflow.errors import UserError
 from anchorflow.experiments import variants
 from anchorflow.experiments.few_shot import FewShot, Work
 from anchorflow.prompts import Prompt
 from anchorflow.results import Record, Result
+from anchorflow.task import Task
 
 if TYPE_CHECKING:
     from anchorflow.attention import Context

@@ -17,12 +17,12 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal, NamedTuple
 import numpy as np
 
 from anchorflow import metrics
-from anchorflow.data import Example, Task
 from anchorflow.errors import UserError
 from anchorflow.experiments.few_shot import Work
 from anchorflow.labels import TURNING, Regime, parse
 from anchorflow.prompts import PromptBuilder, Repetition, Series
 from anchorflow.results import Curve, Record, Result, Table
+from anchorflow.task import Example, Task
 
 if TYPE_CHECKING:
     from anchorflow.models import LanguageModel, Shape

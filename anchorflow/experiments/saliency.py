@@ -11,12 +11,12 @@ from typing import TYPE_CHECKING, ClassVar, Literal
 import numpy as np
 
 from anchorflow import metrics
-from anchorflow.data import Task
 from anchorflow.experiments import variants
 from anchorflow.experiments.few_shot import FewShot, Work
 from anchorflow.flows import FLOWS, FlowExample
 from anchorflow.prompts import Prompt, PromptBuilder
 from anchorflow.results import Curve, Record, Result
+from anchorflow.task import Task
 
 if TYPE_CHECKING:
     from anchorflow.models import LanguageModel

@@ -17,8 +17,8 @@ from anchorflow.sweep.settings import Launcher
 from anchorflow.sweep.status import Jobs, columns, look
 
 if TYPE_CHECKING:
-    from anchorflow.data import Task
     from anchorflow.models import Shape
+    from anchorflow.task import Task
 
 Fate = Literal["done", "to run", "in progress", "left out", "refused"]
 

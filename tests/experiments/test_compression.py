@@ -9,7 +9,6 @@ from torch import Tensor
 
 from anchorflow.attention import Context, read
 from anchorflow.attention.cache import positions_after, shortest_window
-from anchorflow.data import Task
 from anchorflow.errors import UserError
 from anchorflow.experiments import Compression
 from anchorflow.experiments.compression import _short_and_long
@@ -17,6 +16,7 @@ from anchorflow.models import LanguageModel
 from anchorflow.prompts import Prompt
 from anchorflow.results import Record
 from anchorflow.scoring import collate, next_word_logits
+from anchorflow.task import Task
 from tests import oracle
 from tests.attention.test_backend import REACHED, make
 from tests.conftest import mapped, toy_work

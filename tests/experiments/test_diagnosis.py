@@ -7,10 +7,10 @@ import pytest
 from sklearn.decomposition import PCA
 
 from anchorflow import metrics
-from anchorflow.data import Task
 from anchorflow.errors import UserError
 from anchorflow.experiments import Diagnosis
 from anchorflow.models import LanguageModel, Shape
+from anchorflow.task import Task
 from tests import oracle
 from tests.conftest import mapped, toy_work
 

@@ -17,7 +17,6 @@ from tokenizers.processors import TemplateProcessing
 from torch import Tensor, nn
 
 from anchorflow import metrics, toys
-from anchorflow.data import Example, Provenance, Task
 from anchorflow.errors import UserError
 from anchorflow.experiments import LabelRelationships, Work
 from anchorflow.experiments.label_relationships import instruct, measures
@@ -25,6 +24,7 @@ from anchorflow.labels import Regime, parse
 from anchorflow.models import LanguageModel, Shape, Tiny
 from anchorflow.prompts import PromptBuilder
 from anchorflow.results import Record
+from anchorflow.task import Example, Provenance, Task
 from anchorflow.templates import Template
 from tests import oracle
 from tests.conftest import FAMILIES, write_dataset
