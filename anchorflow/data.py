@@ -9,6 +9,7 @@ import importlib.metadata
 import importlib.util
 import json
 import logging
+import os
 import pickle
 from collections import Counter
 from collections.abc import Sequence
@@ -143,7 +144,8 @@ class Dataset:
     def _from_directory(self) -> Task:
         if self.path is None and self.root is None:
             raise _NotHere("neither ANCHORFLOW_DATA nor dataset.path is set")
-        folder = Path(self.path) if self.path is not None else Path(str(self.root)) / self.name
+        given = None if self.path is None else Path(os.path.expanduser(self.path))  # noqa: PTH111 - pathlib's fails for ~nobody
+        folder = given or Path(str(self.root)) / self.name
         for name in (self.train_file, self.test_file):
             if not (folder / name).is_file():
                 raise _NotHere(f"{folder / name} is not there")

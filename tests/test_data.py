@@ -220,3 +220,11 @@ def test_the_novel_task_follows_its_rule_which_its_seed_decides() -> None:
     assert Counter(min(labels) for labels in clans.values()) == {0: 6, 1: 6}
     assert task == Novel(name="novel", **written).load()
     assert task.train != Novel(name="novel", rule_seed=1, **written).load().train
+
+
+def test_a_home_directory_may_be_written_short(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path))
+    write_dataset(tmp_path / "mine")
+    assert local(Path("~/mine")).load().test
+    with pytest.raises(UserError, match=r"~nobody-there/mine/train.jsonl is not there"):
+        local(Path("~nobody-there/mine")).load()

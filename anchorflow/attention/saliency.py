@@ -74,9 +74,8 @@ class SaliencyFlow:
 
     def __call__(self, attention: Attention, attend: Attend) -> Tensor:
         length = attention.query.shape[2]
-        if (
-            attention.layer == len(self._means) - 1
-        ):  # of what the last layer gives, the loss sees the target's row alone
+        # Of what the last layer gives, the loss sees the target's row alone.
+        if attention.layer == len(self._means) - 1:
             attention = of_target(attention, self._targets)
         output: Tensor = _Flow.apply(  # type: ignore[no-untyped-call]
             attention.query, attention.key, attention.value, self._means, self, attention, attend

@@ -34,9 +34,8 @@ def area(axes: Axes, result: Result) -> None:
     curve = result.curves["AUCROC"]
     beside(axes, 0.5, "chance")
     line(axes, curve, color=BLUE)
-    low = np.nanmin(
-        [0.45, *(known(curve.values) - np.nan_to_num(known(curve.stderr if curve.stderr is not None else [0])))]
-    )
+    errors = 0 if curve.stderr is None else np.nan_to_num(known(curve.stderr))
+    low = np.nanmin([0.45, *(known(curve.values) - errors)])
     axes.set(ylabel=r"$\mathrm{AUCROC}_l$", ylim=(max(-0.02, low - 0.05), 1.02))
     count_from_one(axes, curve)
     say_if_undefined(axes, curve)

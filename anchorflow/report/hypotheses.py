@@ -13,7 +13,7 @@ from matplotlib.figure import Figure
 from anchorflow.metrics import holm
 from anchorflow.report.cells import Cell, planes, setting_names, typed
 from anchorflow.report.drawing import canvas, footnotes, matrix
-from anchorflow.report.sheets import LONG, Row, Sheet, clean
+from anchorflow.report.sheets import LONG, UNDEFINED, Row, Sheet, clean
 from anchorflow.results import Table
 
 DIFFERENCE = re.compile(r".+_minus_.+")
@@ -158,7 +158,7 @@ def heat_map(found: Hypothesis) -> Figure:
 
 
 def _written(test: Test | None) -> str:
-    return "–" if test is None else str(test)
+    return UNDEFINED if test is None or math.isnan(test.difference) else str(test)
 
 
 def _repetitions(cell: Cell) -> int:

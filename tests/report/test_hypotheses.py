@@ -82,11 +82,12 @@ def test_a_hypothesis_over_models_and_datasets_is_corrected_and_marked(tmp_path:
     tested("small", "$5", -0.5, 0.01, -0.1)
     tested("large", "sst2", 0.75, 0.001, 0.3)
     tested("large", "one repetition", 0.1, NAN, 0.4)
+    tested("large", "undefined", NAN, NAN, 0.4)
     tested("large", "without default labels", 0.5, NAN, NAN)
     (found,) = hypotheses(into_cells(collect([tmp_path]).runs)[0])
     table = sheet(found)
     rows = {str(row[0]): dict(zip(table.columns, row, strict=True)) for row in table.rows}
-    assert set(table.columns) == {"model", "sst2", "$5", "one repetition", "without default labels"}
+    assert set(table.columns) == {"model", "sst2", "$5", "one repetition", "undefined", "without default labels"}
     assert {key: text for key, text in rows["small"].items() if text != "–"} == {
         "model": "small",
         "sst2": "+0.25*",
@@ -105,7 +106,7 @@ def test_a_hypothesis_over_models_and_datasets_is_corrected_and_marked(tmp_path:
     axes = figure.axes[0]
     assert sorted(text.get_text() for text in axes.texts) == sorted(str(t) for row in table.rows for t in row[1:])
     assert axes.images[0].get_clim() == (-0.75, 0.75)
-    assert int(np.ma.getmaskarray(axes.images[0].get_array()).sum()) == 4  # without a run, or default labels fail
+    assert int(np.ma.getmaskarray(axes.images[0].get_array()).sum()) == 6  # without a run, or default labels fail
     assert len(figure.axes) == 2
 
 
