@@ -19,18 +19,24 @@ class Stopped(BaseException):
 
 @contextlib.contextmanager
 def stop_signals(state: Callable[[], State] = lambda: "preempted") -> Iterator[None]:
-    """SIGTERM and Ctrl-C raise Stopped in this block; `state` is asked then. Once: what follows is tidying up."""
+    """SIGTERM, Ctrl-C and a closed terminal raise Stopped in this block; `state` is asked then. Once: what follows is
+    tidying up. Under nohup a closed terminal does nothing.
+    """
 
     came: list[Stopped] = []
 
     def stop(number: int, frame: Any) -> None:
-        signal.signal(signal.SIGTERM, signal.SIG_IGN)
+        for other in (signal.SIGTERM, signal.SIGHUP):
+            signal.signal(other, signal.SIG_IGN)
         signal.signal(signal.SIGINT, signal.default_int_handler)
         came.append(Stopped(number, state()))
         raise came[0]
 
     try:
-        before = {number: signal.signal(number, stop) for number in (signal.SIGTERM, signal.SIGINT)}
+        before = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)}
+        for number in before:
+            if (number, before[number]) != (signal.SIGHUP, signal.SIG_IGN):
+                signal.signal(number, stop)
     except ValueError:  # not in the main thread, where signals do not arrive
         before = {}
     try:

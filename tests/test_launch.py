@@ -196,9 +196,16 @@ def test_a_finished_run_returns_at_once_and_another_identity_is_refused(tmp_path
     assert before == {path: path.stat().st_mtime_ns for path in (tmp_path / "run").glob("*.json*")}
 
 
-def interrupted(arguments: Sequence[str], cwd: Path, at: int, with_: signal.Signals) -> int:
+def interrupted(arguments: Sequence[str], cwd: Path, at: int, with_: signal.Signals, nohup: bool = False) -> int:
     """Start a run, send a signal once `at` records are there, and give back the exit code."""
-    process = subprocess.Popen(command(*arguments), cwd=cwd, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    closed = signal.SIG_IGN if nohup else signal.SIG_DFL  # whatever the tests themselves were started with
+    process = subprocess.Popen(
+        command(*arguments),
+        cwd=cwd,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+        preexec_fn=lambda: signal.signal(signal.SIGHUP, closed),
+    )
     path = cwd / "run" / "records.jsonl"
     deadline = time.monotonic() + 120
     while not (path.exists() and path.read_bytes().count(b"\n") >= at):
@@ -209,7 +216,7 @@ def interrupted(arguments: Sequence[str], cwd: Path, at: int, with_: signal.Sign
     return process.wait(timeout=60)
 
 
-@pytest.mark.parametrize("with_", [signal.SIGKILL, signal.SIGTERM, signal.SIGINT])
+@pytest.mark.parametrize("with_", [signal.SIGKILL, signal.SIGTERM, signal.SIGINT, signal.SIGHUP])
 def test_after_a_kill_a_run_goes_on_and_ends_as_if_nothing_had_been(tmp_path: Path, with_: signal.Signals) -> None:
     data = write_dataset(tmp_path / "data", train=60, test=400)
     several = ("experiment.n_queries=400", "batch_tokens=300")
@@ -237,6 +244,13 @@ def test_after_a_kill_a_run_goes_on_and_ends_as_if_nothing_had_been(tmp_path: Pa
         return sorted(records(folder), key=lambda r: r["query"])
 
     assert by_query(run) == by_query(tmp_path / "undisturbed")
+
+
+def test_under_nohup_a_closed_terminal_does_nothing(tmp_path: Path) -> None:
+    data = write_dataset(tmp_path / "data", train=12, test=100)
+    several = ("experiment.n_queries=100", "batch_tokens=300")
+    assert interrupted(tiny(data, *several), tmp_path, 10, signal.SIGHUP, nohup=True) == 0
+    assert (tmp_path / "run" / "result.json").exists()
 
 
 def test_a_deleted_result_is_made_again_from_the_records_without_new_work(tmp_path: Path, data: Path) -> None:
