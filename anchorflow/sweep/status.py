@@ -29,6 +29,7 @@ class Jobs:
 
     def __init__(self) -> None:
         self._ended: dict[str, str | None] = {}
+        self._processes: dict[str, bool] = {}
 
     @cached_property
     def _alive(self) -> Mapping[str, str] | None:
@@ -37,6 +38,14 @@ class Jobs:
     def alive(self, job: str) -> bool:
         """Whether it waits or runs. Where SLURM gives no answer it is believed to."""
         return self._alive is None or job in self._alive
+
+    def process(self, job: str, status: Mapping[str, Any]) -> bool:
+        """Whether a job that is a process of one machine lives. On another machine it is believed to."""
+        if status.get("host") != socket.gethostname():
+            return True
+        if job not in self._processes:  # a number alone may be another process's by now
+            self._processes[job] = "submitit" in (slurm.ask("ps", "-p", job, "-o", "command=") or "")
+        return self._processes[job]
 
     def reason(self, job: str) -> str:
         """Why it waits."""
@@ -158,17 +167,17 @@ def _look(folder: Path, jobs: Jobs) -> Found:
     if state == "completed":  # a shard; or a run whose result was deleted
         state = "preempted"
     if state == "queued":
-        given = _jobs_of(status)
-        waits_for = [job for job in given if jobs.alive(job)]
-        ended = {} if waits_for else {job: jobs.ended_as(job) for job in given}
+        given, here = _jobs_of(status)
+        waits_for = [job for job in given if (jobs.process(job, status) if here else jobs.alive(job))]
+        ended = {} if waits_for else {job: None if here else jobs.ended_as(job) for job in given}
         cancelled = any(str(how).startswith("CANCELLED") for how in ended.values())
         state = "queued" if waits_for else "cancelled" if cancelled else "new"
-        job = ", ".join(f"{job} ({jobs.reason(job)})" for job in waits_for)
+        job = ", ".join(job if here else f"{job} ({jobs.reason(job)})" for job in waits_for)
         status = {**status, "job_id": job, "host": None}  # the host is the one that it was submitted from
         if ended:
             said = ", ".join(f"job {job}{f' ({how})' if how else ''}" for job, how in ended.items())
             logs = Path(str(status["sweep"])).parent / "jobs"
-            status["error"] = f"{said} ended before it was begun; see {logs}"
+            status["error"] = f"{said} ended before this run began; see {logs}"
     if state == "running" and not _at_work(folder, status, jobs):
         state = "lost"
     return Found(folder, state, status, jobs)
@@ -190,13 +199,14 @@ def _at_work(folder: Path, status: Mapping[str, Any], jobs: Jobs) -> bool:
     return False
 
 
-def _jobs_of(status: Mapping[str, Any]) -> list[str]:
-    """The jobs that a queued run waits for, from the plan of its sweep."""
+def _jobs_of(status: Mapping[str, Any]) -> tuple[list[str], bool]:
+    """The jobs that a queued run waits for, from the plan of its sweep, and whether they are processes, not SLURM's."""
     try:
         submitted = json.loads(Path(str(status.get("sweep"))).read_text(encoding="utf-8"))
-        return [job for job in (submitted["packs"][pack]["job_id"] for pack in status["packs"]) if job]
+        jobs = [job for job in (submitted["packs"][pack]["job_id"] for pack in status["packs"]) if job]
+        return jobs, submitted["launcher"] == "submitit_local"
     except (OSError, ValueError, KeyError, IndexError, TypeError):
-        return []
+        return [], False
 
 
 def _sums(shards: Sequence[Found]) -> dict[str, Any]:

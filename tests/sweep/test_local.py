@@ -166,7 +166,7 @@ def test_a_folder_that_cannot_be_written_is_named(tmp_path: Path, given: tuple[s
 def test_a_signal_ends_the_processes_that_the_sweep_began(tmp_path: Path, number: signal.Signals) -> None:
     data = write_dataset(tmp_path / "data", train=12, test=5000)
     settings = ("model=tiny", "dataset=local", f"dataset.path={data}", "tracking=none", "experiment.n_queries=5000")
-    arguments = command("-m", *settings, "experiment=classification", "seed=1,2", "launcher=submitit_local")
+    arguments = command("-m", *settings, "experiment=classification", "seed=1,2,3", "launcher=submitit_local")
     process = subprocess.Popen(arguments, cwd=tmp_path, stderr=subprocess.PIPE, text=True)
     until = time.monotonic() + 120
     while not (runs := [path.parent for path in tmp_path.rglob("records.jsonl")]):
@@ -175,8 +175,10 @@ def test_a_signal_ends_the_processes_that_the_sweep_began(tmp_path: Path, number
     process.send_signal(number)
     assert "stopped; finished records are kept" in process.communicate(timeout=60)[1]
     assert process.returncode == 128 + number
-    jobs = Jobs()
-    while "running" in [look(run, jobs).state for run in runs]:
+    folders = [path.parent for path in tmp_path.rglob("status.json")]
+    while {"running", "queued"} & {look(folder, Jobs()).state for folder in folders}:
         assert time.monotonic() < until
-        time.sleep(0.05)
-    assert [look(run, jobs).state for run in runs] == ["preempted"] * len(runs)
+        time.sleep(0.2)
+    states = {folder: look(folder, Jobs()).state for folder in folders}
+    assert sorted(states.values()) == ["new", "new", "preempted"]  # so that the same command runs all of them
+    assert all(states[run] == "preempted" for run in runs)

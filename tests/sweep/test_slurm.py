@@ -368,13 +368,13 @@ def test_an_array_larger_than_the_clusters_limit_is_split(
     cluster.run("scancel", "-u", "root")
     until(nobody_works)
     assert "8 cancelled" in status(tmp_path / "outputs")
-    assert f"job {jobs[0]} (CANCELLED) ended before it was begun" in status(tmp_path / "outputs")
+    assert f"job {jobs[0]} (CANCELLED) ended before this run began" in status(tmp_path / "outputs")
 
 
 def test_a_job_that_ends_before_its_first_cell_is_said_to_and_leaves_its_log(sweep: Sweep, tmp_path: Path) -> None:
     done = sweep("launcher.setup=[echo no such module, exit 3]", "experiment=classification")
     assert done.returncode == 1
-    found = re.search(r"did not run: .*: job (\d+\S*) \(FAILED\) ended before it was begun; see (\S+)", done.stderr)
+    found = re.search(r"did not run: .*: job (\d+\S*) \(FAILED\) ended before this run began; see (\S+)", done.stderr)
     assert found is not None, done.stderr
     assert any("no such module" in path.read_text() for path in Path(found[2]).iterdir() if path.suffix == ".out")
 

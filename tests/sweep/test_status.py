@@ -80,14 +80,34 @@ def test_a_process_of_this_machine_is_known_by_its_lock(tmp_path: Path, jobs: Jo
 
 def test_a_queued_run_waits_for_the_jobs_of_its_sweep(tmp_path: Path, jobs: Jobs) -> None:
     plan = tmp_path / "plan.json"
-    plan.write_text(json.dumps({"packs": [{"job_id": "9"}, {"job_id": "7_1"}, {"job_id": None}, {"job_id": "10"}]}))
+    plan.write_text(
+        json.dumps(
+            {"launcher": "slurm", "packs": [{"job_id": "9"}, {"job_id": "7_1"}, {"job_id": None}, {"job_id": "10"}]}
+        )
+    )
     for name, pack, state in (("gone", 0, "new"), ("waiting", 1, "queued"), ("never", 2, "new")):
         assert look(run(tmp_path, name, state="queued", sweep=str(plan), packs=[pack]), jobs).state == state
     assert look(tmp_path / "saliency/tiny/sst2/waiting", jobs).where == "job 7_1 (Priority)"
     ended = look(tmp_path / "saliency/tiny/sst2/gone", jobs)
-    assert ended.why == f"job 9 (FAILED) ended before it was begun; see {tmp_path / 'jobs'}"
+    assert ended.why == f"job 9 (FAILED) ended before this run began; see {tmp_path / 'jobs'}"
     assert look(run(tmp_path, "given up", state="queued", sweep=str(plan), packs=[3]), jobs).state == "cancelled"
     assert look(run(tmp_path, "lost plan", state="queued", sweep="/no/where", packs=[0]), jobs).state == "new"
+
+
+def test_a_queued_run_waits_for_a_process_of_this_machine(
+    tmp_path: Path, jobs: Jobs, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    said = {"31": "python -m submitit.local._local /folder", "32": "an editor that has its number by now"}
+    monkeypatch.setattr(slurm, "ask", lambda *command: said.get(command[2]))
+    plan = tmp_path / "plan.json"
+    packs = [{"job_id": job} for job in ("31", "32", "33")]
+    plan.write_text(json.dumps({"launcher": "submitit_local", "packs": packs}))
+    for pack, state in enumerate(("queued", "new", "new")):
+        found = look(run(tmp_path, str(pack), state="queued", sweep=str(plan), packs=[pack]), jobs)
+        assert found.state == state
+        assert ("ended before this run began" in found.why) == (state == "new")
+    elsewhere = run(tmp_path, "elsewhere", state="queued", sweep=str(plan), packs=[2], host="another")
+    assert look(elsewhere, jobs).state == "queued"
 
 
 def test_shards_are_one_run(tmp_path: Path, jobs: Jobs) -> None:
