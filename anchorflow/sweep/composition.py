@@ -17,6 +17,7 @@ from omegaconf.errors import ConfigAttributeError, ConfigKeyError, OmegaConfBase
 
 from anchorflow.configuration import NAMED, SWEEP_WIDE, Sweep, build, run_name
 from anchorflow.errors import UserError, first_line, of_system
+from anchorflow.stopping import Stopped
 
 
 def register_resolvers() -> None:
@@ -119,9 +120,9 @@ def mistakes_told() -> Iterator[None]:
     os.environ["HYDRA_FULL_ERROR"] = "1"  # otherwise Hydra prints what it thinks of it, and exits
     try:
         yield
-    except KeyboardInterrupt:
+    except (KeyboardInterrupt, Stopped) as stop:
         print("stopped; finished records are kept, the same command goes on from them", file=sys.stderr)
-        sys.exit(128 + signal.SIGINT)
+        sys.exit(128 + (stop.signal if isinstance(stop, Stopped) else signal.SIGINT))
     except (HydraException, OmegaConfBaseException) as error:  # some are ValueErrors or OSErrors, too
         refuse(_told(error))
     except ValueError as error:

@@ -69,6 +69,7 @@ class SweepLauncher(HydraLauncher):  # type: ignore[misc]
 
     def _run(self, plan: Plan, launcher: Launcher, wait: bool) -> Sequence[Found] | None:
         """What became of the cells that ran; None if nobody waited for it."""
+        from anchorflow.stopping import stop_signals
         from anchorflow.sweep import pack
         from anchorflow.sweep.status import Jobs, look
         from anchorflow.sweep.submission import Submission
@@ -77,22 +78,16 @@ class SweepLauncher(HydraLauncher):  # type: ignore[misc]
             return []
         if launcher.where == "slurm":
             return self._submit(plan, launcher, wait)
-        from anchorflow.stopping import Stopped, stop_signals
+        with stop_signals():
+            if launcher.where == "submitit_local":
+                submission = Submission(plan.packs, launcher, Path(self.config.hydra.sweep.dir))
+                submission.in_processes()
+                return submission.found()
+            from anchorflow.job import KeptModel
 
-        try:
-            with stop_signals():
-                if launcher.where == "submitit_local":
-                    submission = Submission(plan.packs, launcher, Path(self.config.hydra.sweep.dir))
-                    submission.in_processes()
-                    return submission.found()
-                from anchorflow.job import KeptModel
-
-                kept = KeptModel()
-                for cells in plan.packs:
-                    pack.run(cells, kept)
-        except Stopped as stop:
-            print("stopped; finished records are kept, the same command goes on from them", file=sys.stderr)
-            sys.exit(128 + stop.signal)
+            kept = KeptModel()
+            for cells in plan.packs:
+                pack.run(cells, kept)
         jobs = Jobs()
         return [look(cell.folder, jobs) for cells in plan.packs for cell in cells]
 
