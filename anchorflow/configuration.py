@@ -7,7 +7,7 @@ answered before anything heavy loads.
 import hashlib
 import importlib
 import json
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, fields, is_dataclass
 from functools import cache
 from typing import Any, ClassVar, Literal
@@ -80,9 +80,7 @@ def run_name(config: Mapping[str, Any]) -> str:
 
     The same settings give the same name, so that a restart finds its records and a sweep its finished cells.
     """
-    for key in NAMED:
-        if config[key] is None:
-            raise UserError(f"{key} is missing; every run needs it ({key}=..., not ~{key}).")
+    require(config, NAMED)
     parts = {key: config[key] for key in NAMED}
     parts["experiment"] = {key: value for key, value in config["experiment"].items() if key != "shards"}
     experiment = str(config["experiment"]["_target_"]).rpartition(".")[2]
@@ -90,6 +88,13 @@ def run_name(config: Mapping[str, Any]) -> str:
     names = (snake, str(config["model"]["name"]), str(config["dataset"]["name"]))
     safe = "/".join("".join(c if c.isalnum() or c in "-_." else "-" for c in name) for name in names)
     return f"{safe}/seed{config['seed']}-{digest(parts)[:8]}"
+
+
+def require(config: Mapping[str, Any], keys: Iterable[str]) -> None:
+    """UserError for one of these keys that the configuration does not have."""
+    for key in keys:
+        if config.get(key) is None:
+            raise UserError(f"{key} is missing; every run needs it ({key}=..., not ~{key}).")
 
 
 def digest(value: Any) -> str:

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig, OmegaConf
 
-from anchorflow.configuration import NAMED, NO_NUMBER, SWEEP_WIDE, Job, build, digest
+from anchorflow.configuration import NAMED, NO_NUMBER, SWEEP_WIDE, Job, build, digest, require
 from anchorflow.environment import environment, peak_memory
 from anchorflow.errors import UserError, of_system
 from anchorflow.results import SCHEMA, Record, Result
@@ -98,9 +98,7 @@ class Settings:
 
 def settings(config: Mapping[str, Any]) -> Settings:
     """Check a resolved configuration. Loads no torch; UserError for what is unknown or impossible."""
-    for key in (*GROUPS, *NAMED):
-        if config.get(key) is None:
-            raise UserError(f"{key} is missing; every run needs it ({key}=..., not ~{key}).")
+    require(config, (*GROUPS, *NAMED))
     parts = {group: build(config[group], group) for group in GROUPS}
     rest = {key: value for key, value in config.items() if key not in (*GROUPS, *SWEEP_WIDE)}
     return Settings(job=build(rest, "", Job), **parts)

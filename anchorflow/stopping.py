@@ -22,7 +22,6 @@ def stop_signals(state: Callable[[], State] = lambda: "preempted") -> Iterator[N
     """SIGTERM, Ctrl-C and a closed terminal raise Stopped in this block; `state` is asked then. Once: what follows is
     tidying up. Under nohup a closed terminal does nothing.
     """
-
     came: list[Stopped] = []
 
     def stop(number: int, frame: Any) -> None:

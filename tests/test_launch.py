@@ -376,6 +376,7 @@ def test_ctrl_c_before_the_first_cell_is_one_line(tmp_path: Path, data: Path) ->
     arguments = ("-m", "launcher=local", f"seed=range({10_000})", *tiny(data)[:-1])
     process = subprocess.Popen(command(*arguments), cwd=tmp_path, stderr=subprocess.PIPE, text=True)
     while not list(tmp_path.rglob("multirun.yaml")):  # from then on the cells are composed
+        assert process.poll() is None, "ended before it could be interrupted"
         time.sleep(0.01)
     time.sleep(0.5)
     process.send_signal(signal.SIGINT)

@@ -41,19 +41,12 @@ def experiment(cells: Sequence[Cell]) -> Sheet:
     found = [(cell, *variant) for cell in cells for variant in _variants(cell).items()]
     measures = dict.fromkeys(measure for *_, of_variant in found for measure in of_variant)
     has_variants = any(variant for _, variant, _ in found)
-    columns = [
-        "model",
-        "dataset",
-        *setting_names(cells),
-        *["variant"] * has_variants,
-        "seeds",
-        "stderr over",
-        *measures,
-    ]
+    names = setting_names(cells)
+    columns = ["model", "dataset", *names, *["variant"] * has_variants, "seeds", "stderr over", *measures]
     rows: list[Row] = []
     for cell, variant, of_variant in found:
         numbers = [of_variant.get(measure, Measured(math.nan)) for measure in measures]
-        what = [*cell.head(setting_names(cells)), *[variant] * has_variants, str(len(cell.runs)), cell.over]
+        what = [*cell.head(names), *[variant] * has_variants, str(len(cell.runs)), cell.over]
         rows.append([*what, *numbers])
     name = cells[0].experiment
     return Sheet(name, f"{name}: mean ± standard error", columns, rows)
