@@ -40,18 +40,19 @@ class Batch:
     positions: Int[Tensor, "batch position"] | None = None
     """Of `ids`, where they do not go on from the context one by one."""
 
-    def targets_alone(self, of: slice = slice(None)) -> "Batch":
+    def targets_alone(self, of: Sequence[int] | None = None) -> "Batch":
         """The last token of each prompt, or of some: what is left to read where all that it sees was kept."""
-        rows = torch.arange(len(self.ids), device=self.ids.device)
+        rows = torch.tensor(range(len(self.ids)) if of is None else of, device=self.ids.device)
+        targets = self.targets[rows]
         return replace(
             self,
             context=(),
-            ids=self.ids[rows, self.targets][of, None],
-            targets=torch.zeros_like(self.targets[of]),
-            anchors=self.anchors[of],
-            is_anchor=self.is_anchor[of],
-            labels=self.labels[of],
-            positions=(len(self.context) + self.targets)[of, None],
+            ids=self.ids[rows, targets][:, None],
+            targets=torch.zeros_like(targets),
+            anchors=self.anchors[rows],
+            is_anchor=self.is_anchor[rows],
+            labels=self.labels[rows],
+            positions=(len(self.context) + targets)[:, None],
         )
 
 

@@ -4,13 +4,14 @@
 attention: it receives an `Attention` and the function that carries it out, and returns the output.
 """
 
+from anchorflow.attention.alone import Seen, reweighted
 from anchorflow.attention.backend import Attend, Tap, tapped
 from anchorflow.attention.cache import Context, read
 from anchorflow.attention.core import Attention, attention_weights
 from anchorflow.attention.halfway import Halfway
 from anchorflow.attention.isolation import Isolate
 from anchorflow.attention.saliency import SaliencyFlow
-from anchorflow.attention.target import LabelAttention, Reweight, Seen, target_weights
+from anchorflow.attention.target import LabelAttention, target_weights
 from anchorflow.attention.vectors import Vectors
 
 __all__ = [
@@ -20,13 +21,13 @@ __all__ = [
     "Halfway",
     "Isolate",
     "LabelAttention",
-    "Reweight",
     "SaliencyFlow",
     "Seen",
     "Tap",
     "Vectors",
     "attention_weights",
     "read",
+    "reweighted",
     "tapped",
     "target_weights",
 ]

@@ -53,7 +53,18 @@ def attention_weights(
     Rows are query positions, of one head or (see `fold_mask`) of a group of heads.
     """
     precision = torch.promote_types(query.dtype, torch.float32)
-    scores = torch.matmul(query.to(precision), key.to(precision).transpose(-1, -2)).mul_(scaling)
+    products = torch.matmul(query.to(precision), key.to(precision).transpose(-1, -2))
+    return softmax_of(products, mask, scaling, softcap)
+
+
+def softmax_of(
+    products: Float[Tensor, "batch kv_head row key"],
+    mask: Float[Tensor, "mask_batch mask_head row key"],
+    scaling: float,
+    softcap: float | None = None,
+) -> Float[Tensor, "batch kv_head row key"]:
+    """softmax(products × scaling + mask); the products of queries and keys are consumed."""
+    scores = products.mul_(scaling)
     if softcap is not None:
         scores = softcap * torch.tanh(scores / softcap)
     scores += mask

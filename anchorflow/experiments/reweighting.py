@@ -8,6 +8,7 @@ import math
 import random
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
+from itertools import takewhile
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -26,7 +27,6 @@ if TYPE_CHECKING:
 
     from anchorflow.attention import Context
     from anchorflow.models import LanguageModel, Shape
-    from anchorflow.scoring import Batch
 
 log = logging.getLogger(__name__)
 FILE = "beta.safetensors"
@@ -85,7 +85,7 @@ class Reweighting(FewShot):
         """Records with the variants `vanilla` and `reweighted`; the first also says what was learned."""
         import torch
 
-        from anchorflow.attention import Reweight, Seen, tapped
+        from anchorflow.attention import Seen, reweighted, tapped
         from anchorflow.scoring import after_demonstrations, next_word_logits, scores
 
         beta, losses = None, None
@@ -100,13 +100,14 @@ class Reweighting(FewShot):
                 _save(folder / FILE, beta, demonstrated)
                 # In the records, since the result is made from them alone. A resumed run learns the same again.
                 found[0]["learned"] = {"beta": beta.mean(dim=2).tolist(), "train_loss": losses}
-            seen, alone = Seen(lm.shape.layers, batch.targets, len(batch.context)), batch.targets_alone()
+            seen, alone = Seen(batch.targets, len(batch.context)), batch.targets_alone()
+            change = reweighted(beta.expand(len(prompts), -1, -1, -1), batch.anchors)
             with torch.no_grad():
                 with tapped(lm.model, seen, only=batch.targets):
                     vanilla = scores(next_word_logits(lm, batch, context), batch)
-                with tapped(lm.model, seen.alone, Reweight(beta, batch.anchors)):
-                    reweighted = scores(next_word_logits(lm, alone), alone)
-            for record, before, after in zip(found, vanilla, reweighted, strict=True):
+                with tapped(lm.model, seen.alone(change)):
+                    changed = scores(next_word_logits(lm, alone), alone)
+            for record, before, after in zip(found, vanilla, changed, strict=True):
                 record["variants"] = {"vanilla": before, "reweighted": after}
             yield found
 
@@ -179,47 +180,59 @@ def learn(
     from torch.nn.functional import nll_loss
     from tqdm import tqdm
 
-    from anchorflow.attention import Reweight, Seen, read, tapped
+    from anchorflow import descent
+    from anchorflow.attention import Seen, read, reweighted, tapped
     from anchorflow.scoring import collate, next_word_logits, plan
 
-    known: dict[int, tuple[Seen, Batch]] = {}
-    for prompts in plan(work.training, work.batch_tokens, shared=True):
+    # Of what comes before the examples' own texts the last token may differ: a blank can join the word after it.
+    columns = zip(*(prompt.shared for prompt in work.training), strict=False)
+    common = sum(1 for _ in takewhile(lambda tokens: len(set(tokens)) == 1, columns))
+    planned = plan(work.training, work.batch_tokens, shared=True)
+    parts = []
+    for prompts in planned:
         batch = collate(prompts, lm.device, prompts[0].shared)
-        seen = Seen(lm.shape.layers, batch.targets, len(batch.context))
+        parts.append(Seen(batch.targets, common))
         before = context if batch.context == shared else read(lm.model, batch.context, lm.device)
-        with torch.no_grad(), tapped(lm.model, seen, only=batch.targets):
+        with torch.no_grad(), tapped(lm.model, parts[-1], only=batch.targets):
             next_word_logits(lm, batch, before, label_words_only=True)
-        known |= {p.query: (seen.of(i), batch.targets_alone(slice(i, i + 1))) for i, p in enumerate(prompts)}
-    examples = [known[p.query] for p in work.training]
+    seen = Seen.join(parts)
+    in_rows = [prompt for prompts in planned for prompt in prompts]
+    batch = collate(in_rows, lm.device)
 
+    def gradients(rows: Sequence[int], beta: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """Of the losses at these rows of the batch, each with a β of its own."""
+        alone = batch.targets_alone(rows)
+        beta.requires_grad_()
+        with torch.enable_grad(), tapped(lm.model, seen.of(rows).alone(reweighted(beta, alone.anchors))):
+            logits = next_word_logits(lm, alone, label_words_only=True)
+            log_probabilities = torch.log_softmax(logits, dim=-1)
+            loss = nll_loss(log_probabilities, alone.labels.to(logits.device), reduction="none")
+            return loss.detach(), torch.autograd.grad(loss.sum(), beta)[0]
+
+    row = {prompt.query: i for i, prompt in enumerate(in_rows)}
+    order = list(range(len(work.training)))
+    shuffle = random.Random(f"{work.seed}/epochs").shuffle
+    turns = []
+    for epoch in range(epochs):
+        shuffle(order)
+        turns += [(epoch, i) for i in order]
     precision = torch.promote_types(lm.dtype, torch.float32)
     size = (lm.shape.layers, lm.shape.heads, len(work.training[0].anchors))
     beta = torch.zeros(size, dtype=precision, device=lm.device)
-    beta.requires_grad_()
-    adam = torch.optim.Adam([beta], lr=lr, betas=(0.9, 0.999))
-    order = list(range(len(examples)))
-    shuffle = random.Random(f"{work.seed}/epochs").shuffle
-    losses = []
-    with tqdm(total=epochs * len(order), desc="learning β", unit="step", mininterval=0.5, leave=False) as bar:
-        for _ in range(epochs):
-            shuffle(order)
-            epoch = [0.0] * len(order)
-            for i in order:
-                seen, batch = examples[i]
-                with torch.enable_grad(), tapped(lm.model, seen.alone, Reweight(beta, batch.anchors)):
-                    logits = next_word_logits(lm, batch, label_words_only=True)
-                    loss = nll_loss(torch.log_softmax(logits, dim=-1), batch.labels.to(logits.device))
-                    (beta.grad,) = torch.autograd.grad(loss, beta)
-                adam.step()
-                epoch[i] = loss.item()
-                bar.update()
-            losses.append(epoch)
-    if not bool(beta.isfinite().all()):
-        raise UserError(
-            f"β is nan or infinite after training with lr={lr}; try a smaller experiment.lr, or dtype=float32."
-        )
+    # Guesses closer than that would be finer than what rounding leaves of the gradients.
+    tolerance = lr * torch.finfo(lm.dtype).eps ** 0.5
+    steps = descent.adam(beta, [row[work.training[i].query] for _, i in turns], gradients, lr, tolerance)
+    losses = [[0.0] * len(order) for _ in range(epochs)]
+    for (epoch, i), (loss, after) in tqdm(
+        zip(turns, steps, strict=True), "learning β", len(turns), unit="step", mininterval=0.5, leave=False
+    ):
+        losses[epoch][i], beta = loss, after
+        if not bool(beta.isfinite().all()):
+            raise UserError(
+                f"β is nan or infinite after training with lr={lr}; try a smaller experiment.lr, or dtype=float32."
+            )
     log.info("learned β: loss %.3f in the first epoch, %.3f in the last", *(float(np.mean(losses[i])) for i in (0, -1)))
-    return beta.detach(), losses
+    return beta, losses
 
 
 def _save(path: Path, beta: torch.Tensor, classes: Sequence[int]) -> None:

@@ -113,13 +113,13 @@ def test_a_target_goes_through_the_model_again_alone(family: str, shared: int, i
     ids = torch.cat([ids[:1, :shared].expand(2, -1), ids[:, shared:]], dim=1)
     rows, last = torch.arange(2), torch.tensor([10, 7])
     vanilla = model(input_ids=ids).logits[rows, last]
-    seen = Seen(2, last - shared, shared)
+    seen = Seen(last - shared, shared)
     context = read(model, ids[0, :shared].tolist(), "cpu")
     with tapped(model, seen):
         model(input_ids=ids[:, shared:], past_key_values=context.cache(), use_cache=shared > 0)
     for row in (slice(0, 2), slice(0, 1), slice(1, 2)):
-        some = seen if row == slice(0, 2) else seen.of(row.start)
-        with tapped(model, some.alone):
+        some = seen if row == slice(0, 2) else seen.of([row.start])
+        with tapped(model, some.alone()):
             alone = model(
                 input_ids=ids[rows, last][row, None], use_cache=False, **positions_given(model, last[row, None])
             )

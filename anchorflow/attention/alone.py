@@ -1,0 +1,130 @@
+"""The target alone: a prompt is read once, and then its last position goes through the model again and again.
+
+What changes row q of the attention maps and no other leaves the keys and values of all other positions as they were.
+Re-weighting is such a change (Label Words are Anchors, sec. 3.1).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+from torch.nn.functional import pad
+
+from anchorflow.attention.backend import Attend, Tap
+from anchorflow.attention.core import Attention, fold_mask, softmax_of
+from anchorflow.attention.target import mask_of_target
+
+Change = Callable[[int, Tensor], Tensor]
+"""Takes a layer and row q of its attention maps, [batch, head, position], and gives another row q."""
+
+
+@dataclass(frozen=True)
+class _Layer:
+    """What the targets see in a layer: prompts share the first positions, and of the others each has its own."""
+
+    shared_key: Tensor
+    """[1, kv_head, shared, dim], as `shared_value`; `key` and `value` are [batch, kv_head, own, dim]."""
+    shared_value: Tensor
+    key: Tensor
+    value: Tensor
+    mask: Tensor
+    """[batch, mask_head, 1, shared + own]"""
+    itself: Tensor
+    """[batch, mask_head, 1, 1]: the target comes again after all others, and does not see what it was."""
+
+
+class Seen:
+    """A tap that notes what the targets see in a pass; then they can go through the model again, alone.
+
+    Args:
+        targets: the last position q of each prompt, within the queries of the pass.
+        shared: so many positions at the beginning are the same in all prompts, and are kept once.
+    """
+
+    def __init__(self, targets: Int[Tensor, " batch"], shared: int = 0) -> None:
+        self._targets, self._shared = targets, shared
+        self._layers: dict[int, _Layer] = {}
+
+    def __call__(self, attention: Attention, attend: Attend) -> Tensor:
+        targets = self._targets.to(attention.query.device)
+        row = mask_of_target(attention, targets)
+        place = (targets + attention.key.shape[2] - attention.query.shape[2])[:, None, None, None]
+        place = place.expand(-1, row.shape[1], -1, -1)
+        parts = [(t[:1, :, : self._shared], t[:, :, self._shared :]) for t in (attention.key, attention.value)]
+        (shared_key, key), (shared_value, value) = ((a.clone(), b.clone()) for a, b in parts)
+        mask = row.scatter(3, place, torch.finfo(row.dtype).min)
+        self._layers[attention.layer] = _Layer(shared_key, shared_value, key, value, mask, row.gather(3, place))
+        return attend(attention)
+
+    def of(self, rows: Sequence[int]) -> Seen:
+        """The same for some prompts of the batch, in this order; one may come several times."""
+        of = list(rows)
+        found = Seen(self._targets[of], self._shared)
+        for layer, a in self._layers.items():
+            found._layers[layer] = replace(a, key=a.key[of], value=a.value[of], mask=a.mask[of], itself=a.itself[of])
+        return found
+
+    @staticmethod
+    def join(parts: Sequence[Seen]) -> Seen:
+        """One for the prompts of several passes, which all share the same positions."""
+        found = Seen(torch.cat([part._targets for part in parts]), parts[0]._shared)
+        for layer, first in parts[0]._layers.items():
+            each = [part._layers[layer] for part in parts]
+            longest = max(a.key.shape[2] for a in each)
+            more = [longest - a.key.shape[2] for a in each]
+            lowest = torch.finfo(first.mask.dtype).min
+            found._layers[layer] = replace(
+                first,
+                key=torch.cat([pad(a.key, (0, 0, 0, n)) for a, n in zip(each, more, strict=True)]),
+                value=torch.cat([pad(a.value, (0, 0, 0, n)) for a, n in zip(each, more, strict=True)]),
+                mask=torch.cat([pad(a.mask, (0, n), value=lowest) for a, n in zip(each, more, strict=True)]),
+                itself=torch.cat([a.itself for a in each]),
+            )
+        return found
+
+    def alone(self, change: Change | None = None) -> Tap:
+        """A tap for passes that take the targets' tokens, at their positions, and nothing else."""
+
+        def tap(attention: Attention, attend: Attend) -> Tensor:
+            seen = self._layers[attention.layer]
+            batch, heads, _, dim = attention.query.shape
+            kv_heads, group = attention.key.shape[1], attention.group
+            precision = torch.promote_types(attention.query.dtype, torch.float32)
+            query = attention.query.to(precision).reshape(batch, kv_heads, group, dim)
+            shared_key, key, own_key = (t.to(precision) for t in (seen.shared_key, seen.key, attention.key))
+            products = [_with_shared(query, shared_key.mT), query @ key.mT, query @ own_key.mT]
+            mask = fold_mask(torch.cat([seen.mask, seen.itself], dim=3), kv_heads, group)
+            weights = softmax_of(torch.cat(products, dim=3), mask, attention.scaling, attention.softcap)
+            if change is not None:
+                weights = change(attention.layer, weights.view(batch, heads, -1)).view(weights.shape)
+            shared_value, value, own_value = (t.to(precision) for t in (seen.shared_value, seen.value, attention.value))
+            on_shared, on_rest, on_itself = torch.split(weights, [shared_key.shape[2], key.shape[2], 1], dim=3)
+            output = _with_shared(on_shared, shared_value) + on_rest @ value + on_itself * own_value
+            return output.reshape(batch, heads, 1, -1).to(attention.query.dtype)
+
+        return tap
+
+
+def _with_shared(
+    rows: Float[Tensor, "batch kv_head row x"], shared: Float[Tensor, "1 kv_head x y"]
+) -> Float[Tensor, "batch kv_head row y"]:
+    """rows @ shared, with the rows of all prompts as those of one: what they share is read once, and not copied."""
+    batch, kv_heads, row, _ = rows.shape
+    folded = rows.transpose(0, 1).reshape(kv_heads, batch * row, -1)
+    return (folded @ shared[0]).view(kv_heads, batch, row, -1).transpose(0, 1)
+
+
+def reweighted(beta: Float[Tensor, "batch layer head anchor"], anchors: Int[Tensor, "batch anchor"]) -> Change:
+    """A'[l,h](q, p_k) = exp(β[l,h,k]) · A[l,h](q, p_k), not renormalised (sec. 3.1); every prompt may have a β of its own."""
+    factors = beta.exp()
+
+    def change(layer: int, weights: Tensor) -> Tensor:
+        places = anchors.to(weights.device)[:, None].expand(-1, weights.shape[1], -1)
+        wanted = factors[:, layer].to(weights.device, weights.dtype)
+        return weights * torch.ones_like(weights).scatter(2, places, wanted)
+
+    return change
