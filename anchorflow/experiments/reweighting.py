@@ -25,8 +25,9 @@ from anchorflow.task import Example, Task
 if TYPE_CHECKING:
     import torch
 
-    from anchorflow.attention import Context
+    from anchorflow.attention import Context, Seen
     from anchorflow.models import LanguageModel, Shape
+    from anchorflow.scoring import Batch
 
 log = logging.getLogger(__name__)
 FILE = "beta.safetensors"
@@ -181,26 +182,13 @@ def learn(
     from tqdm import tqdm
 
     from anchorflow import descent
-    from anchorflow.attention import Seen, read, reweighted, tapped
-    from anchorflow.scoring import collate, next_word_logits, plan
+    from anchorflow.attention import reweighted, tapped
+    from anchorflow.scoring import next_word_logits
 
-    # Of what comes before the examples' own texts the last token may differ: a blank can join the word after it.
-    columns = zip(*(prompt.shared for prompt in work.training), strict=False)
-    common = sum(1 for _ in takewhile(lambda tokens: len(set(tokens)) == 1, columns))
-    planned = plan(work.training, work.batch_tokens, shared=True)
-    parts = []
-    for prompts in planned:
-        batch = collate(prompts, lm.device, prompts[0].shared)
-        parts.append(Seen(batch.targets, common))
-        before = context if batch.context == shared else read(lm.model, batch.context, lm.device)
-        with torch.no_grad(), tapped(lm.model, parts[-1], only=batch.targets):
-            next_word_logits(lm, batch, before, label_words_only=True)
-    seen = Seen.join(parts)
-    in_rows = [prompt for prompts in planned for prompt in prompts]
-    batch = collate(in_rows, lm.device)
+    seen, batch, most = _see(lm, shared, context, work)
 
     def gradients(rows: Sequence[int], beta: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        """Of the losses at these rows of the batch, each with a β of its own."""
+        """Of the losses at these examples, each with a β of its own."""
         alone = batch.targets_alone(rows)
         beta.requires_grad_()
         with torch.enable_grad(), tapped(lm.model, seen.of(rows).alone(reweighted(beta, alone.anchors))):
@@ -209,7 +197,6 @@ def learn(
             loss = nll_loss(log_probabilities, alone.labels.to(logits.device), reduction="none")
             return loss.detach(), torch.autograd.grad(loss.sum(), beta)[0]
 
-    row = {prompt.query: i for i, prompt in enumerate(in_rows)}
     order = list(range(len(work.training)))
     shuffle = random.Random(f"{work.seed}/epochs").shuffle
     turns = []
@@ -221,7 +208,7 @@ def learn(
     beta = torch.zeros(size, dtype=precision, device=lm.device)
     # Guesses closer than that would be finer than what rounding leaves of the gradients.
     tolerance = lr * torch.finfo(lm.dtype).eps ** 0.5
-    steps = descent.adam(beta, [row[work.training[i].query] for _, i in turns], gradients, lr, tolerance)
+    steps = descent.adam(beta, [i for _, i in turns], gradients, lr, tolerance, min(most, descent.MOST))
     losses = [[0.0] * len(order) for _ in range(epochs)]
     for (epoch, i), (loss, after) in tqdm(
         zip(turns, steps, strict=True), "learning β", len(turns), unit="step", mininterval=0.5, leave=False
@@ -233,6 +220,30 @@ def learn(
             )
     log.info("learned β: loss %.3f in the first epoch, %.3f in the last", *(float(np.mean(losses[i])) for i in (0, -1)))
     return beta, losses
+
+
+def _see(lm: LanguageModel, shared: tuple[int, ...], context: Context, work: Work) -> tuple[Seen, Batch, int]:
+    """What the targets of the training examples see, the examples in one batch, and how many targets make a pass."""
+    import torch
+
+    from anchorflow.attention import Seen, read, tapped
+    from anchorflow.scoring import LENT, collate, next_word_logits, plan
+
+    # Of what comes before the examples' own texts the last token may differ: a blank can join the word after it.
+    columns = zip(*(prompt.shared for prompt in work.training), strict=False)
+    common = sum(1 for _ in takewhile(lambda tokens: len(set(tokens)) == 1, columns))
+    parts, found = [], []
+    for prompts in plan(work.training, work.batch_tokens, shared=True):
+        batch = collate(prompts, lm.device, prompts[0].shared)
+        parts.append(Seen(batch.targets, common))
+        before = context if batch.context == shared else read(lm.model, batch.context, lm.device)
+        with torch.no_grad(), tapped(lm.model, parts[-1], only=batch.targets):
+            next_word_logits(lm, batch, before, label_words_only=True)
+        found += prompts
+    whole = collate(work.training, lm.device)
+    # Of the other positions only keys and values are there, so that the budget goes as far as with a shared context.
+    most = max(1, LENT * work.batch_tokens // (whole.ids.shape[1] - common))
+    return Seen.join(parts).of([found.index(prompt) for prompt in work.training]), whole, most
 
 
 def _save(path: Path, beta: torch.Tensor, classes: Sequence[int]) -> None:
