@@ -1,7 +1,7 @@
 """All files of a report, below one directory: the page, report.md, tables and figures."""
 
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import replace
 from functools import partial
@@ -21,6 +21,10 @@ from anchorflow.results import counted, write_atomically
 
 FORMATS: dict[str, Callable[[Sheet], str]] = {"csv": to_csv, "md": to_markdown, "tex": to_latex}
 Drawing = Callable[[], Figure | None]
+OfNames = Mapping[str, Sequence[Cell]]
+"""The cells of every experiment, by its name."""
+LISTING = ".files"
+"""Names what a report has written, for the next one in the same place."""
 MANY = 40
 """Cells from which on figures are drawn on several processors."""
 MOST_PROCESSES = 8
@@ -52,21 +56,36 @@ def report(paths: Sequence[Path], out: Path | None) -> str:
 def write(found: Collection, cells: Sequence[Cell], out: Path) -> list[Path]:
     """Write the report of these runs below `out`; its files come back, the page and report.md first.
 
-    OSError where that cannot be. Files of an earlier report are replaced, or stay where this one has none of their name.
+    OSError where that cannot be. An earlier report's files are replaced, or removed where this one has none of their name.
     """
-    sheets = _sheets(cells)
+    of_names = _of_names(cells)
+    tested = hypotheses.hypotheses(of_names.get("label_relationships", []))
+    sheets = _sheets(cells, of_names, tested)
     written = []
     for sheet in sheets:
         for kind, text in FORMATS.items():
             written.append(_put(out / "tables" / f"{sheet.name}.{kind}", text(sheet)))
-    drawn = _draw(cells, out / "figures")
+    drawn = _draw(of_names, tested, out / "figures", in_parallel=len(cells) >= MANY)
     page = [*_opening(found, cells, most=None)]
     for sheet in sheets[1:]:
         page += ["", f"## {marked(clean(sheet.title, LONG))}", "", to_markdown(sheet)]
     page += ["", "## Figures", *(f"\n![{path.stem}](figures/{path.name})" for path in drawn)]
     first = _put(out / "report.md", "\n".join(page) + "\n")
     html = _put(out / "index.html", html_page(found, cells, sheets))
-    return [html, first, *written, *(path.with_suffix(kind) for path in drawn for kind in (".png", ".pdf"))]
+    files = [html, first, *written, *(path.with_suffix(kind) for path in drawn for kind in (".png", ".pdf"))]
+    _remove_others(out, files)
+    return files
+
+
+def _remove_others(out: Path, files: Sequence[Path]) -> None:
+    """Of what the last report wrote here, all but these files; what others put here stays."""
+    listing = out / LISTING
+    names = {str(path.relative_to(out)) for path in files}
+    before = listing.read_text(encoding="utf-8", errors="replace").splitlines() if listing.exists() else []
+    for path in (out / name for name in before if name not in names):
+        if path.is_file() and path.resolve().is_relative_to(out.resolve()):
+            path.unlink()
+    write_atomically(listing, "\n".join(sorted(names)) + "\n")
 
 
 def _listed(files: Sequence[Path]) -> list[str]:
@@ -115,11 +134,9 @@ def _left_out(found: Collection, most: int | None) -> list[str]:
     return [*lines, ""] if lines else []
 
 
-def _sheets(cells: Sequence[Cell]) -> list[Sheet]:
+def _sheets(cells: Sequence[Cell], of_names: OfNames, tested: Sequence[hypotheses.Hypothesis]) -> list[Sheet]:
     """Every table under a name of its own, the overview first."""
-    of_names = _of_names(cells)
     labels = of_names.get("label_relationships", [])
-    tested = hypotheses.hypotheses(labels)
     found = [
         tables.overview(cells),
         published.beside(cells),
@@ -133,11 +150,10 @@ def _sheets(cells: Sequence[Cell]) -> list[Sheet]:
     return [replace(sheet, name=named(sheet.name)) for sheet in found if sheet is not None]
 
 
-def _draw(cells: Sequence[Cell], folder: Path) -> list[Path]:
+def _draw(of_names: OfNames, tested: Sequence[hypotheses.Hypothesis], folder: Path, in_parallel: bool) -> list[Path]:
     """Every figure as PNG and PDF under a name of its own; the PNGs come back."""
     named = _Names()
     drawings: list[tuple[str, Drawing]] = []
-    of_names = _of_names(cells)
     for of_name in of_names.values():
         for settings, plane in planes(of_name):
             drawings += [(named(grid.name), grid.figure) for grid in grids(plane, settings)]
@@ -145,14 +161,14 @@ def _draw(cells: Sequence[Cell], folder: Path) -> list[Path]:
         title = clean(f"{', '.join(cell.place)}, mean over {len(cell.runs)} seeds")
         name = named(f"confusion_{cell.model}_{cell.dataset}")
         drawings.append((name, partial(diagnosis.confusion_matrices, cell.result, title)))
-    for tested in _without_guessing(hypotheses.hypotheses(of_names.get("label_relationships", []))):
-        drawings.append((named(tested.name), partial(hypotheses.heat_map, tested)))
+    for one in _without_guessing(tested):
+        drawings.append((named(one.name), partial(hypotheses.heat_map, one)))
     save = partial(_save, folder)
-    if len(cells) < MANY:
-        saved = list(map(save, drawings))
-    else:
+    if in_parallel:
         with ProcessPoolExecutor(min(MOST_PROCESSES, os.cpu_count() or 1), get_context("spawn")) as pool:
             saved = list(pool.map(save, drawings))
+    else:
+        saved = list(map(save, drawings))
     return [path for path in saved if path is not None]
 
 
@@ -170,7 +186,7 @@ def _without_guessing(found: Sequence[hypotheses.Hypothesis]) -> list[hypotheses
     return [one for one in found if not one.name.endswith("_minus_guessing")]
 
 
-def _of_names(cells: Sequence[Cell]) -> dict[str, list[Cell]]:
+def _of_names(cells: Sequence[Cell]) -> OfNames:
     found: dict[str, list[Cell]] = {}
     for cell in cells:
         found.setdefault(cell.experiment, []).append(cell)

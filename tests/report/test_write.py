@@ -188,6 +188,27 @@ def test_what_is_written_is_said(tmp_path: Path, capsys: pytest.CaptureFixture[s
         assert path.read_bytes().startswith(b"\x89PNG" if path.suffix == ".png" else b"%PDF")
 
 
+def test_what_an_earlier_report_wrote_goes_and_what_others_put_there_stays(tmp_path: Path) -> None:
+    one, out = tmp_path / "runs" / "one", tmp_path / "out"
+    write_run(one, "isolation", made_up("isolation", known()))
+    write_run(tmp_path / "runs" / "two", "saliency", made_up("saliency", known()))
+    assert cli.main(["report", str(tmp_path / "runs"), "--out", str(out)]) == 0
+    own = [out / "mine.md", out / "tables" / "mine.csv", tmp_path / "mine.txt"]
+    for path in own:
+        path.write_text("mine")
+    with (out / ".files").open("a") as listing:
+        listing.write(f"../mine.txt\n{tmp_path / 'mine.txt'}\ntables\n\n")
+    shutil.rmtree(one)
+    assert cli.main(["report", str(tmp_path / "runs"), "--out", str(out)]) == 0
+    assert cli.main(["report", str(tmp_path / "runs"), "--out", str(tmp_path / "new")]) == 0
+    left, fresh = (
+        {path.relative_to(folder) for path in folder.rglob("*") if path.is_file()} for folder in (out, tmp_path / "new")
+    )
+    assert left == fresh | {Path("mine.md"), Path("tables/mine.csv")}
+    assert any(path.parts[0] == "figures" for path in fresh)
+    assert all(path.read_text() == "mine" for path in own)
+
+
 @pytest.mark.parametrize("place", ["file", "file/below"])
 def test_a_place_that_cannot_be_written_is_named(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], place: str
