@@ -14,6 +14,7 @@ from jaxtyping import install_import_hook
 install_import_hook(["anchorflow.attention", "anchorflow.scoring", "anchorflow.metrics"], "beartype.beartype")
 
 import json
+import signal
 import sys
 import tempfile
 from collections.abc import Iterator
@@ -28,6 +29,9 @@ from anchorflow.results import Record
 from anchorflow.scoring import plan
 from anchorflow.task import Example, Provenance, Task
 from anchorflow.templates import Template
+
+# A shell's job in the background ignores Ctrl-C, and so would every program that the tests start from there.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 FAMILIES = ("gpt2", "gptj", "llama")
 ROOT = Path(__file__).parent.parent
