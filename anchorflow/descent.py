@@ -48,19 +48,22 @@ def adam(
         while len(guesses) < count:  # on as it went last
             guesses.append(2 * guesses[-1] - guesses[-2] if len(guesses) > 1 else guesses[-1])
         losses, slopes = gradients(examples[done : done + count], torch.stack(guesses[:count]))
-        states = list(accumulate(slopes, lambda state, slope: state.after(slope, lr), initial=state))
-        begin = torch.stack([state.at for state in states[:count]])
+        states = list(accumulate(slopes, lambda before, slope: before.after(slope, lr), initial=state))
+        begin = torch.stack([each.at for each in states[:count]])
         apart = (begin - torch.stack(guesses[:count])).abs().flatten(1).amax(dim=1).tolist()
         right = next((i for i in range(1, count) if not apart[i] <= tolerance), count)
-        yield from zip(losses[:right].tolist(), (state.at for state in states[1 : right + 1]), strict=True)
-        state, guesses = states[right], [state.at for state in states[right:]]
+        yield from zip(losses[:right].tolist(), (each.at for each in states[1 : right + 1]), strict=True)
+        state, guesses = states[right], [each.at for each in states[right:]]
         pace += (right - pace) / 8
         done += right
 
 
 @dataclass(frozen=True)
 class _State:
-    """Where Adam is, with the running means of gradients and of their squares."""
+    """Where Adam is, with the running means of gradients and of their squares.
+
+    Torch's own goes on in place; here steps are taken on trial, and some of them back.
+    """
 
     at: Tensor
     mean: Tensor
