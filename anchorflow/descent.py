@@ -1,11 +1,10 @@
 """Adam, one example a step, with the gradients of several steps taken at once.
 
-For one example a pass through a model is not bound by arithmetic but by reading all weights (on a GPU also by starting
-kernels), and more examples in a pass cost little. Steps follow each other, though: each begins where the last one ended.
-So their beginnings are guessed, all gradients are taken there in one pass, and the steps along them give better
-guesses, until they stay as they are. The first guess is always right, so that every pass finishes a step; since steps
-are small it finishes five to ten. This is Picard's iteration (as in Shih et al. 2023, arXiv 2305.16317); the path is
-that of the steps one by one.
+For one example a pass through a model is not bound by arithmetic but by reading all weights, and more examples in a
+pass cost little. Steps follow each other, though: each begins where the last one ended. So their beginnings are guessed,
+all gradients are taken there in one pass, and the steps along them give better guesses, until they stay as they are.
+The first guess is always right, so that every pass finishes a step; since steps are small it usually finishes many. This
+is Picard's iteration (as in Shih et al. 2023, arXiv 2305.16317); the path is that of the steps one by one.
 """
 
 from __future__ import annotations
@@ -23,7 +22,7 @@ Gradients = Callable[[Sequence[E], Tensor], tuple[Tensor, Tensor]]
 """Takes examples and for each of them parameters [step, ...], and gives the losses [step] and their gradients [step, ...]."""
 
 MOST = 32
-"""So many steps at once pay; each further one is a worse guess."""
+"""So many steps at once: more gain little, since each further beginning is a worse guess."""
 
 
 def adam(

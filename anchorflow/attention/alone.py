@@ -36,6 +36,21 @@ class _Layer:
     itself: Tensor
     """[batch, mask_head, 1, 1]: the target comes again after all others, and does not see what it was."""
 
+    def of(self, rows: list[int]) -> _Layer:
+        """Of these prompts."""
+        key, value, mask, itself = (t[rows] for t in (self.key, self.value, self.mask, self.itself))
+        return replace(self, key=key, value=value, mask=mask, itself=itself)
+
+    def joined(self, others: Sequence[_Layer]) -> _Layer:
+        """Of these prompts and those of other passes, all as long as the longest; nobody sees what fills them up."""
+        every = (self, *others)
+        lowest, longest = torch.finfo(self.mask.dtype).min, max(a.key.shape[2] for a in every)
+        more = [longest - a.key.shape[2] for a in every]
+        key = torch.cat([pad(a.key, (0, 0, 0, n)) for a, n in zip(every, more, strict=True)])
+        value = torch.cat([pad(a.value, (0, 0, 0, n)) for a, n in zip(every, more, strict=True)])
+        mask = torch.cat([pad(a.mask, (0, n), value=lowest) for a, n in zip(every, more, strict=True)])
+        return replace(self, key=key, value=value, mask=mask, itself=torch.cat([a.itself for a in every]))
+
 
 class Seen:
     """A tap that notes what the targets see in a pass; then they can go through the model again, alone.
@@ -62,28 +77,16 @@ class Seen:
 
     def of(self, rows: Sequence[int]) -> Seen:
         """The same for some prompts of the batch, in this order; one may come several times."""
-        of = list(rows)
-        found = Seen(self._targets[of], self._shared)
-        for layer, a in self._layers.items():
-            found._layers[layer] = replace(a, key=a.key[of], value=a.value[of], mask=a.mask[of], itself=a.itself[of])
+        found = Seen(self._targets[list(rows)], self._shared)
+        found._layers = {layer: noted.of(list(rows)) for layer, noted in self._layers.items()}
         return found
 
-    @staticmethod
-    def join(parts: Sequence[Seen]) -> Seen:
-        """One for the prompts of several passes, which all share the same positions."""
-        found = Seen(torch.cat([part._targets for part in parts]), parts[0]._shared)
-        for layer, first in parts[0]._layers.items():
-            each = [part._layers[layer] for part in parts]
-            longest = max(a.key.shape[2] for a in each)
-            more = [longest - a.key.shape[2] for a in each]
-            lowest = torch.finfo(first.mask.dtype).min
-            found._layers[layer] = replace(
-                first,
-                key=torch.cat([pad(a.key, (0, 0, 0, n)) for a, n in zip(each, more, strict=True)]),
-                value=torch.cat([pad(a.value, (0, 0, 0, n)) for a, n in zip(each, more, strict=True)]),
-                mask=torch.cat([pad(a.mask, (0, n), value=lowest) for a, n in zip(each, more, strict=True)]),
-                itself=torch.cat([a.itself for a in each]),
-            )
+    def joined(self, others: Sequence[Seen]) -> Seen:
+        """One for these prompts and those of other passes, which all share the same positions."""
+        found = Seen(torch.cat([self._targets, *(other._targets for other in others)]), self._shared)
+        found._layers = {
+            layer: noted.joined([other._layers[layer] for other in others]) for layer, noted in self._layers.items()
+        }
         return found
 
     def alone(self, change: Change | None = None) -> Tap:

@@ -243,7 +243,7 @@ def _see(lm: LanguageModel, shared: tuple[int, ...], context: Context, work: Wor
     whole = collate(work.training, lm.device)
     # Of the other positions only keys and values are there, so that the budget goes as far as with a shared context.
     most = max(1, LENT * work.batch_tokens // (whole.ids.shape[1] - common))
-    return Seen.join(parts).of([found.index(prompt) for prompt in work.training]), whole, most
+    return parts[0].joined(parts[1:]).of([found.index(prompt) for prompt in work.training]), whole, most
 
 
 def _save(path: Path, beta: torch.Tensor, classes: Sequence[int]) -> None:
