@@ -62,6 +62,7 @@ class Cluster:
         host = socket.gethostname()
         text = CONFIGURATION.format(host=host, folder=folder, largest_array=largest_array)
         (folder / "slurm.conf").write_text(text)
+        (folder / "cgroup.conf").write_text("CgroupPlugin=disabled\n")  # newer versions do without only if told
         (folder / "gres.conf").write_text("Name=gpu File=/dev/fakegpu[0-1]\n")
         key = folder / "munge" / "key"
         key.write_bytes(os.urandom(1024))
