@@ -62,7 +62,8 @@ class Cluster:
         host = socket.gethostname()
         text = CONFIGURATION.format(host=host, folder=folder, largest_array=largest_array)
         (folder / "slurm.conf").write_text(text)
-        (folder / "cgroup.conf").write_text("CgroupPlugin=disabled\n")  # newer versions do without only if told
+        if self._version() > (22, 5):  # newer ones do without cgroups only if told, older ones do not know the word
+            (folder / "cgroup.conf").write_text("CgroupPlugin=disabled\n")
         (folder / "gres.conf").write_text("Name=gpu File=/dev/fakegpu[0-1]\n")
         key = folder / "munge" / "key"
         key.write_bytes(os.urandom(1024))
@@ -75,6 +76,13 @@ class Cluster:
         if absent:
             return f"no {', '.join(absent)} (Debian: slurm-wlm, munge)"
         return None if os.geteuid() == 0 else "a cluster on one machine needs root"
+
+    @staticmethod
+    def _version() -> tuple[int, int]:
+        """Year and month of the release: `slurm-wlm 22.05.8`."""
+        said = subprocess.run([_where("slurmctld") or "", "-V"], capture_output=True, text=True, check=True).stdout
+        year, month = said.split()[-1].split(".")[:2]
+        return int(year), int(month)
 
     def start(self) -> None:
         """Returns when both nodes are idle."""
