@@ -12,7 +12,7 @@ run: $(VENV)/run.done ## install, then the main job on the embedded defaults (AR
 test: $(VENV)/test.done ## install, then all tests
 	$(BIN)/python -m pytest $(ARGS)
 
-# What those are built on comes as new as can be, and may call them outdated: no error here. Torch brings gigabytes of CUDA.
+# The libraries below those are as new as can be, and may call them outdated: no error here. Torch brings gigabytes of CUDA.
 oldest: ## all tests with the oldest libraries that pyproject.toml admits
 	$(MAKE) test VENV=.venv-oldest CONSTRAINTS=.venv-oldest.txt ARGS="-W ignore::DeprecationWarning $(ARGS)"
 

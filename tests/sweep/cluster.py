@@ -77,11 +77,9 @@ class Cluster:
             return f"no {', '.join(absent)} (Debian: slurm-wlm, munge)"
         return None if os.geteuid() == 0 else "a cluster on one machine needs root"
 
-    @staticmethod
-    def _version() -> tuple[int, int]:
+    def _version(self) -> tuple[int, int]:
         """Year and month of the release: `slurm-wlm 22.05.8`."""
-        said = subprocess.run([_where("slurmctld") or "", "-V"], capture_output=True, text=True, check=True).stdout
-        year, month = said.split()[-1].split(".")[:2]
+        year, month = self.run("sbatch", "-V").split()[-1].split(".")[:2]
         return int(year), int(month)
 
     def start(self) -> None:
