@@ -223,9 +223,11 @@ def choose_dtype(dtype: str, device: str) -> str:
 
 
 def prepare(name: str, model: Any, tokenizer: Any) -> LanguageModel:
-    """Evaluation mode, frozen parameters, and a change that saves time and no digit worth having."""
+    """Evaluation mode, frozen parameters, and changes that save time and cost no digit worth having."""
     from torch import nn
     from transformers.activations import FastGELUActivation, NewGELUActivation
+
+    from anchorflow import linear
 
     model.eval()
     model.requires_grad_(False)
@@ -234,6 +236,8 @@ def prepare(name: str, model: Any, tokenizer: Any) -> LanguageModel:
             if isinstance(child, (NewGELUActivation, FastGELUActivation)):
                 # The same formula in one kernel instead of eight, which took a sixth of GPT-2's time.
                 setattr(module, name_, nn.GELU(approximate="tanh"))
+    if linear.mkl_is_slow():
+        linear.through_onednn(model)
     if model.device.type == "cpu":
         _keep_freed_memory()
     return LanguageModel(name, model, tokenizer)

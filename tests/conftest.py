@@ -11,7 +11,9 @@ os.environ.pop("ANCHORFLOW_DATA", None)
 
 from jaxtyping import install_import_hook
 
-install_import_hook(["anchorflow.attention", "anchorflow.scoring", "anchorflow.metrics"], "beartype.beartype")
+install_import_hook(
+    ["anchorflow.attention", "anchorflow.linear", "anchorflow.scoring", "anchorflow.metrics"], "beartype.beartype"
+)
 
 import json
 import signal
