@@ -1,8 +1,9 @@
 """Linear maps through oneDNN on AMD's processors with AVX-512, at twice the speed.
 
 There PyTorch multiplies float32 matrices by Intel's MKL, which uses AVX-512 on Intel's processors alone. oneDNN, which
-PyTorch has along, uses it on AMD's: 300-400 instead of 160-180 GFLOP/s on two cores of a Zen 5 EPYC, at every shape from
-one row up. On Intel's processors it was no faster, and nothing is changed. Both sum in float32: they differ by rounding.
+PyTorch has along, uses it on AMD's: on two cores of a Zen 5 EPYC 280-400 instead of 150-185 GFLOP/s for 128 rows or more,
+and as much faster for a single one. On Intel's it was no faster: nothing is changed there. Both sum in float32, and
+differ by rounding.
 """
 
 from functools import partial
