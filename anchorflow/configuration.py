@@ -70,9 +70,16 @@ def build(node: Mapping[str, Any], where: str, default: type | None = None) -> A
     from pydantic import ValidationError
 
     try:
-        return _adapter(target).validate_python(arguments)
+        built = _adapter(target).validate_python(arguments)
     except ValidationError as error:
         raise UserError("\n".join(_explain(problem, where) for problem in error.errors())) from error
+    for key, value in arguments.items():
+        # Pydantic takes 1.0 and true for 1, and the run would have two names.
+        if isinstance(value, (bool, float)) and type(getattr(built, key)) is int:
+            raise UserError(
+                f"{_join(where, key)} is {value!r}; allowed: a whole number, written as one ({int(value)})."
+            )
+    return built
 
 
 def run_name(config: Mapping[str, Any]) -> str:

@@ -77,6 +77,9 @@ def test_label_words_and_names_match_in_every_dataset() -> None:
     ("overrides", "complaint"),
     [
         (["experiment.n_queries=0"], "experiment: n_queries is 0; allowed: 1 or more, or null"),
+        (["seed=1.0"], "seed is 1.0; allowed: a whole number, written as one (1)"),
+        (["experiment.n_queries=1e2"], "experiment.n_queries is 100.0; allowed: a whole number, written as one (100)"),
+        (["experiment.n_queries=true"], "experiment.n_queries is True; allowed: a whole number"),
         (["experiment.n_queries=many"], "experiment.n_queries is 'many': input should be a valid integer"),
         (["experiment.keep_examples=-1"], "experiment: keep_examples is -1; allowed: 0 (none) or more"),
         (["experiment.shots_per_class=0"], "experiment: shots_per_class is 0; allowed: 1 or more"),
