@@ -2,8 +2,8 @@
 
 There PyTorch multiplies float32 matrices by Intel's MKL, which uses AVX-512 on Intel's processors alone. oneDNN, which
 PyTorch has along, uses it on AMD's: on two cores of a Zen 5 EPYC 280-400 instead of 150-185 GFLOP/s for 128 rows or more,
-and as much faster for a single one. On Intel's it was no faster: nothing is changed there. Both sum in float32, and
-differ by rounding.
+and as much faster for a single one (Zen 4: not measured). On Intel's it was no faster: nothing is changed there. Both
+sum in float32, and differ by rounding.
 """
 
 from functools import partial
