@@ -6,7 +6,7 @@ import hydra
 from omegaconf import DictConfig
 
 from anchorflow import sweep
-from anchorflow.job import run_job
+from anchorflow.runs.job import run_job
 
 sweep.register_resolvers()
 sweep.register()

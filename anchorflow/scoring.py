@@ -10,7 +10,7 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
 from anchorflow.attention.backend import replaced
-from anchorflow.attention.cache import Context, positions_after, positions_given, read
+from anchorflow.attention.kv_cache import Context, positions_after, positions_given, read
 from anchorflow.models import LanguageModel
 from anchorflow.prompts import Prompt, Series
 

@@ -12,7 +12,14 @@ os.environ.pop("ANCHORFLOW_DATA", None)
 from jaxtyping import install_import_hook
 
 install_import_hook(
-    ["anchorflow.attention", "anchorflow.linear", "anchorflow.scoring", "anchorflow.metrics"], "beartype.beartype"
+    [
+        "anchorflow.attention",
+        "anchorflow.models.onednn",
+        "anchorflow.scoring",
+        "anchorflow.results.metrics",
+        "anchorflow.results.statistics",
+    ],
+    "beartype.beartype",
 )
 
 import json
@@ -24,13 +31,12 @@ from pathlib import Path
 
 import pytest
 
+from anchorflow.data import Example, Provenance, Task, Template
 from anchorflow.experiments import FewShot, Work
 from anchorflow.models import LanguageModel, Tiny
 from anchorflow.prompts import Prompt, PromptBuilder
 from anchorflow.results import Record
 from anchorflow.scoring import plan
-from anchorflow.task import Example, Provenance, Task
-from anchorflow.templates import Template
 
 # A shell's job in the background ignores Ctrl-C, and so would every program that the tests start from there.
 signal.signal(signal.SIGINT, signal.default_int_handler)

@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 
 from tests.conftest import ROOT, write_dataset
-from tests.test_tracking import inspect, of_kind
+from tests.tracking.test_tracking import inspect, of_kind
 
 FILES = {"result.json", "records.jsonl", "status.json", "figures", ".hydra", "launch.log"}
 

@@ -11,11 +11,11 @@ from hydra import compose, initialize_config_dir
 from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
 from hydra.core.override_parser.overrides_parser import OverridesParser
 
-from anchorflow.configuration import SWEEP_WIDE, run_name
-from anchorflow.job import settings
+from anchorflow.runs.job import settings
+from anchorflow.settings import SWEEP_WIDE, run_name
 from anchorflow.sweep import register_resolvers
-from tests.test_configuration import CONF, composed
 from tests.test_launch import failed_politely, launch
+from tests.test_settings import CONF, composed
 
 FOUR = "sst2,trec,agnews,emo"
 PRESETS = {  # experiments, models, datasets of scale=full

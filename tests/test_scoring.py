@@ -6,12 +6,12 @@ import pytest
 import torch
 
 from anchorflow.attention import Context, Halfway, read
+from anchorflow.data import Task
 from anchorflow.errors import UserError
 from anchorflow.experiments import Classification
 from anchorflow.models import LanguageModel, Tiny
 from anchorflow.prompts import Prompt
 from anchorflow.scoring import Contexts, collate, next_word_logits, plan
-from anchorflow.task import Task
 from tests import oracle
 from tests.attention.test_backend import REACHED, REFUSED, make
 from tests.conftest import toy_prompts, toy_work

@@ -4,12 +4,12 @@
 attention: it receives an `Attention` and the function that carries it out, and returns the output.
 """
 
-from anchorflow.attention.alone import Seen, reweighted
 from anchorflow.attention.backend import Attend, Tap, tapped
-from anchorflow.attention.cache import Context, read
 from anchorflow.attention.core import Attention, attention_weights
 from anchorflow.attention.halfway import Halfway
 from anchorflow.attention.isolation import Isolate
+from anchorflow.attention.kv_cache import Context, read
+from anchorflow.attention.last_token import Seen, reweighted
 from anchorflow.attention.saliency import SaliencyFlow
 from anchorflow.attention.target import LabelAttention, target_weights
 from anchorflow.attention.vectors import Vectors

@@ -9,11 +9,10 @@ from typing import TYPE_CHECKING, ClassVar
 
 import numpy as np
 
-from anchorflow import metrics
 from anchorflow.experiments import variants
 from anchorflow.experiments.few_shot import FewShot, Work
 from anchorflow.prompts import Prompt
-from anchorflow.results import Curve, Record, Result
+from anchorflow.results import Curve, Record, Result, metrics, statistics
 
 if TYPE_CHECKING:
     from anchorflow.models import LanguageModel
@@ -64,7 +63,7 @@ class AttentionPrediction(FewShot):
         layers = range(1, len(areas) + 1)
         return Result(
             metrics={"accuracy": accuracy},
-            stderr={"accuracy": metrics.proportion_stderr(accuracy, len(records))},
+            stderr={"accuracy": statistics.proportion_stderr(accuracy, len(records))},
             curves={
                 "AUCROC": Curve("layer", layers, areas),
                 "R": Curve("layer", layers, metrics.cumulative_contribution(areas)),

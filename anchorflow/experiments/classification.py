@@ -7,11 +7,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar
 
-from anchorflow import metrics
 from anchorflow.experiments import variants
 from anchorflow.experiments.few_shot import FewShot, Work
 from anchorflow.prompts import Prompt
-from anchorflow.results import Curve, Record, Result, Table
+from anchorflow.results import Curve, Record, Result, Table, metrics, statistics
 
 if TYPE_CHECKING:
     from anchorflow.models import LanguageModel
@@ -49,7 +48,7 @@ class Classification(FewShot):
                 "macro_f1": metrics.macro_f1(truth, probs),
                 "ece": metrics.expected_calibration_error(truth, probs),
             },
-            stderr={"accuracy": metrics.proportion_stderr(accuracy, len(records))},
+            stderr={"accuracy": statistics.proportion_stderr(accuracy, len(records))},
             curves={
                 "reliability": Curve("confidence", centres, bins[:, 2].tolist()),
                 "confidence_share": Curve("confidence", centres, bins[:, 0].tolist()),

@@ -12,12 +12,11 @@ from typing import TYPE_CHECKING, ClassVar, Literal
 
 import numpy as np
 
-from anchorflow import metrics
+from anchorflow.data import Task
 from anchorflow.experiments import variants
 from anchorflow.experiments.few_shot import FewShot, Work
 from anchorflow.prompts import Prompt, PromptBuilder
-from anchorflow.results import Record, Result
-from anchorflow.task import Task
+from anchorflow.results import Record, Result, metrics
 
 if TYPE_CHECKING:
     from anchorflow.attention import Context

@@ -11,13 +11,12 @@ from typing import TYPE_CHECKING, ClassVar
 
 import numpy as np
 
-from anchorflow import metrics
+from anchorflow.data import Task
 from anchorflow.errors import UserError
 from anchorflow.experiments import variants
 from anchorflow.experiments.few_shot import FewShot, Work
 from anchorflow.prompts import Prompt
-from anchorflow.results import Curve, Record, Result, Table
-from anchorflow.task import Task
+from anchorflow.results import Curve, Record, Result, Table, metrics, statistics
 
 if TYPE_CHECKING:
     from anchorflow.models import LanguageModel, Shape
@@ -113,7 +112,7 @@ class Diagnosis(FewShot):
             notes.append(f"no query of these classes was drawn: {', '.join(missing)}")
         return Result(
             metrics={"accuracy": accuracy, "spearman": correlations[chosen], "layer": chosen + 1},
-            stderr={"accuracy": metrics.proportion_stderr(accuracy, len(records))},
+            stderr={"accuracy": statistics.proportion_stderr(accuracy, len(records))},
             curves={"spearman_by_layer": Curve("layer", range(1, n_layers + 1), correlations)},
             tables={
                 "confusion": Table(labels, labels, confusion.tolist()),

@@ -7,10 +7,10 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, Protocol
 
+from anchorflow.data import Example, Task
 from anchorflow.errors import UserError
 from anchorflow.prompts import Prompt, PromptBuilder, Repetition, Series
 from anchorflow.results import Record, Result
-from anchorflow.task import Example, Task
 
 if TYPE_CHECKING:
     from anchorflow.models import LanguageModel, Shape

@@ -8,13 +8,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar
 
-from anchorflow import metrics
+from anchorflow.data import Task
 from anchorflow.errors import UserError
 from anchorflow.experiments import variants
 from anchorflow.experiments.few_shot import FewShot, Work
 from anchorflow.prompts import Prompt
-from anchorflow.results import Record, Result
-from anchorflow.task import Task
+from anchorflow.results import Record, Result, metrics, statistics
 
 if TYPE_CHECKING:
     from anchorflow.attention import Context
@@ -92,7 +91,7 @@ class Isolation(FewShot):
         accuracy = metrics.accuracy(variants.truth(records), variants.probs(records))
         names = ("accuracy", "full/accuracy")
         values = dict.fromkeys(names, accuracy)
-        stderr = dict.fromkeys(names, metrics.proportion_stderr(accuracy, len(records)))
+        stderr = dict.fromkeys(names, statistics.proportion_stderr(accuracy, len(records)))
         curves = {}
         ks = sorted(set(self.first_or_last_k))
         for kind in KINDS:

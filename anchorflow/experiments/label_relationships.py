@@ -16,13 +16,12 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal, NamedTuple
 
 import numpy as np
 
-from anchorflow import metrics
+from anchorflow.data import Example, Task
 from anchorflow.errors import UserError
 from anchorflow.experiments.few_shot import Work
-from anchorflow.labels import TURNING, Regime, parse
 from anchorflow.prompts import PromptBuilder, Repetition, Series
-from anchorflow.results import Curve, Record, Result, Table
-from anchorflow.task import Example, Task
+from anchorflow.prompts.labels import TURNING, Regime, parse
+from anchorflow.results import Curve, Record, Result, Table, statistics
 
 if TYPE_CHECKING:
     from anchorflow.models import LanguageModel, Shape
@@ -201,7 +200,7 @@ class LabelRelationships:
         balanced = self._balanced(n)
         for name, of_regime in scores.items():
             for measure, found in of_regime.items():
-                mean, error = metrics.mean_and_stderr(found)
+                mean, error = statistics.mean_and_stderr(found)
                 curves[f"{name}/{measure}"] = Curve("n_demonstrations", range(n), mean.tolist(), error.tolist())
                 places = {"at_max": n - 1, **{f"at_{at}": at for at, names in balanced.items() if name in names}}
                 for place, at in places.items():
@@ -209,7 +208,7 @@ class LabelRelationships:
                     stderr[f"{name}/{measure}_{place}"] = float(error[at])
         scores["guessing"] = {"log_likelihood": np.full((len(records), n), guessing)}
         tests = {
-            c.name: metrics.paired_difference(
+            c.name: statistics.paired_difference(
                 *(scores[regime][measure][:, c.at] for regime, measure in (c.first, c.second))
             )
             for c in self.comparisons(n, len(frequencies))

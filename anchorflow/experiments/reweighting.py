@@ -14,13 +14,12 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 
-from anchorflow import metrics
+from anchorflow.data import Example, Task
 from anchorflow.errors import UserError
 from anchorflow.experiments import variants
 from anchorflow.experiments.few_shot import FewShot, Work
 from anchorflow.prompts import Prompt, PromptBuilder
-from anchorflow.results import Curve, Record, Result, Table
-from anchorflow.task import Example, Task
+from anchorflow.results import Curve, Record, Result, Table, statistics
 
 if TYPE_CHECKING:
     import torch
@@ -119,9 +118,9 @@ class Reweighting(FewShot):
         values, stderr = {}, {}
         for variant, hits in right.items():
             values[f"{variant}/accuracy"] = float(hits.mean())
-            stderr[f"{variant}/accuracy"] = metrics.proportion_stderr(float(hits.mean()), len(records))
+            stderr[f"{variant}/accuracy"] = statistics.proportion_stderr(float(hits.mean()), len(records))
         # On the same queries: its standard error is smaller than those of the two accuracies suggest.
-        gain, gain_stderr = metrics.mean_and_stderr((right["reweighted"].astype(float) - right["vanilla"])[:, None])
+        gain, gain_stderr = statistics.mean_and_stderr((right["reweighted"].astype(float) - right["vanilla"])[:, None])
         values["gain"], stderr["gain"] = float(gain[0]), float(gain_stderr[0])
         learned = next((record["learned"] for record in records if "learned" in record), None)
         curves, tables, notes = {}, {}, []
@@ -132,7 +131,7 @@ class Reweighting(FewShot):
             )
             if learned["train_loss"] is not None:
                 losses = np.array(learned["train_loss"])  # epoch, example
-                mean, error = metrics.mean_and_stderr(losses.T)
+                mean, error = statistics.mean_and_stderr(losses.T)
                 wanted = self.train_per_class * len(labels)
                 if losses.shape[1] < wanted:
                     notes.append(f"β was learned on {losses.shape[1]} of {wanted} examples; the others are too long")
@@ -181,8 +180,8 @@ def learn(
     from torch.nn.functional import nll_loss
     from tqdm import tqdm
 
-    from anchorflow import descent
     from anchorflow.attention import reweighted, tapped
+    from anchorflow.experiments import descent
     from anchorflow.scoring import next_word_logits
 
     seen, batch, most = _see(lm, shared, context, work)

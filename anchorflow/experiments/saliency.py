@@ -10,13 +10,12 @@ from typing import TYPE_CHECKING, ClassVar, Literal
 
 import numpy as np
 
-from anchorflow import metrics
+from anchorflow.data import Task
 from anchorflow.experiments import variants
 from anchorflow.experiments.few_shot import FewShot, Work
-from anchorflow.flows import FLOWS, FlowExample
+from anchorflow.experiments.flows import FLOWS, FlowExample
 from anchorflow.prompts import Prompt, PromptBuilder
-from anchorflow.results import Curve, Record, Result
-from anchorflow.task import Task
+from anchorflow.results import Curve, Record, Result, metrics, statistics
 
 if TYPE_CHECKING:
     from anchorflow.models import LanguageModel
@@ -92,18 +91,18 @@ class Saliency(FewShot):
         """Mean flows per layer with standard errors, and their shares of the sum, taken after the mean."""
         accuracy = metrics.accuracy(variants.truth(records), variants.probs(records))
         values = np.array([[record[flow] for flow in FLOWS] for record in records], dtype=float)  # query, kind, layer
-        mean, stderr = metrics.mean_and_stderr(values)
+        mean, stderr = statistics.mean_and_stderr(values)
         layers = range(1, values.shape[-1] + 1)
         total = mean.sum(axis=0)
         with np.errstate(invalid="ignore", divide="ignore"):
             shares = mean / total
             # Linear propagation through S / total, with the covariances of the three means.
             centred = (values - shares * values.sum(axis=1, keepdims=True)) / total
-        share_stderr = metrics.mean_and_stderr(centred)[1]
+        share_stderr = statistics.mean_and_stderr(centred)[1]
         curves = {flow: Curve("layer", layers, mean[i], stderr[i]) for i, flow in enumerate(FLOWS)}
         curves |= {f"{flow}_share": Curve("layer", layers, shares[i], share_stderr[i]) for i, flow in enumerate(FLOWS)}
         return Result(
             metrics={"accuracy": accuracy},
-            stderr={"accuracy": metrics.proportion_stderr(accuracy, len(records))},
+            stderr={"accuracy": statistics.proportion_stderr(accuracy, len(records))},
             curves=curves,
         )

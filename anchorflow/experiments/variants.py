@@ -10,8 +10,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from anchorflow import metrics
-from anchorflow.results import Curve, Record
+from anchorflow.results import Curve, Record, metrics, statistics
 
 
 def draw_name(name: str, draw: int) -> str:
@@ -49,8 +48,8 @@ def measure(records: Sequence[Record], name: str, draws: int = 1) -> dict[str, t
     found = {}
     for key, values in per_query.items():
         of_all = np.array(values, dtype=float)  # draw, query
-        mean, stderr = metrics.mean_and_stderr(of_all.mean(axis=0)[:, None])
-        over_draws = metrics.mean_and_stderr(of_all.mean(axis=1)[:, None])[1] if draws > 1 else [0.0]
+        mean, stderr = statistics.mean_and_stderr(of_all.mean(axis=0)[:, None])
+        over_draws = statistics.mean_and_stderr(of_all.mean(axis=1)[:, None])[1] if draws > 1 else [0.0]
         found[key] = (float(mean[0]), float(np.hypot(stderr[0], over_draws[0])))
     return found
 

@@ -8,13 +8,13 @@ from typing import Any
 
 import numpy as np
 
-from anchorflow.configuration import NO_NUMBER, build, digest
 from anchorflow.errors import UserError
 from anchorflow.experiments import LabelRelationships
-from anchorflow.metrics import mean_and_stderr
 from anchorflow.report.collect import Run
-from anchorflow.report.sheets import Measured
+from anchorflow.report.tables.sheets import Measured
 from anchorflow.results import Curve, Record, Result, Table
+from anchorflow.results.statistics import mean_and_stderr
+from anchorflow.settings import NO_NUMBER, build, digest
 
 PLACES = ("_target_", "name", "device_map", "label_names", "source", "path", "root", "hub", "package")
 """Keys of a model or dataset that say where it is found: what is found there is told by its hash."""

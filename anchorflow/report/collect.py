@@ -11,8 +11,7 @@ from pydantic import Field, FiniteFloat, TypeAdapter, ValidationError
 
 from anchorflow.errors import UserError
 from anchorflow.experiments.compression import TIMED
-from anchorflow.results import SCHEMA, Record, Result
-from anchorflow.rundir import runs_below
+from anchorflow.results import SCHEMA, Record, Result, runs_below
 
 NEAR = 1e-3
 """Numbers of one identity may differ by this share: batches of other sizes, other processors."""

@@ -8,13 +8,13 @@ from pathlib import Path
 import numpy as np
 
 from anchorflow.errors import UserError
-from anchorflow.metrics import Difference, paired_difference
 from anchorflow.report import per_query
 from anchorflow.report.cells import varying_settings
 from anchorflow.report.collect import Collection, Run, collect
-from anchorflow.report.sheets import LONG, Row, Sheet, clean, marked, to_csv, to_markdown
-from anchorflow.report.tables import BY_THIRDS, ends
+from anchorflow.report.tables.overview import BY_THIRDS, ends
+from anchorflow.report.tables.sheets import LONG, Row, Sheet, clean, marked, to_csv, to_markdown
 from anchorflow.results import counted, write_atomically
+from anchorflow.results.statistics import Difference, paired_difference
 
 COLUMNS = ["experiment", "of both", "A", "B", "metric", "of A", "of B", "B − A", "low", "high", "p", "pairs"]
 

@@ -15,7 +15,7 @@ from matplotlib.figure import Figure
 from matplotlib.image import AxesImage
 from matplotlib.ticker import MaxNLocator
 
-from anchorflow.report.sheets import LONG, UNDEFINED, clean
+from anchorflow.report.tables.sheets import LONG, UNDEFINED, clean
 from anchorflow.results import Curve, Table
 
 # Okabe and Ito's colours, which people with any colour vision can tell apart; line styles, hatches and lightness tell

@@ -10,7 +10,10 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
-from anchorflow.report import (
+from anchorflow.report.cells import Cell
+from anchorflow.report.drawing import SMALL, canvas, footnotes, make_room
+from anchorflow.report.tables.sheets import clean
+from anchorflow.report.views import (
     attention_prediction,
     classification,
     compression,
@@ -20,9 +23,6 @@ from anchorflow.report import (
     reweighting,
     saliency,
 )
-from anchorflow.report.cells import Cell
-from anchorflow.report.drawing import SMALL, canvas, footnotes, make_room
-from anchorflow.report.sheets import clean
 from anchorflow.results import Result
 
 Panel = Callable[[Axes, Result], None]

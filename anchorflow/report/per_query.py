@@ -6,12 +6,11 @@ from typing import Any
 
 import numpy as np
 
-from anchorflow import metrics
-from anchorflow.configuration import build
 from anchorflow.experiments import LabelRelationships, variants
 from anchorflow.experiments.label_relationships import measures
 from anchorflow.report.collect import Run
-from anchorflow.results import Record
+from anchorflow.results import Record, metrics
+from anchorflow.settings import build
 
 Unit = tuple[Any, ...]
 Scores = dict[str, np.ndarray]

@@ -11,12 +11,14 @@ from pathlib import Path
 from matplotlib.figure import Figure
 
 from anchorflow.errors import UserError
-from anchorflow.report import diagnosis, figures, hypotheses, published, tables
 from anchorflow.report.cells import Cell, into_cells, planes
 from anchorflow.report.collect import Collection, collect
 from anchorflow.report.grids import grids
-from anchorflow.report.page import page as html_page
-from anchorflow.report.sheets import LONG, Sheet, clean, marked, to_csv, to_latex, to_markdown
+from anchorflow.report.page.page import page as html_page
+from anchorflow.report.tables import hypotheses, published
+from anchorflow.report.tables import overview as tables
+from anchorflow.report.tables.sheets import LONG, Sheet, clean, marked, to_csv, to_latex, to_markdown
+from anchorflow.report.views import diagnosis, figures
 from anchorflow.results import counted, write_atomically
 
 FORMATS: dict[str, Callable[[Sheet], str]] = {"csv": to_csv, "md": to_markdown, "tex": to_latex}

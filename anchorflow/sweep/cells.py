@@ -13,8 +13,8 @@ from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import Override, OverrideType
 from omegaconf import DictConfig, OmegaConf
 
-from anchorflow.configuration import SWEEP_WIDE, digest
-from anchorflow.job import Shard
+from anchorflow.runs.job import Shard
+from anchorflow.settings import SWEEP_WIDE, digest
 from anchorflow.sweep.composition import plain
 
 

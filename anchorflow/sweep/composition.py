@@ -15,9 +15,9 @@ from hydra.experimental.callback import Callback
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import ConfigAttributeError, ConfigKeyError, OmegaConfBaseException
 
-from anchorflow.configuration import NAMED, SWEEP_WIDE, Sweep, build, run_name
 from anchorflow.errors import UserError, first_line, of_system
-from anchorflow.stopping import Stopped
+from anchorflow.runs.stopping import Stopped
+from anchorflow.settings import NAMED, SWEEP_WIDE, Sweep, build, run_name
 
 
 def register_resolvers() -> None:

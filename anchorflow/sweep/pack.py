@@ -16,10 +16,10 @@ from typing import Any
 from omegaconf import OmegaConf
 
 from anchorflow.errors import UserError
-from anchorflow.job import KeptModel, execute, tracebacks
-from anchorflow.results import write_atomically
-from anchorflow.rundir import RunDirectory, read_status
-from anchorflow.stopping import Stopped, stop_signals
+from anchorflow.results import read_status, write_atomically
+from anchorflow.runs.job import KeptModel, execute, tracebacks
+from anchorflow.runs.rundir import RunDirectory
+from anchorflow.runs.stopping import Stopped, stop_signals
 from anchorflow.sweep import slurm
 from anchorflow.sweep.cells import Cell
 

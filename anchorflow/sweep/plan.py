@@ -8,17 +8,17 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
-from anchorflow.configuration import digest
 from anchorflow.errors import UserError
-from anchorflow.job import Shard, identify, settings
-from anchorflow.rundir import RunDirectory
+from anchorflow.runs.job import Shard, identify, settings
+from anchorflow.runs.rundir import RunDirectory
+from anchorflow.settings import digest
 from anchorflow.sweep.cells import Cell
 from anchorflow.sweep.settings import Launcher
 from anchorflow.sweep.status import Jobs, columns, look
 
 if TYPE_CHECKING:
+    from anchorflow.data import Task
     from anchorflow.models import Shape
-    from anchorflow.task import Task
 
 Fate = Literal["done", "to run", "in progress", "left out", "refused"]
 

@@ -16,8 +16,8 @@ from hydra.plugins.launcher import Launcher as HydraLauncher
 from hydra.types import HydraContext, TaskFunction
 from omegaconf import DictConfig
 
-from anchorflow.configuration import Sweep, build
 from anchorflow.errors import UserError
+from anchorflow.settings import Sweep, build
 from anchorflow.sweep.composition import plain, refuse
 
 if TYPE_CHECKING:
@@ -69,7 +69,7 @@ class SweepLauncher(HydraLauncher):  # type: ignore[misc]
 
     def _run(self, plan: Plan, launcher: Launcher, wait: bool) -> Sequence[Found] | None:
         """What became of the cells that ran; None if nobody waited for it."""
-        from anchorflow.stopping import stop_signals
+        from anchorflow.runs.stopping import stop_signals
         from anchorflow.sweep import pack
         from anchorflow.sweep.status import Jobs, look
         from anchorflow.sweep.submission import Submission
@@ -83,7 +83,7 @@ class SweepLauncher(HydraLauncher):  # type: ignore[misc]
                 submission = Submission(plan.packs, launcher, Path(self.config.hydra.sweep.dir))
                 submission.in_processes()
                 return submission.found()
-            from anchorflow.job import KeptModel
+            from anchorflow.runs.job import KeptModel
 
             kept = KeptModel()
             for cells in plan.packs:

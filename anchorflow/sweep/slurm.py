@@ -6,7 +6,7 @@ import os
 import re
 import subprocess
 
-from anchorflow.rundir import State
+from anchorflow.runs.rundir import State
 
 PATIENCE_S = 20
 NEVER_BEGUN = str(2**32 - 2)

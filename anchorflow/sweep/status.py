@@ -14,8 +14,8 @@ from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
 from anchorflow.errors import UserError
-from anchorflow.results import counted
-from anchorflow.rundir import SHARDS, RunDirectory, State, read_status, runs_below
+from anchorflow.results import counted, read_status, runs_below
+from anchorflow.runs.rundir import SHARDS, RunDirectory, State
 from anchorflow.sweep import slurm
 
 WATCH_INTERVAL_S = 5.0

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from anchorflow.results import Curve, Result, Table
-from anchorflow.samples import Sample
+from anchorflow.tracking.samples import Sample
 
 LONGEST_TAG, LONGEST_NAME = 64, 128  # W&B refuses longer ones
 

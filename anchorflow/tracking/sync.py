@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Literal, TypeVar, get_args
 
 from anchorflow.errors import UserError
-from anchorflow.rundir import runs_below
+from anchorflow.results import runs_below
 from anchorflow.tracking.fragments import Fragment, fragments, wandb_command, without
 from anchorflow.tracking.tracker import has_credentials
 

@@ -5,7 +5,7 @@ import torch
 from transformers import CONFIG_MAPPING, AutoModelForCausalLM, PreTrainedModel
 
 from anchorflow.attention import Attend, Attention, Seen, read, tapped
-from anchorflow.attention.cache import positions_given
+from anchorflow.attention.kv_cache import positions_given
 from anchorflow.errors import UserError
 
 COMMON = {

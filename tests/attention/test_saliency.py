@@ -8,12 +8,12 @@ from torch import Tensor, nn
 
 from anchorflow.attention import SaliencyFlow, saliency, tapped
 from anchorflow.attention.core import fold_mask
+from anchorflow.data import Task
 from anchorflow.experiments import Saliency
-from anchorflow.flows import read_examples
+from anchorflow.experiments.flows import read_examples
 from anchorflow.models import LanguageModel
 from anchorflow.prompts import Prompt, PromptBuilder
 from anchorflow.scoring import collate, label_log_probabilities, next_word_logits
-from anchorflow.task import Task
 from tests import oracle as plain
 from tests.conftest import mapped, toy_prompts, toy_work
 

@@ -15,7 +15,6 @@ from typing import Any
 from omegaconf import OmegaConf
 from transformers import AutoTokenizer
 
-from anchorflow.configuration import build
 from anchorflow.experiments import (
     AttentionPrediction,
     Classification,
@@ -25,11 +24,12 @@ from anchorflow.experiments import (
     Saliency,
     Work,
 )
-from anchorflow.flows import FLOWS
+from anchorflow.experiments.flows import FLOWS
 from anchorflow.models import LanguageModel
 from anchorflow.prompts import PromptBuilder
 from anchorflow.results import Record
 from anchorflow.scoring import plan
+from anchorflow.settings import build
 from tests.bench import plain
 from tests.bench.sides import SIDES, Side, difference, gpt2_small, serve
 

@@ -11,8 +11,7 @@ from array import array
 
 import torch
 
-from anchorflow import toys
-from anchorflow.models import LanguageModel
+from anchorflow.models import LanguageModel, toys
 from anchorflow.prompts import Series
 from anchorflow.scoring import label_log_probabilities_along, pack
 from tests.bench.sides import Side, difference, gpt2_small, serve

@@ -14,7 +14,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from anchorflow import cli
-from anchorflow.report.figures import FIGURES
+from anchorflow.report.views.figures import FIGURES
 from anchorflow.results import Curve, Result
 from tests.report.runs import write_run, write_unfinished
 from tests.report.test_figures import made_up

@@ -7,11 +7,10 @@ from pathlib import Path
 
 import torch
 
-from anchorflow import toys
 from anchorflow.experiments import Saliency
 from anchorflow.experiments.few_shot import Work
-from anchorflow.flows import FLOWS
-from anchorflow.models import LanguageModel
+from anchorflow.experiments.flows import FLOWS
+from anchorflow.models import LanguageModel, toys
 from anchorflow.prompts import Demonstration, Prompt
 from anchorflow.scoring import plan
 from tests.bench import plain

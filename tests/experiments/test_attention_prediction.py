@@ -5,10 +5,10 @@ import math
 import numpy as np
 import pytest
 
-from anchorflow import metrics
+from anchorflow.data import Task
 from anchorflow.experiments import AttentionPrediction
 from anchorflow.models import LanguageModel
-from anchorflow.task import Task
+from anchorflow.results import metrics
 from tests import oracle
 from tests.conftest import mapped, toy_work
 

@@ -8,7 +8,8 @@ import torch
 from torch import Tensor
 
 from anchorflow.attention import Context, read
-from anchorflow.attention.cache import positions_after, shortest_window
+from anchorflow.attention.kv_cache import positions_after, shortest_window
+from anchorflow.data import Task
 from anchorflow.errors import UserError
 from anchorflow.experiments import Compression
 from anchorflow.experiments.compression import _short_and_long
@@ -16,7 +17,6 @@ from anchorflow.models import LanguageModel
 from anchorflow.prompts import Prompt
 from anchorflow.results import Record
 from anchorflow.scoring import collate, next_word_logits
-from anchorflow.task import Task
 from tests import oracle
 from tests.attention.test_backend import REACHED, make
 from tests.conftest import mapped, toy_work
@@ -82,7 +82,7 @@ def test_what_is_kept(lm: LanguageModel, task: Task) -> None:
 
 
 def test_a_pair_of_texts_is_left_out_with_its_blanks(lm: LanguageModel, task: Task) -> None:
-    from anchorflow.templates import Template
+    from anchorflow.data import Template
 
     pairs = dataclasses.replace(
         task,

@@ -6,11 +6,11 @@ import numpy as np
 import pytest
 from sklearn.decomposition import PCA
 
-from anchorflow import metrics
+from anchorflow.data import Task
 from anchorflow.errors import UserError
 from anchorflow.experiments import Diagnosis
 from anchorflow.models import LanguageModel, Shape
-from anchorflow.task import Task
+from anchorflow.results import metrics
 from tests import oracle
 from tests.conftest import mapped, toy_work
 

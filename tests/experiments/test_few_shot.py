@@ -5,12 +5,12 @@ import math
 
 import pytest
 
+from anchorflow.data import Example, Task
 from anchorflow.experiments import Classification, Saliency
 from anchorflow.models import LanguageModel
 from anchorflow.prompts import PromptBuilder
-from anchorflow.report import figures
+from anchorflow.report.views import figures
 from anchorflow.scoring import plan
-from anchorflow.task import Example, Task
 from tests.conftest import mapped, toy_prompts
 
 

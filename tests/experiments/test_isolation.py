@@ -7,11 +7,11 @@ import pytest
 import torch
 from torch import Tensor
 
+from anchorflow.data import Example, Task
 from anchorflow.experiments import Isolation
 from anchorflow.experiments.isolation import KINDS
 from anchorflow.models import LanguageModel
 from anchorflow.prompts import Prompt
-from anchorflow.task import Example, Task
 from tests import oracle
 from tests.conftest import mapped, toy_work
 

@@ -16,16 +16,14 @@ from scipy import stats
 from tokenizers.processors import TemplateProcessing
 from torch import Tensor, nn
 
-from anchorflow import metrics, toys
+from anchorflow.data import Example, Provenance, Task, Template
 from anchorflow.errors import UserError
 from anchorflow.experiments import LabelRelationships, Work
 from anchorflow.experiments.label_relationships import instruct, measures
-from anchorflow.labels import Regime, parse
-from anchorflow.models import LanguageModel, Shape, Tiny
+from anchorflow.models import LanguageModel, Shape, Tiny, toys
 from anchorflow.prompts import PromptBuilder
-from anchorflow.results import Record
-from anchorflow.task import Example, Provenance, Task
-from anchorflow.templates import Template
+from anchorflow.prompts.labels import Regime, parse
+from anchorflow.results import Record, statistics
 from tests import oracle
 from tests.conftest import FAMILIES, write_dataset
 from tests.test_launch import interrupted, launch, records, without_timing
@@ -363,14 +361,14 @@ def test_one_repetition_has_curves_but_no_test() -> None:
 
 def test_differences_that_do_not_vary_are_certain() -> None:
     ones, zeros = np.ones(3), np.zeros(3)
-    assert metrics.paired_difference(ones, zeros).p == 0
-    assert metrics.paired_difference(ones, ones).p == 1
+    assert statistics.paired_difference(ones, zeros).p == 0
+    assert statistics.paired_difference(ones, ones).p == 1
 
 
 def test_holm_by_hand() -> None:
-    assert metrics.holm([0.04, math.nan, 0.01, 0.03]) == pytest.approx([0.06, math.nan, 0.03, 0.06], nan_ok=True)
-    assert metrics.holm([0.6, 0.7]) == [1, 1]
-    assert metrics.holm([]) == []
+    assert statistics.holm([0.04, math.nan, 0.01, 0.03]) == pytest.approx([0.06, math.nan, 0.03, 0.06], nan_ok=True)
+    assert statistics.holm([0.6, 0.7]) == [1, 1]
+    assert statistics.holm([]) == []
 
 
 @pytest.mark.parametrize(

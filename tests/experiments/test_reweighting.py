@@ -10,13 +10,13 @@ from torch import Tensor
 from torch.nn.functional import cross_entropy
 
 from anchorflow.attention import Seen, reweighted, tapped
+from anchorflow.data import Task
 from anchorflow.errors import UserError
 from anchorflow.experiments import Reweighting
 from anchorflow.experiments.reweighting import FILE
 from anchorflow.models import LanguageModel, Shape
 from anchorflow.prompts import Prompt
 from anchorflow.scoring import after_demonstrations, next_word_logits, plan
-from anchorflow.task import Task
 from tests import oracle
 from tests.conftest import mapped, toy_work
 

@@ -5,8 +5,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from anchorflow.configuration import digest
 from anchorflow.results import Record, Result, dumps
+from anchorflow.settings import digest
 
 
 def write_run(

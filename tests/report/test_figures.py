@@ -13,7 +13,7 @@ from matplotlib.figure import Figure
 from anchorflow.experiments.compression import VARIANTS
 from anchorflow.experiments.isolation import KINDS, MEASURES
 from anchorflow.experiments.label_relationships import MEASURES as MEASURES_OF_LABELS
-from anchorflow.report import figures, label_relationships
+from anchorflow.report.views import figures, label_relationships
 from anchorflow.results import Curve, Result, Table
 
 NAN = math.nan

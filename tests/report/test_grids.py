@@ -8,9 +8,9 @@ from pathlib import Path
 import pytest
 from matplotlib.figure import Figure
 
-from anchorflow.report import figures
 from anchorflow.report.cells import Cell
 from anchorflow.report.grids import MOST_COLUMNS, MOST_ROWS, PANELS, Grid, grids
+from anchorflow.report.views import figures
 from anchorflow.results import Curve, Result
 from tests.report.test_figures import known, made_up
 

@@ -9,14 +9,14 @@ from typing import Any
 
 import pytest
 
-from anchorflow.flows import FLOWS, FlowExample
+from anchorflow.experiments.flows import FLOWS, FlowExample
 from anchorflow.prompts import Demonstration
-from anchorflow.report import page_data
 from anchorflow.report.cells import Cell, into_cells
 from anchorflow.report.collect import Collection, Run, collect
-from anchorflow.report.page import embedded, page
-from anchorflow.report.page_data import content
-from anchorflow.report.sheets import Measured, Sheet
+from anchorflow.report.page import data as page_data
+from anchorflow.report.page.data import content
+from anchorflow.report.page.page import embedded, page
+from anchorflow.report.tables.sheets import Measured, Sheet
 from anchorflow.results import Curve, Result, Table
 from tests.report.runs import write_run
 

@@ -9,7 +9,7 @@ import pytest
 from selenium.webdriver.common.actions.action_builder import ActionBuilder
 from selenium.webdriver.common.keys import Keys
 
-from anchorflow.flows import FLOWS, FlowExample, read_examples
+from anchorflow.experiments.flows import FLOWS, FlowExample, read_examples
 from anchorflow.prompts import Demonstration
 from anchorflow.report.write import report
 from anchorflow.results import Curve, Result, Table

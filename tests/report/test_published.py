@@ -5,10 +5,10 @@ from typing import Any
 
 import pytest
 
-from anchorflow.report import published
 from anchorflow.report.cells import into_cells
 from anchorflow.report.collect import collect
-from anchorflow.report.sheets import Measured, Row
+from anchorflow.report.tables import published
+from anchorflow.report.tables.sheets import Measured, Row
 from anchorflow.results import Result
 from tests.report.runs import write_run
 

@@ -6,7 +6,17 @@ import math
 
 import pytest
 
-from anchorflow.report.sheets import LONG, LONGEST, Measured, Sheet, clean, to_csv, to_latex, to_markdown, written
+from anchorflow.report.tables.sheets import (
+    LONG,
+    LONGEST,
+    Measured,
+    Sheet,
+    clean,
+    to_csv,
+    to_latex,
+    to_markdown,
+    written,
+)
 
 SHEET = Sheet(
     "name",

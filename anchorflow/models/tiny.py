@@ -1,0 +1,51 @@
+"""A made-up model: random weights, no download."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from anchorflow.models.language_model import LanguageModel, Shape, prepare
+
+
+@dataclass(frozen=True, kw_only=True)
+class Tiny:
+    """A small model with random weights and a made-up tokenizer: no download, for tests and dry runs."""
+
+    name: str = "tiny"
+    family: Literal["gpt2", "gptj", "llama"] = "llama"
+    layers: int = 8
+    heads: int = 4
+    width: int = 32
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        for key in ("layers", "heads", "width"):
+            if getattr(self, key) < 1:
+                raise ValueError(f"{key} is {getattr(self, key)}; allowed: 1 or more")
+        if not 0 <= self.seed < 2**63:
+            raise ValueError(f"seed is {self.seed}; allowed: 0 to 2^63 - 1")
+        if self.width % (2 * self.heads):
+            raise ValueError(f"width is {self.width}; allowed: a multiple of 2 × heads ({2 * self.heads})")
+
+    def fingerprint(self) -> dict[str, Any]:
+        """The numbers that the weights are made from."""
+        return {"tiny": [self.family, self.layers, self.heads, self.width, self.seed]}
+
+    def shape(self) -> Shape:
+        """As configured."""
+        return Shape(self.name, self.layers, self.heads)
+
+    def load(self, device: str, dtype: str) -> LanguageModel:
+        """The same weights for the same settings; the caller's random state is left alone."""
+        import torch
+        from transformers import AutoModelForCausalLM
+
+        from anchorflow.models import toys
+
+        tokenizer = toys.tokenizer()
+        config = toys.config(self.family, len(tokenizer), self.layers, self.heads, self.width)
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(self.seed)
+            model = AutoModelForCausalLM.from_config(config)
+        return prepare(self.name, model.to(device=device, dtype=getattr(torch, dtype)), tokenizer)

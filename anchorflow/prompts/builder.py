@@ -1,0 +1,191 @@
+"""Demonstrations and a query become a prompt that knows the position of its parts.
+
+The whole prompt is tokenised at once, as a user of the model would, and characters are traced to
+tokens through the tokenizer's offsets. So positions hold for any tokenizer: byte-level, with or
+without a prefix space or BOS, with tokens that straddle two parts.
+"""
+
+from __future__ import annotations
+
+from array import array
+from collections.abc import Sequence
+from typing import Any
+
+from anchorflow.data import Example, Template
+from anchorflow.errors import UserError
+from anchorflow.prompts.parts import Demonstration, Prompt, Series
+
+_PARTS = {None: "formatting", "text": "text", "text_pair": "text", "label": "label"}
+
+
+class PromptBuilder:
+    """Builds the prompts of one task for one tokenizer. `max_length` is the longest that the model reads, in tokens.
+
+    Raises UserError when the tokenizer cannot tell where its tokens come from, when two label words begin
+    with the same token, or when a label word's start cannot be told from the text in front of it.
+    """
+
+    def __init__(
+        self,
+        tokenizer: Any,
+        template: Template,
+        label_words: Sequence[str],
+        separator: str,
+        max_length: int | None = None,
+    ) -> None:
+        if not getattr(tokenizer, "is_fast", False):
+            raise UserError(
+                f"the tokenizer {type(tokenizer).__name__} does not give character offsets; "
+                "use a model with a fast tokenizer (a tokenizer.json file)."
+            )
+        self.tokenizer = tokenizer
+        self.template = template
+        self.label_words = tuple(label_words)
+        self.separator = separator
+        self.max_length = max_length
+        self.label_tokens = self._find_label_tokens()
+
+    def build(self, demonstrations: Sequence[Example], query: Example) -> Prompt:
+        """The prompt for `query` after `demonstrations`; its ids end right before the query's label word."""
+        text, spans, ids, offsets = self._lay_out(demonstrations, query)
+        cut = self._label_start(spans[-1], text, offsets)
+        if ids[cut] != self.label_tokens[0]:
+            raise UserError(
+                f"in the prompt for test row {query.row} the label word {self.label_words[0]!r} begins with another token "
+                f"than elsewhere ({self._token(ids[cut])!r}); end the template with a plain sign such as ':'."
+            )
+        starts = [span[0][1] for span in spans]
+        located = []
+        for k, demonstration in enumerate(demonstrations):
+            # A token that begins with the separator's blank and goes on with the next text belongs to that.
+            inside = [i for i, (a, b) in enumerate(offsets[:cut]) if starts[k] < b <= starts[k + 1] and a < b]
+            label_word, texts = set(), set()
+            for part, a, b in spans[k]:
+                held = {i for i in inside if offsets[i][0] < b and offsets[i][1] > a}
+                if part == "label":
+                    label_word |= held
+                elif part == "text":
+                    texts |= held
+            anchor = self._label_start(spans[k], text, offsets)
+            located.append(
+                Demonstration(
+                    label=demonstration.label,
+                    start=inside[0],
+                    stop=inside[-1] + 1,
+                    anchor=anchor,
+                    label_word=tuple(sorted(i for i in label_word if i >= anchor)),
+                    formatting=tuple(i for i in inside if i not in texts and (i not in label_word or i < anchor)),
+                )
+            )
+        shown = text[: offsets[cut - 1][1]]
+        start = located[-1].stop if located else 0
+        own = next(a for part, a, _ in spans[-1] if part == "text")
+        lead = next(i for i in range(start, cut) if offsets[i][1] > own) - start
+        return Prompt(query.row, query.label, tuple(ids[:cut]), tuple(located), self.label_tokens, shown, lead)
+
+    def pieces(self, demonstrations: Sequence[Example], query: Example) -> tuple[str, ...]:
+        """What a reader sees of each token of the prompt for `query`: one after another they are its text.
+
+        A special token (a BOS) has its name; of several that share a character, the first shows it.
+        """
+        special = set(self.tokenizer.all_special_ids)
+        text, spans, ids, offsets = self._lay_out(demonstrations, query)
+        found, shown = [], 0
+        cut = self._label_start(spans[-1], text, offsets)
+        for token, (_, stop) in zip(ids[:cut], offsets[:cut], strict=True):
+            found.append(self._token(token) if token in special else text[shown:stop])
+            shown = max(shown, stop)
+        return tuple(found)
+
+    def with_words(self, label_words: Sequence[str]) -> PromptBuilder:
+        """The same task with these label words in the place of its own."""
+        return PromptBuilder(self.tokenizer, self.template, label_words, self.separator, self.max_length)
+
+    def series(self, examples: Sequence[Example], shown: Sequence[str], instruction: str = "") -> Series:
+        """The prompt of `examples` with the words `shown` as their labels, behind an instruction if there is one.
+
+        A word that is shown need not be a label word; what is predicted are the label words.
+        """
+        text, spans = self._write(examples, shown, instruction)
+        ids, offsets = self._encode(text)
+        cuts, first = [], 0
+        for span, word in zip(spans, shown, strict=True):
+            first = self._label_start(span, text, offsets, first)
+            if word in self.label_words and ids[first] != self.label_tokens[self.label_words.index(word)]:
+                raise UserError(
+                    f"the label word {word!r} begins with another token in a long prompt than elsewhere "
+                    f"({self._token(ids[first])!r}); end the template with a plain sign such as ':'."
+                )
+            cuts.append(first)
+        return Series(array("i", ids[: cuts[-1]]), tuple(cut - 1 for cut in cuts), self.label_tokens)
+
+    def _lay_out(
+        self, demonstrations: Sequence[Example], query: Example
+    ) -> tuple[str, list[list[tuple[str, int, int]]], list[int], list[tuple[int, int]]]:
+        """Text, parts, token ids and offsets of the demonstrations and the query.
+
+        The query is written with the first label word, whatever its own: nothing of the answer can leak.
+        """
+        words = [*(self.label_words[d.label] for d in demonstrations), self.label_words[0]]
+        text, spans = self._write([*demonstrations, query], words)
+        return text, spans, *self._encode(text)
+
+    def _write(
+        self, examples: Sequence[Example], words: Sequence[str], instruction: str = ""
+    ) -> tuple[str, list[list[tuple[str, int, int]]]]:
+        """The text of all examples, each with its word, and each one's parts: (part, first character, end)."""
+        text, spans = instruction, []
+        for example, word in zip(examples, words, strict=True):
+            if text:
+                text += self.separator
+            values = {"text": example.text, "text_pair": example.text_pair or "", "label": word}
+            rendered, pieces = self.template.render(values)
+            at = len(text)
+            spans.append([(_PARTS[field], at + a, at + b) for field, a, b in pieces])
+            text += rendered
+        return text, spans
+
+    def _encode(self, text: str) -> tuple[list[int], list[tuple[int, int]]]:
+        encoded = self.tokenizer(text, return_offsets_mapping=True, verbose=False)
+        return encoded["input_ids"], encoded["offset_mapping"]
+
+    @staticmethod
+    def _label_start(
+        spans: Sequence[tuple[str, int, int]], text: str, offsets: Sequence[tuple[int, int]], after: int = 0
+    ) -> int:
+        """The token that holds the label word's first character (its leading blank may be a token of its own).
+
+        It is looked for from the token `after` on.
+        """
+        start, stop = next((a, b) for part, a, b in spans if part == "label")
+        start += len(text[start:stop]) - len(text[start:stop].lstrip())
+        for i in range(after, len(offsets)):
+            if offsets[i][0] <= start < offsets[i][1]:
+                return i
+        raise UserError(f"no token of this model's tokenizer holds the label word {text[start:stop]!r}.")
+
+    def _find_label_tokens(self) -> tuple[int, ...]:
+        """First tokens of the label words behind the template; all must be told apart there and follow the same text."""
+        firsts, before = [], []
+        for label, word in enumerate(self.label_words):
+            text, spans = self._write([Example(0, "text", label, "text")], [word])
+            ids, offsets = self._encode(text)
+            cut = self._label_start(spans[-1], text, offsets)
+            firsts.append(ids[cut])
+            before.append(ids[:cut])
+        for label, word in enumerate(self.label_words):
+            other = firsts.index(firsts[label])
+            if other != label:
+                raise UserError(
+                    f"dataset.label_words: {self.label_words[other]!r} and {word!r} begin with the same token "
+                    f"{self._token(firsts[label])!r} of this model's tokenizer; choose words that differ in their first token."
+                )
+            if before[label] != before[0]:
+                raise UserError(
+                    f"this model's tokenizer joins the end of the template {self.template.source!r} with the label word "
+                    f"{word!r}; end it with a plain sign such as ':' and begin every label word with a blank."
+                )
+        return tuple(firsts)
+
+    def _token(self, token: int) -> str:
+        return str(self.tokenizer.convert_ids_to_tokens(token))

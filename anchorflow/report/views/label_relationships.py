@@ -1,0 +1,156 @@
+"""What labels in the context do (In-Context Learning Learns Label Relationships): curves, both sides, tables over runs."""
+
+import math
+import re
+from typing import Any
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
+
+from anchorflow.report.drawing import (
+    AMBER,
+    BLUE,
+    FAINT,
+    GREEN,
+    ORANGE,
+    SMALL,
+    beside,
+    canvas,
+    footnotes,
+    known,
+    line,
+    say_if_undefined,
+)
+from anchorflow.report.tables.sheets import clean
+from anchorflow.results import Curve, Result
+
+WINDOW = 5
+"""Curves are drawn as moving averages over so many places, as in the paper; numbers in the result are not."""
+SMOOTHED = f"Curves are moving averages over {WINDOW} places."
+MEASURES = {"accuracy": "accuracy", "log_likelihood": "log-likelihood", "entropy": "entropy (nats)"}
+COLOURS = (BLUE, ORANGE, GREEN, AMBER, "#CC79A7", "#56B4E9", "0.15")
+STYLES = ("-", "--", "-.", ":")
+TURNS = re.compile(r"(flip_after|default_after|alternating)_(\d+)")
+
+
+def curves(result: Result, title: str) -> Figure:
+    """Accuracy, log-likelihood and entropy under every regime; flipped labels against both sides."""
+    figure, panels = canvas(title, width=11.6, height=3.4, columns=3)
+    for axes, (measure, label) in zip(panels, MEASURES.items(), strict=True):
+        regimes(axes, result, measure)
+        axes.set_title(label, fontsize=9)
+    _legend(figure, panels[0])
+    footnotes(figure, [SMOOTHED, *result.notes])
+    return figure
+
+
+def regimes(axes: Axes, result: Result, measure: str) -> None:
+    """One measure under every regime."""
+    names = _regimes(result)
+    for i, name in enumerate(names):
+        look = {"color": COLOURS[i % len(COLOURS)], "linestyle": STYLES[i // len(COLOURS) % len(STYLES)]}
+        _draw(axes, result.curves[f"{name}/{measure}"], label=_shown(name), **look)
+    if f"flipped/flipped_{measure}" in result.curves:
+        colour = COLOURS[names.index("flipped") % len(COLOURS)]
+        flipped = {"color": colour, "linestyle": (0, (1, 1)), "label": "flipped, against flipped labels"}
+        _draw(axes, result.curves[f"flipped/flipped_{measure}"], **flipped)
+    _guessing(axes, result, measure)
+
+
+def both_sides(result: Result, title: str) -> Figure | None:
+    """Regimes that change side, against the true and the flipped labels; None without any.
+
+    A dashed line is where the side changes first, a dotted one where as many labels of both sides were shown.
+    """
+    names = changing(result)
+    if not names:
+        return None
+    n = len(names)
+    figure, panels = canvas(title, width=2.8 + 2.7 * n, height=5.2, rows=2, columns=n, sharex=True)
+    for row, measure in enumerate(("accuracy", "log_likelihood")):
+        for column, name in enumerate(names):
+            axes = panels[row * n + column]
+            sides(axes, result, name, measure)
+            if column == n - 1:
+                _guessing(axes, result, measure)
+            else:
+                axes.axhline(_level(result, measure), **FAINT)
+            if row == 0:
+                axes.set_title(_shown(name), fontsize=9)
+                axes.set_xlabel("")
+        in_row = panels[row * n : (row + 1) * n]
+        in_row[0].set_ylabel(MEASURES[measure])
+        limits = [axes.get_ylim() for axes in in_row]
+        for axes in in_row:
+            axes.set_ylim(min(low for low, _ in limits), max(high for _, high in limits))
+    _legend(figure, panels[0])
+    footnotes(figure, [SMOOTHED, *result.notes])
+    return figure
+
+
+def changing(result: Result) -> list[str]:
+    """The regimes that change side."""
+    return [name for name in _regimes(result) if TURNS.fullmatch(name)]
+
+
+def sides(axes: Axes, result: Result, name: str, measure: str) -> None:
+    """One measure under a regime that changes side, against the true and the flipped labels."""
+    _draw(axes, result.curves[f"{name}/{measure}"], color=BLUE, label="against the true labels")
+    flipped = result.curves[f"{name}/flipped_{measure}"]
+    _draw(axes, flipped, color=ORANGE, linestyle="--", label="against the flipped labels")
+    kind, turn = TURNS.fullmatch(name).groups()  # type: ignore[union-attr]
+    if kind != "alternating" and max(flipped.at) > 0:
+        for at, style in ((int(turn), "--"), (2 * int(turn), ":")):
+            if 0 < at <= max(flipped.at):
+                axes.axvline(at, color="0.3", linewidth=1, linestyle=style)
+
+
+def smooth(curve: Curve, window: int = WINDOW) -> Curve:
+    """The moving average over up to `window` places around each, fewer at the ends; what is undefined is left out."""
+
+    def averaged(values: Any) -> list[float]:
+        found = []
+        for i in range(len(values)):
+            reach = min(window // 2, i, len(values) - 1 - i)
+            near = values[i - reach : i + reach + 1]
+            near = near[~np.isnan(near)]
+            found.append(float(near.mean()) if len(near) else math.nan)
+        return found
+
+    stderr = None if curve.stderr is None else averaged(known(curve.stderr))
+    return Curve(curve.x, curve.at, averaged(known(curve.values)), stderr)
+
+
+def _regimes(result: Result) -> list[str]:
+    return [name.removesuffix("/entropy") for name in result.curves if name.endswith("/entropy")]
+
+
+def _shown(name: str) -> str:
+    return clean(name.replace("_", " "), 60).replace("$", r"\$")
+
+
+def _draw(axes: Axes, curve: Curve, **look: Any) -> None:
+    line(axes, smooth(curve), **{"linewidth": 1.6, "markersize": 3, **look})
+    axes.set_xlabel("examples before")
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1, nbins=6))
+    axes.set_xlim(-0.5, max(curve.at) + 0.5)
+    if all(np.isnan(known(drawn.get_ydata())).all() for drawn in axes.lines):
+        say_if_undefined(axes, curve)
+
+
+def _legend(figure: Figure, axes: Axes) -> None:
+    """On the right, where many regimes have room and the notes below stay free."""
+    entries = axes.get_legend_handles_labels()
+    figure.legend(*entries, loc="outside right upper", frameon=False, fontsize=SMALL, handlelength=2.2)
+
+
+def _level(result: Result, measure: str) -> float:
+    return float(known(result.metrics.get(f"guessing/{measure}")))
+
+
+def _guessing(axes: Axes, result: Result, measure: str) -> None:
+    level = _level(result, measure)
+    if not math.isnan(level):
+        beside(axes, level, "guess")

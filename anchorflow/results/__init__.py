@@ -1,0 +1,18 @@
+"""Results: what a run finds, the measures it is made of, and how it lies on disk. Pure: no model, no Hydra."""
+
+from anchorflow.results.files import counted, dumps, write_atomically
+from anchorflow.results.folders import read_status, runs_below
+from anchorflow.results.result import SCHEMA, Curve, Record, Result, Table
+
+__all__ = [
+    "SCHEMA",
+    "Curve",
+    "Record",
+    "Result",
+    "Table",
+    "counted",
+    "dumps",
+    "read_status",
+    "runs_below",
+    "write_atomically",
+]

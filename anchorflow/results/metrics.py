@@ -1,0 +1,134 @@
+"""Measures of predictions: pure functions of arrays. Shares are fractions between 0 and 1."""
+
+import math
+from collections.abc import Sequence
+
+import numpy as np
+from jaxtyping import Bool, Float, Int
+from numpy import ndarray
+
+
+def accuracy(labels: Int[ndarray, " query"], probs: Float[ndarray, "query label"]) -> float:
+    """Share of queries whose most probable label is the true one."""
+    return float(np.mean(probs.argmax(axis=1) == labels))
+
+
+def macro_f1(labels: Int[ndarray, " query"], probs: Float[ndarray, "query label"]) -> float:
+    """F1 averaged over the classes that occur as a label or as a prediction; a class never right counts 0."""
+    from sklearn.metrics import f1_score
+
+    return float(f1_score(labels, probs.argmax(axis=1), average="macro", zero_division=0.0))
+
+
+def confusion(labels: Int[ndarray, " query"], probs: Float[ndarray, "query label"]) -> Float[ndarray, "label label"]:
+    """Share of each true class (rows) that is predicted as each class (columns); a class without queries is a row of nan."""
+    n = probs.shape[1]
+    counts = np.zeros((n, n))
+    np.add.at(counts, (labels, probs.argmax(axis=1)), 1)
+    with np.errstate(invalid="ignore"):
+        shares: ndarray = counts / counts.sum(axis=1, keepdims=True)
+    return shares
+
+
+def calibration_bins(
+    labels: Int[ndarray, " query"], probs: Float[ndarray, "query label"], bins: int = 10
+) -> Float[ndarray, "bin 3"]:
+    """For equal bins of the predicted label's probability: share of queries, mean probability, accuracy (nan if empty)."""
+    confidence = probs.max(axis=1)
+    right = (probs.argmax(axis=1) == labels).astype(float)
+    index = np.minimum((confidence * bins).astype(int), bins - 1)
+    rows = []
+    for b in range(bins):
+        inside = index == b
+        n = int(inside.sum())
+        rows.append(
+            [n / len(labels), confidence[inside].mean() if n else math.nan, right[inside].mean() if n else math.nan]
+        )
+    return np.array(rows)
+
+
+def expected_calibration_error(
+    labels: Int[ndarray, " query"], probs: Float[ndarray, "query label"], bins: int = 10
+) -> float:
+    """Mean distance between confidence and accuracy over equal bins, weighted by their queries (Guo et al. 2017)."""
+    share, confidence, right = calibration_bins(labels, probs, bins).T
+    return float(np.nansum(share * np.abs(confidence - right)))
+
+
+def label_agreement(
+    probs: Float[ndarray, "query label"], reference: Float[ndarray, "query label"]
+) -> Bool[ndarray, " query"]:
+    """Whether the same label is predicted: label loyalty before the mean (Label Words are Anchors, sec. 2.2)."""
+    agree: ndarray = probs.argmax(axis=1) == reference.argmax(axis=1)
+    return agree
+
+
+def word_overlap(top: Int[ndarray, "query word"], reference: Int[ndarray, "query word"]) -> Float[ndarray, " query"]:
+    """Jaccard overlap of two sets of most probable next words: word loyalty before the mean (sec. 2.2)."""
+    common = (top[:, :, None] == reference[:, None, :]).any(axis=2).sum(axis=1)
+    return common / (top.shape[1] + reference.shape[1] - common)
+
+
+def auc_of_prediction(predicted: Int[ndarray, " query"], score: Float[ndarray, "query label"]) -> float:
+    """Area under ROC of per-class scores for a prediction (Label Words are Anchors, sec. 2.3).
+
+    Classes that are never predicted are dropped. Two left: the score of the second as it is. More: scores as shares,
+    one-vs-one macro average. One left, or no score at all: nan.
+    """
+    from sklearn.metrics import roc_auc_score
+
+    classes = np.unique(predicted)
+    kept = score[:, classes]
+    if len(classes) < 2 or not np.isfinite(kept).all():
+        return math.nan
+    if len(classes) == 2:
+        return float(roc_auc_score(predicted == classes[1], kept[:, 1]))
+    total = kept.sum(axis=1, keepdims=True)
+    shares = np.divide(kept, total, out=np.full_like(kept, 1 / len(classes)), where=total > 0)
+    return float(roc_auc_score(predicted, shares, multi_class="ovo", labels=classes))
+
+
+def cumulative_contribution(areas: Sequence[float]) -> list[float]:
+    """R_l = Σ_{i≤l} (AUCROC_i − 0.5) / Σ_i (AUCROC_i − 0.5); nan where the sum over all layers is 0 (sec. 2.3)."""
+    above = np.cumsum(np.array(areas) - 0.5)
+    if not len(above) or not above[-1]:
+        return [math.nan] * len(above)
+    contribution: list[float] = (above / above[-1]).tolist()
+    return contribution
+
+
+def pairwise_auc(labels: Int[ndarray, " query"], probs: Float[ndarray, "query label"]) -> Float[ndarray, "label label"]:
+    """How well p_i / p_j tells the queries of class i from those of class j (AUC; sec. 3.3), diagonal 1.
+
+    nan for a class without queries.
+    """
+    from sklearn.metrics import roc_auc_score
+
+    n = probs.shape[1]
+    found = np.full((n, n), math.nan)
+    np.fill_diagonal(found, 1.0)
+    log_probs = np.log(np.maximum(probs, np.finfo(float).tiny))
+    for i in range(n):
+        for j in range(i + 1, n):
+            of_pair = (labels == i) | (labels == j)
+            truth = labels[of_pair] == i
+            if truth.any() and not truth.all():
+                ratio = log_probs[of_pair, i] - log_probs[of_pair, j]
+                found[i, j] = found[j, i] = roc_auc_score(truth, ratio)
+    return found
+
+
+def rank_correlation(first: Float[ndarray, " pair"], second: Float[ndarray, " pair"]) -> float:
+    """Spearman's, over the pairs where both are known; nan for fewer than three of them or where one does not vary."""
+    from scipy.stats import spearmanr
+
+    known = np.isfinite(first) & np.isfinite(second)
+    first, second = first[known], second[known]
+    if len(first) < 3 or np.ptp(first) == 0 or np.ptp(second) == 0:
+        return math.nan
+    return float(spearmanr(first, second).statistic)
+
+
+def stack_probs(variants: Sequence[dict[str, object]]) -> Float[ndarray, "query label"]:
+    """The label-word probabilities of several records' variants."""
+    return np.array([variant["probs"] for variant in variants], dtype=float)

@@ -1,0 +1,95 @@
+"""What a run finds: metrics, curves and tables, and their form in JSON."""
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+SCHEMA = 1
+Record = dict[str, Any]
+"""One line of records.jsonl: JSON's types only."""
+
+
+@dataclass(frozen=True)
+class Curve:
+    """Values over an axis: `x` is its name (layer, k, epoch, n_demonstrations), `at` where the values stand."""
+
+    x: str
+    at: Sequence[float]
+    values: Sequence[float]
+    stderr: Sequence[float] | None = None
+
+    def __post_init__(self) -> None:
+        for name in ("values", "stderr"):
+            given = getattr(self, name)
+            if given is not None and len(given) != len(self.at):
+                raise ValueError(f"a curve over {len(self.at)} places has {len(given)} {name}")
+
+
+@dataclass(frozen=True)
+class Table:
+    """A matrix with names."""
+
+    rows: Sequence[str]
+    columns: Sequence[str]
+    values: Sequence[Sequence[float]]
+
+    def __post_init__(self) -> None:
+        if [len(row) for row in self.values] != [len(self.columns)] * len(self.rows):
+            raise ValueError(f"a table's values are not {len(self.rows)} rows of {len(self.columns)}")
+
+
+@dataclass(frozen=True)
+class Result:
+    """What reduce makes of the records. Shares are fractions; `stderr` holds the standard errors of some metrics.
+
+    `notes` say what the numbers do not: why one is undefined, what was left out.
+    """
+
+    metrics: Mapping[str, float]
+    stderr: Mapping[str, float] = field(default_factory=dict)
+    curves: Mapping[str, Curve] = field(default_factory=dict)
+    tables: Mapping[str, Table] = field(default_factory=dict)
+    notes: Sequence[str] = ()
+
+    def to_json(self) -> dict[str, Any]:
+        """JSON's types; what is undefined (nan) is null."""
+        return {
+            "metrics": _plain(self.metrics),
+            "stderr": _plain(self.stderr),
+            "curves": {name: _plain(vars(curve)) for name, curve in self.curves.items()},
+            "tables": {name: _plain(vars(table)) for name, table in self.tables.items()},
+            "notes": list(self.notes),
+        }
+
+    @classmethod
+    def from_json(cls, found: Mapping[str, Any]) -> "Result":
+        """The inverse of to_json, from what has its fields: null is nan again. ValueError for lengths that do not fit."""
+        return cls(
+            metrics=_known(found["metrics"]),
+            stderr=_known(found.get("stderr", {})),
+            curves={name: Curve(**_known(curve)) for name, curve in found.get("curves", {}).items()},
+            tables={name: Table(**_known(table)) for name, table in found.get("tables", {}).items()},
+            notes=list(found.get("notes", [])),
+        )
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, Mapping):
+        return {str(key): _plain(v) for key, v in value.items()}
+    if isinstance(value, list | tuple | range):
+        return [_plain(v) for v in value]
+    if hasattr(value, "tolist"):  # numpy's arrays and numbers, without importing numpy at every start
+        return _plain(value.tolist())
+    if isinstance(value, float) and not math.isfinite(value):
+        return None
+    return value
+
+
+def _known(value: Any) -> Any:
+    """With nan for every null among numbers. A null in the place of a whole list (a curve without stderr) stays."""
+    if isinstance(value, Mapping):
+        return {k: v if v is None and k == "stderr" else _known(v) for k, v in value.items()}
+    if isinstance(value, list):
+        return [_known(v) for v in value]
+    return math.nan if value is None else value

@@ -1,0 +1,175 @@
+"""A run's directory: records as they come, the state of the work, the result. What is finished is never lost."""
+
+import contextlib
+import fcntl
+import json
+import logging
+import os
+import socket
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, Literal
+
+from anchorflow.errors import UserError
+from anchorflow.results import Record, dumps, read_status, write_atomically
+
+log = logging.getLogger(__name__)
+State = Literal["queued", "running", "completed", "failed", "preempted", "cancelled"]
+STATUS_INTERVAL_S = 2.0
+SHARDS = "shards"
+
+
+class RunDirectory:
+    """`records.jsonl`, `status.json` and `result.json` of one run.
+
+    `key` is the field that names a record's unit of work ("query").
+    """
+
+    def __init__(self, path: Path, key: str = "query") -> None:
+        self.path = path
+        self.key = key
+        self._started = time.time()
+        self._written = 0.0
+        self._claimed = False
+        self._status: dict[str, Any] = {}
+
+    @property
+    def run(self) -> Path:
+        """The run's own directory: this one, or of a shard the one above."""
+        return self.path.parents[1] if self.path.parent.name == SHARDS else self.path
+
+    def shard(self, number: int, of: int) -> "RunDirectory":
+        """The directory of one of the shards of this run; made if it is not there."""
+        path = self.path / SHARDS / f"{number}-of-{of}"
+        path.mkdir(parents=True, exist_ok=True)
+        return RunDirectory(path, self.key)
+
+    def shards_complete(self, of: int) -> bool:
+        """Whether all shards have ended."""
+        states = [read_status(self.path / SHARDS / f"{number}-of-{of}").get("state") for number in range(1, of + 1)]
+        return all(state == "completed" for state in states)
+
+    def elsewhere(self) -> list[Record]:
+        """Records of this run that lie in other directories than this: of its shards, or of the run before it had any."""
+        whole = RunDirectory(self.run, self.key)
+        others = [RunDirectory(path, self.key) for path in sorted((self.run / SHARDS).glob("*-of-*"))]
+        return [record for one in (whole, *others) if one.path != self.path for record in one.records(tidy=False)]
+
+    @contextmanager
+    def locked(self) -> Iterator[None]:
+        """One process at a time. The lock ends with its process, however that ends."""
+        try:
+            file = (self.path / ".lock").open("w")
+        except OSError as error:
+            raise UserError(f"{error.filename} cannot be written ({error.strerror}).") from error
+        with file:
+            try:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except OSError as error:
+                raise UserError(
+                    f"another process is working in {self.path} (see its status.json); wait for it."
+                ) from error
+            yield
+
+    def result(self) -> dict[str, Any] | None:
+        """The result, if the run is complete. UserError for a damaged one."""
+        path = self.path / "result.json"
+        try:
+            found = json.loads(path.read_text(encoding="utf-8"))
+            if not isinstance(found, dict) or not {"identity", "metrics"} <= found.keys():
+                raise ValueError("it has no identity or no metrics")
+        except FileNotFoundError:
+            return None
+        except (OSError, ValueError) as error:
+            raise UserError(f"{path} is damaged ({error}); delete it, and the run goes on from its records.") from error
+        return found
+
+    def claim(self, identity: str) -> None:
+        """Make sure that what lies here belongs to the run `identity`. UserError where it does not."""
+        owner = self.path / ".identity"  # a file of its own: status.json is for people
+        try:
+            found: str | None = owner.read_text(encoding="utf-8", errors="replace").strip()
+        except FileNotFoundError:  # copied without hidden files; a result says itself whose it is
+            found = (self.result() or {}).get("identity")
+        if self._occupied() and found != identity:
+            raise UserError(
+                f"{self.path} holds records of another run ({found}, this one is {identity}): its seed, settings, data or "
+                "weights differ. Choose another hydra.run.dir, or delete that directory."
+            )
+        write_atomically(owner, identity + "\n")
+        self._claimed = True
+        self._status = {"identity": identity}
+
+    def records(self, tidy: bool = True) -> list[Record]:
+        """All whole records, each unit once; UserError for one that is damaged.
+
+        A line cut off by a kill is removed (`tidy`), or just left out, where another process may be writing it.
+        """
+        path = self.path / "records.jsonl"
+        if not path.exists():
+            return []
+        content = path.read_bytes()
+        whole = content[: content.rfind(b"\n") + 1]
+        if tidy and len(whole) < len(content):
+            log.info("removing the last record, which was cut off")
+            os.truncate(path, len(whole))
+        found: dict[Any, Record] = {}
+        for number, line in enumerate(whole.splitlines(), start=1):
+            try:
+                record = json.loads(line)
+                found.setdefault(record[self.key], record)
+            except (ValueError, KeyError, TypeError) as error:
+                raise UserError(
+                    f"{path}, line {number} is damaged ({error}); delete that line, and its record is made again."
+                ) from error
+        return list(found.values())
+
+    def append(self, records: Sequence[Record]) -> None:
+        """Add records to the end of the file."""
+        lines = "".join(dumps(record) + "\n" for record in records).encode()
+        with (self.path / "records.jsonl").open("ab") as file:
+            file.write(lines)
+
+    def rewrite(self, records: Sequence[Record]) -> None:
+        """Put these in the place of all records, at once."""
+        write_atomically(self.path / "records.jsonl", "".join(dumps(record) + "\n" for record in records))
+
+    def report(self, state: State, *, force: bool = True, **fields: Any) -> None:
+        """Update `status.json`; without `force` at most every two seconds."""
+        now = time.time()
+        self._status.update(fields)
+        if not force and now - self._written < STATUS_INTERVAL_S:
+            return
+        self._written = now
+        job = os.environ.get("SLURM_ARRAY_JOB_ID", os.environ.get("SLURM_JOB_ID"))
+        task = os.environ.get("SLURM_ARRAY_TASK_ID")
+        status = {
+            "state": state,
+            **self._status,
+            "host": socket.gethostname(),
+            "pid": os.getpid(),
+            "job_id": f"{job}_{task}" if job and task else job,
+            "requeues": int(os.environ.get("SLURM_RESTART_COUNT", 0)),
+            "started": _iso(self._started),
+            "updated": _iso(now),
+        }
+        write_atomically(self.path / "status.json", dumps(status, indent=2) + "\n")
+
+    def report_end(self, state: State, **fields: Any) -> None:
+        """The state of a run that ends early. Says nothing over the records of another run, or a finished one."""
+        if self._claimed or not self._occupied():
+            with contextlib.suppress(OSError):  # the reason why it ends is told by its own error
+                self.report(state, **fields)
+
+    def complete(self, result: Mapping[str, Any]) -> None:
+        """Write `result.json`: from now on the run counts as complete."""
+        write_atomically(self.path / "result.json", dumps(result, indent=2) + "\n")
+
+    def _occupied(self) -> bool:
+        return any((self.path / name).exists() for name in ("records.jsonl", "result.json"))
+
+
+def _iso(seconds: float) -> str:
+    return time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(seconds))

@@ -1,0 +1,229 @@
+"""Rows are read as they are or refused with file and line; a source is chosen, named and hashed."""
+
+import json
+from collections import Counter
+from pathlib import Path
+
+import pytest
+
+from anchorflow import hub
+from anchorflow.data import Dataset, Hub, Novel, Package
+from anchorflow.errors import UserError
+from tests.conftest import write_dataset
+
+
+def local(path: Path, **given: object) -> Dataset:
+    return Dataset(name="local", source="directory", path=str(path), **given)  # type: ignore[arg-type]
+
+
+def test_a_directory_describes_itself_and_what_is_configured_wins(tmp_path: Path) -> None:
+    folder = write_dataset(tmp_path, separator="\n\n")
+    task = local(folder).load()
+    assert (task.separator, task.label_words) == ("\n\n", (" Negative", " Positive"))
+    assert task.labels == ("Negative", "Positive")
+    assert local(folder, separator=" | ", label_words=(" Sad", " Happy")).load().label_words == (" Sad", " Happy")
+    assert [e.row for e in task.test] == list(range(8))
+    assert task.provenance.source == "directory"
+
+
+def test_a_line_break_can_be_typed() -> None:
+    typed = Dataset(name="any", template=r"Review: {text}\nSentiment:{label}", separator=r"\n\n")
+    assert (typed.template, typed.separator) == ("Review: {text}\nSentiment:{label}", "\n\n")
+    assert typed == Dataset(name="any", template="Review: {text}\nSentiment:{label}", separator="\n\n")
+
+
+def test_the_hash_is_of_the_content_not_of_the_place(tmp_path: Path) -> None:
+    one, two = (local(write_dataset(tmp_path / name)).load().provenance.sha256 for name in "ab")
+    assert one == two
+    (tmp_path / "b" / "test.jsonl").write_text('{"text": "other", "label": 0}\n')
+    assert local(tmp_path / "b").load().provenance.sha256["test"] != one["test"]
+
+
+@pytest.mark.parametrize(
+    ("line", "complaint"),
+    [
+        ("{not json", "not JSON"),
+        ("[1, 2]", "a row is an object"),
+        ('{"label": 0}', "text is None"),
+        ('{"text": "  ", "label": 0}', "text is '  '"),
+        ('{"text": "a", "label": 2}', "label is 2; allowed: 0 to 1, or Negative, Positive"),
+        ('{"text": "a", "label": -1}', "label is -1"),
+        ('{"text": "a", "label": true}', "label is True"),
+        ('{"text": "a", "label": "Neutral"}', "label is 'Neutral'"),
+        ('{"text": "a"}', "label is None"),
+        ('{"text": "a", "label": 0, "demonstrations": []}', "demonstrations is"),
+        ('{"text": "a", "label": 0, "demonstrations": [{"text": "b", "label": 7}]}', "label is 7"),
+        ('{"text": "\\ud800", "label": 0}', "surrogates not allowed"),
+        ("[" * 100_000, "not JSON"),
+    ],
+)
+def test_a_bad_row_is_refused_with_file_and_line(tmp_path: Path, line: str, complaint: str) -> None:
+    folder = write_dataset(tmp_path)
+    with (folder / "test.jsonl").open("a") as file:
+        file.write(line + "\n")
+    with pytest.raises(UserError) as refused:
+        local(folder).load()
+    assert str(refused.value).startswith(f"{folder / 'test.jsonl'}, line 9: ")
+    assert complaint in str(refused.value)
+
+
+def test_bytes_that_are_no_text_are_refused(tmp_path: Path) -> None:
+    folder = write_dataset(tmp_path)
+    (folder / "train.jsonl").write_bytes(b'{"text": "\xff", "label": 0}\n')
+    with pytest.raises(UserError, match="line 1: not JSON in UTF-8"):
+        local(folder).load()
+
+
+def test_a_class_without_examples_and_an_empty_split_are_refused(tmp_path: Path) -> None:
+    folder = write_dataset(tmp_path)
+    (folder / "test.jsonl").write_text("")
+    with pytest.raises(UserError, match="holds no example"):
+        local(folder).load()
+    (folder / "train.jsonl").write_text('{"text": "a", "label": 0}\n')
+    with pytest.raises(UserError, match=r"no train example of class 1 \('Positive'\)"):
+        local(folder).load()
+
+
+@pytest.mark.parametrize(
+    ("said", "complaint"),
+    [
+        ({"templates": "x"}, "'templates' is not a key"),
+        ({"template": "{text}"}, "must hold {text}"),
+        ({"label_words": [" One"]}, "two or more"),
+        ({"label_words": [" One", " One"]}, "twice"),
+        ({"label_words": [True, False]}, "dataset.yaml.label_words.0 is True: input should be a valid string"),
+        ({"label_words": "abc"}, "dataset.yaml.label_words is 'abc'"),
+        ({"separator": 5}, "dataset.yaml.separator is 5"),
+        (["a", "list"], "dataset.yaml"),
+    ],
+)
+def test_a_wrong_dataset_yaml_is_refused_by_name(tmp_path: Path, said: object, complaint: str) -> None:
+    folder = write_dataset(tmp_path)
+    (folder / "dataset.yaml").write_text(json.dumps(said))
+    with pytest.raises(UserError, match=r"dataset.yaml") as refused:
+        local(folder).load()
+    assert complaint in str(refused.value)
+
+
+def test_labels_may_be_named(tmp_path: Path) -> None:
+    folder = write_dataset(tmp_path, label_names=["bad", "good"])
+    (folder / "test.jsonl").write_text('{"text": "a", "label": "good"}\n')
+    assert local(folder).load().test[0].label == 1
+
+
+def test_rows_with_their_own_demonstrations(tmp_path: Path) -> None:
+    folder = write_dataset(tmp_path)
+    own = [{"text": "one", "label": 1}, {"text": "two", "label": 0}]
+    (folder / "test.jsonl").write_text(json.dumps({"text": "a", "label": 0, "demonstrations": own}) + "\n")
+    found = local(folder).load().test[0].demonstrations
+    assert found is not None
+    assert [(d.text, d.label) for d in found] == [("one", 1), ("two", 0)]
+
+
+def test_a_pair_task_needs_the_second_text(tmp_path: Path) -> None:
+    folder = write_dataset(tmp_path, template="{text} / {text_pair}:{label}")
+    with pytest.raises(UserError, match="line 1: text_pair is None"):
+        local(folder).load()
+
+
+def test_auto_tries_directory_hub_package_in_this_order_and_says_why_none_will_do(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    written = {"template": "Review: {text}\nSentiment:{label}", "label_words": (" Negative", " Positive")}
+    there = Package(name="StaICC", file="cached_dataset/sst2.dataset", labels=(0, 1))
+    place = Hub(id="no/where", names=("negative", "positive"))
+    write_dataset(tmp_path / "sst2")
+    assert Dataset(name="sst2", root=str(tmp_path), hub=place, package=there, **written).load().provenance.source == (
+        "directory"
+    )
+    hub.reachable.cache_clear()
+    task = Dataset(name="sst2", root=str(tmp_path / "empty"), hub=place, package=there, **written).load()
+    assert (task.provenance.source, task.provenance.revision) == ("package", "0.1.1")
+    nowhere = Package(name="no_such_package", file="x", labels=(0, 1))
+    with pytest.raises(UserError) as refused:
+        Dataset(name="sst2", hub=place, package=nowhere, **written).load()
+    for part in ("ANCHORFLOW_DATA", "no/where: the hub is out of reach", "no_such_package is not installed"):
+        assert part in str(refused.value)
+
+
+def test_a_package_is_split_so_that_equal_texts_stay_together() -> None:
+    package = Package(name="StaICC", file="cached_dataset/trec.dataset", labels=(0, 1, 2, 3, 4, 5))
+    words = (" Abbreviation", " Entity", " Description", " Person", " Location", " Number")
+    task = Dataset(name="trec", source="package", package=package, template="{text}:{label}", label_words=words).load()
+    train, test = ({e.text.lower() for e in split} for split in (task.train, task.test))
+    assert not train & test
+    assert 0.15 < len(task.test) / (len(task.train) + len(task.test)) < 0.25
+    known = {e.text: e.label for e in (*task.train, *task.test)}
+    assert known["Who was Red Grange ?"] == 3
+
+
+def test_a_template_for_pairs_needs_a_source_of_pairs() -> None:
+    package = Package(name="StaICC", file="cached_dataset/trec.dataset", labels=(0, 1))
+    data = Dataset(
+        name="x", source="package", package=package, template="{text}/{text_pair}:{label}", label_words=(" A", " B")
+    )
+    with pytest.raises(UserError, match=r"asks for {text_pair}, but the rows of .* have one text only"):
+        data.load()
+
+
+def test_a_pickle_that_could_run_code_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    import pickle
+
+    (tmp_path / "evil_package").mkdir()
+    (tmp_path / "evil_package" / "__init__.py").write_text("")
+    (tmp_path / "evil_package" / "rows").write_bytes(pickle.dumps([Path("/")]))
+    monkeypatch.syspath_prepend(str(tmp_path))
+    package = Package(name="evil_package", file="rows", labels=(0, 1))
+    data = Dataset(name="x", source="package", package=package, template="{text}:{label}", label_words=("a", "b"))
+    with pytest.raises(UserError, match="only plain lists are read"):
+        data.load()
+
+
+def test_the_hub_is_asked_for_names_not_numbers(monkeypatch: pytest.MonkeyPatch) -> None:
+    import datasets
+
+    features = datasets.Features(
+        {"sentence": datasets.Value("string"), "label": datasets.ClassLabel(names=["pos", "neg"])}
+    )
+    rows = {"sentence": ["fine ", "awful", "great", "poor"], "label": [0, 1, 0, 1]}
+    split = datasets.Dataset.from_dict(rows, features=features)
+    monkeypatch.setattr(datasets, "load_dataset", lambda *_, **__: datasets.DatasetDict(train=split, validation=split))
+    place = Hub(id="some/where", text="sentence", names=("neg", "pos"), test="validation")
+    task = Dataset(
+        name="x", source="hub", hub=place, template="{text}:{label}", label_words=(" Negative", " Positive")
+    ).load()
+    assert [(e.text, e.label) for e in task.test] == [("fine", 1), ("awful", 0), ("great", 1), ("poor", 0)]
+    assert task.provenance.source == "hub"
+
+
+def test_draws_depend_on_the_seed_and_nothing_else(tmp_path: Path) -> None:
+    task = local(write_dataset(tmp_path, train=40, test=30)).load()
+    assert task.draw_queries(10, 42) == task.draw_queries(10, 42) != task.draw_queries(10, 43)
+    assert task.draw_queries(None, 42) == list(task.test)
+    drawn = task.draw_demonstrations(3, "42/demonstrations/5")
+    assert drawn == task.draw_demonstrations(3, "42/demonstrations/5")
+    assert Counter(e.label for e in drawn) == {0: 3, 1: 3}
+    with pytest.raises(UserError, match="n_queries is 31; local has 30"):
+        task.draw_queries(31, 42)
+    with pytest.raises(UserError, match=r"shots_per_class is 21.*20 examples of 'Negative'"):
+        task.draw_demonstrations(21, "x")
+
+
+def test_the_novel_task_follows_its_rule_which_its_seed_decides() -> None:
+    written = {"template": "{text}:{label}", "label_words": (" circle", " square")}
+    task = Novel(name="novel", **written).load()
+    clans: dict[str, set[int]] = {}
+    for example in (*task.train, *task.test):
+        clans.setdefault(example.text.split()[0], set()).add(example.label)
+    assert all(len(labels) == 1 for labels in clans.values())
+    assert Counter(min(labels) for labels in clans.values()) == {0: 6, 1: 6}
+    assert task == Novel(name="novel", **written).load()
+    assert task.train != Novel(name="novel", rule_seed=1, **written).load().train
+
+
+def test_a_home_directory_may_be_written_short(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path))
+    write_dataset(tmp_path / "mine")
+    assert local(Path("~/mine")).load().test
+    with pytest.raises(UserError, match=r"~nobody-there/mine/train.jsonl is not there"):
+        local(Path("~nobody-there/mine")).load()

@@ -1,0 +1,38 @@
+import math
+
+import numpy as np
+import pytest
+
+from anchorflow.results import metrics, statistics
+
+LABELS = np.array([0, 0, 1, 1])
+PROBS = np.array([[0.9, 0.1, 0.0], [0.4, 0.6, 0.0], [0.2, 0.8, 0.0], [0.3, 0.7, 0.0]])
+
+
+def test_by_hand() -> None:
+    assert metrics.accuracy(LABELS, PROBS) == 0.75
+    # class 0: precision 1, recall 1/2, F1 2/3; class 1: precision 2/3, recall 1, F1 4/5; class 2 does not occur
+    assert metrics.macro_f1(LABELS, PROBS) == pytest.approx((2 / 3 + 4 / 5) / 2)
+    # confidences .9 (right), .6 (wrong), .8 (right), .7 (right), each alone in its bin
+    assert metrics.expected_calibration_error(LABELS, PROBS) == pytest.approx((0.1 + 0.6 + 0.2 + 0.3) / 4)
+
+
+def test_confusion_has_rows_of_shares_and_says_nan_where_there_is_nothing() -> None:
+    found = metrics.confusion(LABELS, PROBS)
+    np.testing.assert_allclose(found[:2], [[0.5, 0.5, 0], [0, 1, 0]])
+    assert np.isnan(found[2]).all()
+
+
+def test_a_certain_and_right_model_is_calibrated() -> None:
+    assert metrics.expected_calibration_error(LABELS, np.eye(2)[LABELS]) == 0
+    assert metrics.accuracy(LABELS, np.eye(2)[LABELS]) == metrics.macro_f1(LABELS, np.eye(2)[LABELS]) == 1
+
+
+def test_mean_and_stderr() -> None:
+    mean, stderr = statistics.mean_and_stderr(np.array([[1.0, 2.0], [3.0, 2.0]]))
+    np.testing.assert_allclose(mean, [2, 2])
+    np.testing.assert_allclose(stderr, [1, 0])
+    assert math.isnan(statistics.mean_and_stderr(np.array([[1.0]]))[1][0])
+    hits = np.array([[1.0], [0.0], [1.0], [1.0]])
+    assert statistics.proportion_stderr(0.75, 4) == pytest.approx(float(statistics.mean_and_stderr(hits)[1][0]))
+    assert math.isnan(statistics.proportion_stderr(1.0, 1))

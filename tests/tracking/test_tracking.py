@@ -1,0 +1,385 @@
+"""What W&B holds, through W&B's own reader of offline runs and a server in miniature; its troubles cost no result."""
+
+import json
+import logging
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from anchorflow.results import Curve, Result, Table
+from anchorflow.tracking import Content, Names, Tracking, tracker
+from anchorflow.tracking.content import flat
+from anchorflow.tracking.samples import Sample
+from tests.conftest import ROOT, write_dataset
+from tests.tracking.fake_wandb import KEY, FakeWandb, fake_wandb
+
+NAMES = Names("saliency", "tiny", "sst2", 42)
+CONFIG = {
+    "seed": 42,
+    "model": {"_target_": "anchorflow.models.Tiny", "name": "tiny"},
+    "experiment": {"_target_": "anchorflow.experiments.Saliency", "shots_per_class": 1, "n_queries": 2, "ks": [1]},
+    "tracking": {"mode": "offline"},
+}
+RESULT = Result(
+    metrics={"accuracy": 0.25, "undefined": float("nan")},
+    stderr={"accuracy": 0.125},
+    curves={
+        "S_wp": Curve("layer", [1, 2], [0.5, 0.75]),
+        "S_pq": Curve("layer", [1, 2], [0.25, None]),  # type: ignore[list-item]
+        "other": Curve("confidence", [0.5], [1.0]),
+    },
+    tables={"confusion": Table(["no", "yes"], ["no", "yes"], [[1.0, 0.0], [0.5, 0.5]])},
+)
+HISTORY = [
+    {"layer": 1, "saliency/S_wp": 0.5, "saliency/S_pq": 0.25},
+    {"layer": 2, "saliency/S_wp": 0.75},
+    {"confidence": 0.5, "saliency/other": 1.0},
+]
+CURVES = ("layer", "confidence", "saliency/S_wp", "saliency/S_pq", "saliency/other")
+
+
+def content(folder: Path) -> Content:
+    (folder / "beta.safetensors").write_bytes(b"weights")
+    sample = Sample(["query", "prompt"], [[3, "Review: <script>alert(1)</script>"], [5, "ü\n"]])
+    return Content(
+        result=RESULT, sample=sample, dataset={"name": "sst2"}, files=[folder / "beta.safetensors"], figures=[]
+    )
+
+
+def inspect(folder: Path) -> list[dict[str, Any]]:
+    """All that the offline runs in a run directory hold."""
+    return [event for run in sorted((folder / "wandb").glob("offline-run-*")) for event in inspect_one(run)]
+
+
+def inspect_one(run: Path) -> list[dict[str, Any]]:
+    """All that can be read of an offline run."""
+    command = [sys.executable, "-m", "wandb", "leet", "inspect", "--json", str(run)]
+    done = subprocess.run(command, capture_output=True, text=True)
+    return [json.loads(line) for line in done.stdout.splitlines()]
+
+
+def of_kind(events: list[dict[str, Any]], kind: str) -> list[dict[str, Any]]:
+    return [event[kind] for event in events if event["type"] == kind]
+
+
+def summary(events: list[dict[str, Any]]) -> dict[str, Any]:
+    return {key: value for update in of_kind(events, "summary") for key, value in update["update"].items()}
+
+
+def history(events: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """The rows with something of a curve in them, and of these the curves."""
+    rows = [{name: row["item"][name] for name in CURVES if name in row["item"]} for row in of_kind(events, "history")]
+    return [row for row in rows if row]
+
+
+@pytest.fixture
+def server() -> Iterator[FakeWandb]:
+    with fake_wandb() as server:
+        yield server
+
+
+def launch(data: Path, *overrides: str, **environment: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        command(data, *overrides), capture_output=True, text=True, timeout=200, env={**os.environ, **environment}
+    )
+
+
+def command(data: Path, *overrides: str) -> list[str]:
+    local = (f"dataset.path={data}", f"hydra.run.dir={data.parent / 'run'}", "device=cpu", "experiment.n_queries=6")
+    return [sys.executable, str(ROOT / "launch.py"), "model=tiny", "dataset=local", *local, *overrides]
+
+
+def troubles(done: subprocess.CompletedProcess[str]) -> list[str]:
+    """What was said of the tracker, in a run that is complete all the same and shows no traceback."""
+    assert done.returncode == 0, done.stderr
+    assert "Traceback" not in done.stderr
+    assert "wandb:" not in done.stderr
+    return [line for line in done.stderr.splitlines() if line.startswith("tracker: ") or "ailed" in line]
+
+
+def test_a_run_has_an_identity_a_group_settings_to_filter_on_and_scalars_over_their_own_axes(tmp_path: Path) -> None:
+    with Tracking(mode="offline", tags=("mine",)).run(tmp_path, "0123456789abcdef", CONFIG, NAMES) as tracker:
+        tracker.log(content(tmp_path))
+    events = inspect(tmp_path)
+    (run,) = of_kind(events, "run")
+    assert (run["run_id"], run["project"], run["resume"]) == ("0123456789abcdef", "anchorflow", True)
+    assert run["display_name"] == "saliency tiny sst2 seed42"
+    assert (run["run_group"], run["job_type"]) == ("saliency tiny sst2", "saliency")
+    assert set(run["tags"]) == {"saliency", "tiny", "sst2", "mine"}
+    config = run["config"]["update"]
+    assert (config["seed"], config["shots_per_class"], config["n_queries"]) == (42, 1, 2)
+    assert (config["experiment_name"], config["model_name"], config["dataset_name"]) == ("saliency", "tiny", "sst2")
+    assert config["model"]["name"] == "tiny"
+    assert "tracking" not in config
+    assert {m["name"]: m.get("step_metric") for m in of_kind(events, "metric")} == {
+        "layer": None,
+        "confidence": None,
+        "saliency/S_wp": "layer",
+        "saliency/S_pq": "layer",
+        "saliency/other": "confidence",
+    }
+    assert all(m["summary"] == {"none": True} for m in of_kind(events, "metric"))
+    assert history(events) == HISTORY
+    found = summary(events)
+    assert {name: value for name, value in found.items() if name.startswith("saliency/")} == {
+        "saliency/accuracy": 0.25,
+        "saliency/accuracy_stderr": 0.125,
+    }
+    assert (found["tables/confusion.nrows"], found["tables/confusion.ncols"]) == (2, 3)
+    assert (found["tables/records.nrows"], found["tables/records.ncols"]) == (2, 2)
+    (exit_,) = of_kind(events, "exit")
+    assert exit_["exit_code"] == 0
+
+
+def test_tables_and_artifacts_are_files_with_the_run(tmp_path: Path) -> None:
+    with Tracking(mode="offline").run(tmp_path, "0" * 16, CONFIG, NAMES) as tracker:
+        tracker.log(content(tmp_path))
+    artifacts = {artifact["name"]: artifact for artifact in of_kind(inspect(tmp_path), "artifact")}
+    files = {name: found["manifest"]["contents"][0] for name, found in artifacts.items()}
+    assert artifacts["sst2"]["type"] == "dataset"
+    assert json.loads(Path(files["sst2"]["local_path"]).read_text()) == {"name": "sst2"}
+    assert artifacts["beta-tiny-sst2"]["type"] == "beta"
+    assert set(artifacts["beta-tiny-sst2"]["aliases"]) == {"seed42", "latest"}
+    assert files["beta-tiny-sst2"]["local_path"] == str(tmp_path / "beta.safetensors")
+    assert all(Path(file["local_path"]).is_relative_to(tmp_path) for file in files.values())
+    tables = {
+        file["path"]: json.loads(Path(file["local_path"]).read_text())
+        for file in files.values()
+        if file["path"].startswith("tables/")
+    }
+    assert tables["tables/records.table.json"]["data"][0] == [3, "Review: <script>alert(1)</script>"]
+    assert tables["tables/confusion.table.json"]["columns"] == ["row", "no", "yes"]
+    assert tables["tables/confusion.table.json"]["data"] == [["no", 1, 0], ["yes", 0.5, 0.5]]
+    assert "WANDB_DATA_DIR" not in os.environ
+
+
+@pytest.mark.parametrize(("end", "preempted"), [(RuntimeError, False), (KeyboardInterrupt, True), (SystemExit, True)])
+def test_an_exception_makes_a_failed_run_and_a_signal_or_an_exit_a_preempted_one(
+    tmp_path: Path, end: type[BaseException], preempted: bool
+) -> None:
+    with pytest.raises(end), Tracking(mode="offline").run(tmp_path, "f" * 16, CONFIG, NAMES):
+        raise end
+    events = inspect(tmp_path)
+    assert of_kind(events, "exit")[0]["exit_code"] == 1
+    assert bool(of_kind(events, "preempting")) is preempted
+
+
+def test_a_run_that_is_made_again_is_the_same_run_and_its_history_is_there_once(tmp_path: Path) -> None:
+    for _ in range(2):
+        with Tracking(mode="offline").run(tmp_path, "a" * 16, CONFIG, NAMES) as tracker:
+            tracker.log(content(tmp_path))
+    events = inspect(tmp_path)
+    assert [run["run_id"] for run in of_kind(events, "run")] == ["a" * 16] * 2
+    assert history(events) == HISTORY
+
+
+def test_long_and_strange_names_are_made_to_fit() -> None:
+    names = Names("saliency", "m" * 200, "a b/ü", 42)
+    labels = names.labels(None, ["t" * 65, "t" * 66, "", "saliency"])
+    assert all(0 < len(tag) <= 64 for tag in labels["tags"])
+    assert len(labels["tags"]) == len(set(labels["tags"])) == 4
+    assert len(labels["name"]) <= 128
+    assert labels["name"].endswith(" seed42")
+    assert len(labels["group"]) == 128
+    assert Names("saliency", "tiny", "a b/ü", 42).artifact("beta") == "beta-tiny-a-b--"
+    assert flat({"experiment": {"seed": 1, "deep": {}}, "seed": 2}, names)["seed"] == 2
+
+
+def test_auto_is_offline_without_credentials_and_online_with_them(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("WANDB_MODE")
+    monkeypatch.delenv("WANDB_API_KEY", raising=False)
+    monkeypatch.setenv("NETRC", str(tmp_path / "netrc"))
+    assert Tracking().resolved() == "offline"
+    for machine, mode in (
+        ("api.forge.coreweave.com", "online"),
+        ("api.wandb.ai", "online"),
+        ("example.org", "offline"),
+    ):
+        (tmp_path / "netrc").write_text(f"machine {machine} login user password secret\n")
+        assert Tracking().resolved() == mode
+    (tmp_path / "netrc").write_text("garbage")
+    assert Tracking().resolved() == "offline"
+    monkeypatch.setenv("WANDB_API_KEY", KEY)
+    assert Tracking().resolved() == "online"
+    monkeypatch.setenv("WANDB_MODE", "offline")
+    assert Tracking().resolved() == "offline"
+    assert Tracking(mode="online").resolved() == "online"
+    assert Tracking(mode="none").resolved() == "disabled"
+
+
+def test_none_starts_nothing(tmp_path: Path) -> None:
+    with Tracking(mode="none").run(tmp_path, "d" * 16, CONFIG, NAMES) as tracker:
+        tracker.log(content(tmp_path))
+    assert not (tmp_path / "wandb").exists()
+
+
+def warnings(caplog: pytest.LogCaptureFixture) -> list[str]:
+    """What a user sees (W&B's own logger goes to its files)."""
+    ours = [record for record in caplog.records if record.name.startswith("anchorflow")]
+    return [record.getMessage() for record in ours if record.levelno >= logging.WARNING]
+
+
+class Broken:
+    """A W&B run that does what the real one does, but for one thing."""
+
+    def __init__(self, run: Any, at: str) -> None:
+        self._run = run
+        self._at = at
+
+    def __getattr__(self, name: str) -> Any:
+        if name == self._at:
+            raise OSError(28, "No space left on device\nand so on")
+        return getattr(self._run, name)
+
+
+@pytest.mark.parametrize("at", ["log", "define_metric", "summary", "log_artifact", "finish"])
+def test_a_fault_in_the_middle_is_one_line_and_the_next_run_is_not_touched_by_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, at: str
+) -> None:
+    import wandb
+
+    init = wandb.init
+    with monkeypatch.context() as patch:
+        patch.setattr(wandb, "init", lambda **given: Broken(init(**given), at))
+        with Tracking(mode="offline").run(tmp_path, "b" * 16, CONFIG, NAMES) as tracker:
+            tracker.log(content(tmp_path))
+            tracker.log(content(tmp_path))
+    (line,) = warnings(caplog)
+    assert line == (
+        "tracker: W&B failed (OSError: [Errno 28] No space left on device and so on); the run goes on without it"
+    )
+    (tmp_path / "next").mkdir()
+    with Tracking(mode="offline").run(tmp_path / "next", "c" * 16, CONFIG, NAMES) as tracker:
+        tracker.log(content(tmp_path))
+    events = inspect(tmp_path / "next")
+    assert [run["run_id"] for run in of_kind(events, "run")] == ["c" * 16]
+    assert history(events) == HISTORY
+
+
+def test_a_full_disk_under_the_log_of_wandb_is_no_news(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    class Full:
+        def write(self, text: str) -> None:
+            raise OSError(28, "No space left on device")
+
+    with Tracking(mode="offline").run(tmp_path, "b" * 16, CONFIG, NAMES):
+        handlers = [h for h in logging.getLogger("wandb").handlers if isinstance(h, logging.FileHandler)]
+        assert handlers
+        for handler in handlers:
+            handler.stream.close()
+            handler.stream = Full()  # type: ignore[assignment]
+        logging.getLogger("wandb").info("a line for debug.log")
+    assert "Logging error" not in capfd.readouterr().err
+
+
+def test_what_fails_online_is_recorded_offline(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    import wandb
+
+    init = wandb.init
+
+    def only_offline(**given: Any) -> Any:
+        if given["mode"] == "offline":
+            return init(**given)
+        return Broken(init(**{**given, "mode": "offline", "id": "online"}), "log")
+
+    monkeypatch.setattr(wandb, "init", only_offline)
+    with Tracking(mode="online").run(tmp_path, "e" * 16, CONFIG, NAMES) as tracker:
+        tracker.log(content(tmp_path))
+    (line,) = warnings(caplog)
+    assert line.startswith("tracker: W&B failed online (OSError: ")
+    assert line.endswith(f"recording offline, upload later with: anchorflow sync {tmp_path}")
+    events = [event for log in (tmp_path / "wandb").glob(f"*-{'e' * 16}") for event in inspect_one(log)]
+    assert history(events) == HISTORY
+    assert of_kind(events, "exit")[0]["exit_code"] == 0
+
+
+def test_an_unreachable_server_is_one_line(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    import wandb
+
+    monkeypatch.setenv("WANDB_BASE_URL", "http://127.0.0.1:9")  # nobody is there
+    monkeypatch.setenv("WANDB_API_KEY", KEY)
+    monkeypatch.setattr(tracker, "INIT_TIMEOUT_S", 2)
+    wandb.teardown()
+    try:
+        with Tracking(mode="online").run(tmp_path, "a" * 16, CONFIG, NAMES) as recording:
+            recording.log(content(tmp_path))
+    finally:
+        monkeypatch.undo()
+        wandb.teardown()
+    (line,) = warnings(caplog)
+    assert line.startswith("tracker: W&B failed online (CommError: ")
+    assert "connection refused" in line
+    assert history(inspect(tmp_path)) == HISTORY
+
+
+def test_the_command_line_tells_a_server_all_of_a_run(tmp_path: Path, server: FakeWandb) -> None:
+    data = write_dataset(tmp_path / "data")
+    assert troubles(launch(data, "experiment=reweighting", "tracking=online", **server.environment())) == []
+    result = json.loads((tmp_path / "run" / "result.json").read_text())
+    run = server.runs[result["identity"]]
+    assert run.ends == ["finished"]
+    assert run.summary["reweighting/gain"] == result["metrics"]["gain"]
+    losses = [row["reweighting/train_loss"] for row in run.history if "reweighting/train_loss" in row]
+    assert losses == result["curves"]["train_loss"]["values"]
+    assert {("dataset", "local"), ("beta", "beta-tiny-local")} <= set(server.artifacts)
+    assert any("figures/train_loss" in row and "tables/records" in row for row in run.history)
+
+
+def test_a_bad_key_is_one_line(tmp_path: Path, server: FakeWandb) -> None:
+    data = write_dataset(tmp_path / "data")
+    (line,) = troubles(launch(data, "tracking=online", **server.environment(key="x" * 40)))
+    assert "401" in line
+    assert "invalid api key" in line
+    assert f"anchorflow sync {tmp_path / 'run'}" in line
+    assert of_kind(inspect(tmp_path / "run"), "exit")[0]["exit_code"] == 0
+
+
+def test_a_place_that_cannot_be_written_to_is_one_line(tmp_path: Path) -> None:
+    data = write_dataset(tmp_path / "data")
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run" / "wandb").write_text("in the way")
+    (line,) = troubles(launch(data, "tracking=offline"))
+    assert "tracker: W&B failed (NotADirectoryError: " in line
+
+
+def test_a_killed_and_resumed_run_is_one_run_with_its_history_once(tmp_path: Path) -> None:
+    data = write_dataset(tmp_path / "data", train=60, test=70)
+    several = ("experiment.n_queries=70", "batch_tokens=300", "tracking=offline")
+    run = tmp_path / "run"
+    for ended_by in (signal.SIGKILL, signal.SIGTERM):
+        before = written(run)
+        process = subprocess.Popen(command(data, *several), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        while written(run) < before + 20:
+            assert process.poll() is None, "ended before it could be interrupted"
+            time.sleep(0.005)
+        process.send_signal(ended_by)
+        process.wait(timeout=60)
+    assert of_kind(inspect(run), "preempting")
+    assert troubles(launch(data, *several)) == []
+    attempts = [inspect_one(fragment) for fragment in sorted((run / "wandb").glob("offline-run-*"))]
+    killed, stopped, last = attempts
+    result = json.loads((run / "result.json").read_text())
+    assert {run["run_id"] for events in attempts for run in of_kind(events, "run")} == {result["identity"]}
+    assert not of_kind(killed, "exit")
+    assert [of_kind(events, "exit")[0]["exit_code"] for events in (stopped, last)] == [1, 0]
+    assert summary(last)["saliency/accuracy"] == result["metrics"]["accuracy"]
+    shares = [row["item"] for events in attempts for row in of_kind(events, "history") if "layer" in row["item"]]
+    assert [row["layer"] for row in shares] == result["curves"]["S_wp"]["at"]
+    assert [row["saliency/S_wp"] for row in shares] == pytest.approx(result["curves"]["S_wp"]["values"])
+
+
+def written(run: Path) -> int:
+    path = run / "records.jsonl"
+    return path.read_bytes().count(b"\n") if path.exists() else 0
