@@ -1,17 +1,61 @@
-"""`anchorflow COMMAND PATH...`: what to do with runs that were made. Nothing here runs a model."""
+"""`anchorflow COMMAND`: start runs, and read what they left behind."""
 
 import argparse
 import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+from anchorflow import __version__
 from anchorflow.errors import UserError
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command; the exit code comes back. A user's mistake is one line and 2."""
-    parser = argparse.ArgumentParser(prog="anchorflow", description="Read what runs left behind.")
+    given = list(sys.argv[1:] if arguments is None else arguments)
+    if given[:1] == ["run"]:
+        run(given[1:])
+        return 0
+    chosen = _parser().parse_args(given)
+    try:
+        return int(chosen.run(chosen))
+    except UserError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        return 130
+    except BrokenPipeError:  # the reader (head, less) has seen enough
+        sys.stderr.close()
+        return 0
+
+
+def run(arguments: Sequence[str] | None = None) -> None:
+    """One run, or with -m a sweep: `python launch.py` and `anchorflow run`. A mistake ends the program with exit code 1."""
+    given = list(sys.argv[1:] if arguments is None else arguments)
+    if {"-h", "--help"} & set(given):
+        from anchorflow.help import page
+
+        print(page(_config_dir(given)))
+        return
+    here = str(Path.cwd())
+    if here not in sys.path:  # where a user's own classes lie
+        sys.path.insert(0, here)
+    from anchorflow.sweep import start
+
+    start(given)
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="anchorflow", description="How in-context learning works, measured.")
+    parser.add_argument("--version", action="version", version=f"anchorflow {__version__}")
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
+
+    # Never parsed: what follows it is for Hydra.
+    commands.add_parser("run", help="one run, or with -m a sweep (anchorflow run --help)", add_help=False)
+
+    options = commands.add_parser("options", help="the settings of an experiment, or of another option of a group")
+    options.add_argument("option", metavar="[GROUP=]OPTION", help="saliency, model=local, launcher=slurm, ...")
+    options.add_argument("--config-dir", type=Path, metavar="DIR", help="a directory with options of your own")
+    options.set_defaults(run=_options)
 
     status = commands.add_parser("status", help="the state of every run at or below the paths")
     status.add_argument("paths", nargs="+", type=Path, metavar="PATH")
@@ -33,18 +77,24 @@ def main(arguments: Sequence[str] | None = None) -> int:
         compare.add_argument(name, type=Path, metavar=name.upper(), help="a run, or a directory with runs below it")
     compare.add_argument("--csv", type=Path, metavar="FILE", help="write the table there, too")
     compare.set_defaults(run=_compare)
+    return parser
 
-    chosen = parser.parse_args(arguments)
-    try:
-        return int(chosen.run(chosen))
-    except UserError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
-    except KeyboardInterrupt:
-        return 130
-    except BrokenPipeError:  # the reader (head, less) has seen enough
-        sys.stderr.close()
-        return 0
+
+def _config_dir(arguments: Sequence[str]) -> Path | None:
+    """What Hydra's --config-dir (or -cd) names."""
+    for at, argument in enumerate(arguments):
+        name, _, value = argument.partition("=")
+        if name in ("--config-dir", "-cd"):
+            return Path(value or next(iter(arguments[at + 1 :]), ""))
+    return None
+
+
+def _options(chosen: argparse.Namespace) -> int:
+    from anchorflow.help import options
+
+    sys.path.insert(0, str(Path.cwd()))
+    print(options(chosen.option, chosen.config_dir))
+    return 0
 
 
 def _status(chosen: argparse.Namespace) -> int:
@@ -62,6 +112,7 @@ def _sync(chosen: argparse.Namespace) -> int:
 def _report(chosen: argparse.Namespace) -> int:
     from anchorflow.report.write import report
 
+    sys.path.insert(0, str(Path.cwd()))  # where the views of a user's own experiments lie
     print(report(chosen.paths, chosen.out))
     return 0
 
@@ -69,9 +120,6 @@ def _report(chosen: argparse.Namespace) -> int:
 def _compare(chosen: argparse.Namespace) -> int:
     from anchorflow.report.compare import compare
 
+    sys.path.insert(0, str(Path.cwd()))
     print(compare(chosen.a, chosen.b, chosen.csv))
     return 0
-
-
-if __name__ == "__main__":
-    sys.exit(main())

@@ -1,107 +1,167 @@
-"""One YAML node = one constructor call: the signature of a frozen dataclass is the schema.
+"""Settings: what a field means is said once, beside the field; a YAML node becomes a checked object.
 
-Nothing here, and nothing that is built here, imports torch: a mistake in the configuration is
-answered before anything heavy loads.
+One YAML node is one constructor call: the fields of a `configurable` class are the node's schema, with their types and
+defaults. Each field has a kind, from which a run's directory, its identity and the columns of a report follow.
+
+Nothing here, and no class of the configuration, imports torch: a mistake is answered before anything heavy loads.
 """
 
+import dataclasses
+import functools
 import hashlib
 import importlib
 import json
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, fields, is_dataclass
+from dataclasses import MISSING, field, fields, is_dataclass
 from functools import cache
-from typing import Any, ClassVar, Literal
+from typing import Any, Literal, TypeVar, get_args
+
+from pydantic import ConfigDict, TypeAdapter, ValidationError
+from pydantic.dataclasses import dataclass as validated_dataclass
+from typing_extensions import dataclass_transform, get_protocol_members
 
 from anchorflow.errors import UserError
 
-NAMED = ("model", "dataset", "experiment", "seed", "dtype", "too_long")
-"""The parts of a configuration that a run's directory is named after."""
+T = TypeVar("T")
+Kind = Literal["number", "source", "run", "shown"]
+"""What a setting does.
 
-NO_NUMBER = ("shards", "keep_examples")
-"""Settings of an experiment that change none of its numbers."""
-
-SWEEP_WIDE = ("sweep", "launcher")
-"""Groups that are about a sweep as a whole: no part of a single run, nor of what it finds."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class Sweep:
-    """How a sweep is gone about. `scale` is the size of a preset (conf/sweep/): what follows from it is what counts."""
-
-    __pydantic_config__: ClassVar[dict[str, str]] = {"extra": "forbid"}
-
-    scale: Literal["full", "small"] | None = None
-    dry_run: bool = False
-    retry_failed: bool = False
-    wait: bool = True
+`number` changes a number of the result: it is part of the run's identity, and a column of reports.
+`source` says where content is found; the identity holds that content's hash instead.
+`run` says where and how fast a run computes, `shown` what is kept and shown of it: neither gives a run another identity
+or another directory.
+"""
+KINDS: tuple[Kind, ...] = get_args(Kind)
 
 
-@dataclass(frozen=True, kw_only=True)
-class Job:
-    """The keys of the configuration's top level: what is neither model, dataset nor experiment."""
-
-    seed: int = 42
-    device: str = "auto"
-    dtype: Literal["auto", "float64", "float32", "bfloat16", "float16"] = "auto"
-    batch_tokens: int = 1024
-    too_long: Literal["refuse", "skip"] = "refuse"
-
-    def __post_init__(self) -> None:
-        if not 0 <= self.seed < 2**63:
-            raise ValueError(f"seed is {self.seed}; allowed: 0 to 2^63 - 1")
-        if self.batch_tokens < 1:
-            raise ValueError(f"batch_tokens is {self.batch_tokens}; allowed: 1 or more (1024 is a good start)")
+class SettingError(UserError, ValueError):
+    """A setting that is unknown or has a value that is not allowed."""
 
 
-def build(node: Mapping[str, Any], where: str, default: type | None = None) -> Any:
+def setting(*, default: Any = MISSING, kind: Kind) -> Any:
+    """A dataclass field of this kind. A field without it is a `number`."""
+    return field(default=default, metadata={"kind": kind})
+
+
+@dataclass_transform(kw_only_default=True, frozen_default=True, field_specifiers=(setting, field))
+def configurable(cls: type[T]) -> type[T]:
+    """Make `cls` a frozen dataclass with keyword arguments, checked when it is constructed.
+
+    The constructor raises SettingError for an unknown setting, a wrong type, or what `__post_init__` refuses with a
+    ValueError: the same sentences as for a node of the configuration.
+    """
+    made: Any = validated_dataclass(frozen=True, kw_only=True, config=ConfigDict(extra="forbid"))(cls)
+    checked = made.__init__
+
+    @functools.wraps(checked)
+    def construct(self: Any, **arguments: Any) -> None:
+        _refuse_unknown(type(self), arguments, "")
+        try:
+            checked(self, **arguments)
+        except ValidationError as error:
+            raise _refusal(error, "") from error
+        _refuse_disguised(self, arguments, "")
+
+    made.__init__ = construct
+    return made
+
+
+def build(node: Mapping[str, Any], where: str, default: type | None = None, like: type | None = None) -> Any:
     """Make the object that `node` describes: `_target_` names its class, the rest are its arguments.
 
-    `where` is the node's place in the configuration and starts every message ("experiment").
-    Raises UserError for an unknown target or key, a value of the wrong type, or one that the
-    class itself refuses.
+    Args:
+        node: JSON's types.
+        where: the node's place in the configuration, with which every message begins ("experiment").
+        default: the class of a node without `_target_`.
+        like: a protocol whose members the class must have.
+
+    Raises:
+        SettingError: for an unknown target or key, a value of the wrong type, or one that the class itself refuses.
     """
     arguments = {str(key): value for key, value in node.items() if key != "_target_"}
-    target = default or _locate(node.get("_target_"), where)
-    known = [field.name for field in fields(target)]
-    for key in arguments:
-        if key not in known:
-            raise UserError(f"{_join(where, key)} is not a setting of {target.__name__}; allowed: {', '.join(known)}.")
-
-    from pydantic import ValidationError
-
+    target = default or locate(node.get("_target_"), where)
+    if like is not None:
+        _refuse_lacking(target, like, where, node.get("_target_"))
+    _refuse_unknown(target, arguments, where)
     try:
         built = _adapter(target).validate_python(arguments)
     except ValidationError as error:
-        raise UserError("\n".join(_explain(problem, where) for problem in error.errors())) from error
-    for key, value in arguments.items():
-        # Pydantic takes 1.0 and true for 1, and the run would have two names.
-        if isinstance(value, (bool, float)) and type(getattr(built, key)) is int:
-            raise UserError(
-                f"{_join(where, key)} is {value!r}; allowed: a whole number, written as one ({int(value)})."
-            )
+        raise _refusal(error, where) from error
+    _refuse_disguised(built, arguments, where)
     return built
 
 
-def run_name(config: Mapping[str, Any]) -> str:
-    """Where a run's directory lies below `outputs/`: readable choices, then a hash of every setting that matters.
+def locate(path: Any, where: str) -> type:
+    """The class at an import path. SettingError where there is none that a node can describe."""
+    module, _, name = str(path).rpartition(".")
+    try:
+        found = getattr(importlib.import_module(module), name)
+    except (ImportError, AttributeError, ValueError) as error:
+        raise SettingError(f"{where}._target_ is {path!r}, which cannot be imported ({error}).") from error
+    if not (isinstance(found, type) and is_dataclass(found)):
+        raise SettingError(
+            f"{where}._target_ is {path!r}; allowed: a dataclass such as anchorflow.experiments.Saliency."
+        )
+    return found
 
-    The same settings give the same name, so that a restart finds its records and a sweep its finished cells.
+
+def target_of(cls: type) -> str:
+    """The import path of a class as a configuration writes it: of this package's classes, from the room's door."""
+    module = cls.__module__.split(".")
+    return ".".join([*(module[:2] if module[0] == __package__ else module), cls.__qualname__])
+
+
+def defaults_of(cls: type) -> dict[str, Any]:
+    """The settings that have a default, by name, as JSON's types."""
+    found = {}
+    for each in fields(cls):
+        if each.default is not MISSING:
+            found[each.name] = _plain(each.default)
+        elif each.default_factory is not MISSING:
+            found[each.name] = _plain(each.default_factory())
+    return found
+
+
+def values(node: Any, *kinds: Kind) -> dict[str, Any]:
+    """The settings of these kinds (default: all) by name, as JSON's types.
+
+    Left out are those that `node.unused()` names: they have no effect, given the others.
     """
-    require(config, NAMED)
-    parts = {key: config[key] for key in NAMED}
-    parts["experiment"] = {key: value for key, value in config["experiment"].items() if key != "shards"}
-    experiment = str(config["experiment"]["_target_"]).rpartition(".")[2]
-    snake = "".join("_" + c.lower() if c.isupper() else c for c in experiment).lstrip("_")
-    names = (snake, str(config["model"]["name"]), str(config["dataset"]["name"]))
-    safe = "/".join("".join(c if c.isalnum() or c in "-_." else "-" for c in name) for name in names)
-    return f"{safe}/seed{config['seed']}-{digest(parts)[:8]}"
+    unused = node.unused() if hasattr(node, "unused") else ()
+    return {
+        each.name: _plain(getattr(node, each.name))
+        for each in fields(node)
+        if kind_of(each) in (kinds or KINDS) and each.name not in unused
+    }
+
+
+def kind_of(each: "dataclasses.Field[Any]") -> Kind:
+    """What a field does."""
+    kind: Kind = each.metadata.get("kind", "number")
+    return kind
+
+
+def fingerprint(node: Any) -> dict[str, Any]:
+    """Everything of a node that can change a number: its class, its `number` settings, its `version`.
+
+    In the place of its `source` settings stands what `node.content()` says of what lies there.
+    """
+    found = {"_target_": target_of(type(node)), **values(node, "number")}
+    if hasattr(node, "version"):
+        found["version"] = node.version
+    return found | (dict(node.content()) if hasattr(node, "content") else {})
+
+
+def to_node(node: Any) -> dict[str, Any]:
+    """The configuration's node that describes this object: the inverse of `build`."""
+    return {"_target_": target_of(type(node)), **{each.name: _plain(getattr(node, each.name)) for each in fields(node)}}
 
 
 def require(config: Mapping[str, Any], keys: Iterable[str]) -> None:
-    """UserError for one of these keys that the configuration does not have."""
+    """SettingError for one of these keys that the configuration does not have."""
     for key in keys:
         if config.get(key) is None:
-            raise UserError(f"{key} is missing; every run needs it ({key}=..., not ~{key}).")
+            raise SettingError(f"{key} is missing; every run needs it ({key}=..., not ~{key}).")
 
 
 def digest(value: Any) -> str:
@@ -110,30 +170,59 @@ def digest(value: Any) -> str:
     return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
+def _plain(value: Any) -> Any:
+    if is_dataclass(value) and not isinstance(value, type):
+        return {each.name: _plain(getattr(value, each.name)) for each in fields(value)}
+    if isinstance(value, Mapping):
+        return {str(key): _plain(of_key) for key, of_key in value.items()}
+    if isinstance(value, list | tuple):
+        return [_plain(item) for item in value]
+    return value
+
+
 @cache
 def _adapter(target: type) -> Any:
-    from pydantic import TypeAdapter
-
     return TypeAdapter(target)
 
 
-def _locate(path: Any, where: str) -> type:
-    module, _, name = str(path).rpartition(".")
-    try:
-        found = getattr(importlib.import_module(module), name)
-    except (ImportError, AttributeError, ValueError) as error:
-        raise UserError(f"{where}._target_ is {path!r}, which cannot be imported ({error}).") from error
-    if not (isinstance(found, type) and is_dataclass(found)):
-        raise UserError(f"{where}._target_ is {path!r}; allowed: a dataclass such as anchorflow.experiments.Saliency.")
-    return found
+def _refuse_unknown(target: type, arguments: Mapping[str, Any], where: str) -> None:
+    known = [each.name for each in fields(target)]
+    for key in arguments:
+        if key not in known:
+            raise SettingError(
+                f"{_join(where, key)} is not a setting of {target.__name__}; allowed: {', '.join(known)}."
+            )
+
+
+def _refuse_disguised(built: Any, arguments: Mapping[str, Any], where: str) -> None:
+    """Pydantic takes 1.0 and true for 1."""
+    for key, value in arguments.items():
+        if isinstance(value, bool | float) and type(getattr(built, key)) is int:
+            raise SettingError(
+                f"{_join(where, key)} is {value!r}; allowed: a whole number, written as one ({int(value)})."
+            )
+
+
+def _refuse_lacking(target: type, like: type, where: str, path: Any) -> None:
+    has = {*dir(target), *(each.name for each in fields(target))}
+    members = sorted(get_protocol_members(like))
+    if missing := [name for name in members if name not in has]:
+        raise SettingError(
+            f"{where}._target_ is {path!r}, which lacks {', '.join(missing)}; needed: {', '.join(members)} (see "
+            f"{like.__module__}.{like.__name__})."
+        )
+
+
+def _refusal(error: ValidationError, where: str) -> SettingError:
+    return SettingError("\n".join(_explain(problem, where) for problem in error.errors()))
 
 
 def _explain(problem: Mapping[str, Any], where: str) -> str:
     message = str(problem["msg"]).removeprefix("Value error, ").rstrip(".")
     place = [str(part) for part in problem["loc"]]
-    if not place:  # the class's own check, which names its keys
+    if not place:  # the class's own check, which names its settings
         return f"{where}: {message}." if where else f"{message}."
-    if problem["type"] == "missing":
+    if problem["type"] in ("missing", "missing_keyword_only_argument", "missing_argument"):
         return f"{_join(where, '.'.join(place))} is missing."
     return f"{_join(where, '.'.join(place))} is {problem['input']!r}: {message[0].lower()}{message[1:]}."
 

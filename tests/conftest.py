@@ -32,7 +32,9 @@ from pathlib import Path
 import pytest
 
 from anchorflow.data import Example, Provenance, Task, Template
-from anchorflow.experiments import FewShot, Work
+from anchorflow.experiments import FewShot, Queries
+from anchorflow.experiments.reweighting import ReweightingWork
+from anchorflow.experiments.saliency import SaliencyWork
 from anchorflow.models import LanguageModel, Tiny
 from anchorflow.prompts import Prompt, PromptBuilder
 from anchorflow.results import Record
@@ -83,7 +85,7 @@ def toy_prompts(lm: LanguageModel, task: Task, shots: int = 1, queries: int = 6)
     return [builder.build(task.draw_demonstrations(shots, str(q.row)), q) for q in task.test[:queries]]
 
 
-def toy_work(experiment: FewShot, lm: LanguageModel, task: Task, seed: int = 42) -> Work:
+def toy_work(experiment: FewShot, lm: LanguageModel, task: Task, seed: int = 42) -> Queries:
     """What the experiment has to do on the toy task."""
     return experiment.prepare(task, PromptBuilder(lm.tokenizer, task.template, task.label_words, task.separator), seed)
 
@@ -91,16 +93,21 @@ def toy_work(experiment: FewShot, lm: LanguageModel, task: Task, seed: int = 42)
 def mapped(
     experiment: FewShot,
     lm: LanguageModel,
-    work: Work | list[Prompt],
+    work: Queries | list[Prompt],
     batch_tokens: int = 1024,
     folder: Path | None = None,
 ) -> list[Record]:
     """The experiment's records, in the prompts' order."""
     if isinstance(work, list):
-        work = Work(prompts=tuple(work), seed=42)
+        kind = {"saliency": SaliencyWork, "reweighting": ReweightingWork}.get(experiment.name, Queries)
+        work = kind(prompts=tuple(work), seed=42)
     batches = plan(work.prompts, batch_tokens, shared=experiment.demonstrations == "per seed")
     with tempfile.TemporaryDirectory() as temporary:
-        found = {r["query"]: r for rs in experiment.map(lm, work, batches, folder or Path(temporary)) for r in rs}
+        found = {
+            r["query"]: r
+            for rs in experiment.map(lm, work, batches, folder or Path(temporary), batch_tokens)
+            for r in rs
+        }
     return list(experiment.finish([found[p.query] for p in work.prompts]))
 
 

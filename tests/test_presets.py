@@ -11,9 +11,8 @@ from hydra import compose, initialize_config_dir
 from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
 from hydra.core.override_parser.overrides_parser import OverridesParser
 
-from anchorflow.runs.job import settings
-from anchorflow.settings import SWEEP_WIDE, run_name
-from anchorflow.sweep import register_resolvers
+from anchorflow.runs import SWEEP_WIDE, read_settings
+from anchorflow.sweep import prepare_hydra
 from tests.test_launch import failed_politely, launch
 from tests.test_settings import CONF, composed
 
@@ -71,7 +70,7 @@ SIZES = {  # of a repetition, for 2048 and 4096 tokens
 
 def cells(*overrides: str) -> list[list[str]]:
     """What Hydra's sweeper makes of a preset and the command line: the overrides of every cell."""
-    register_resolvers()
+    prepare_hydra()
     with initialize_config_dir(str(CONF), version_base="1.3"):
         values = [o for o in overrides if "," not in o]
         config = compose("config", overrides=values, return_hydra_config=True)
@@ -134,10 +133,10 @@ def test_the_grid_of_a_preset_is_the_papers_and_its_cells_are_the_runs_of_these_
     found = [composed(*cell) for cell in one_seed]
     for config in found:
         assert config["sweep"]["scale"] == scale
-        settings(config)
-    by_name = {run_name(config): config for config in expected}
+        read_settings(config)
+    by_name = {read_settings(config).name: config for config in expected}
     assert len(by_name) == len(expected) == len(found)
-    assert {run_name(config): without_sweep(config) for config in found} == by_name
+    assert {read_settings(config).name: without_sweep(config) for config in found} == by_name
 
 
 @pytest.mark.parametrize("scale", SCALES)
@@ -157,7 +156,7 @@ def test_presets_of_label_relationships_have_the_papers_models_tasks_and_sizes(p
             continue  # like the others
         config = composed(*cell)
         assert (config["model"]["name"], config["dataset"]["name"]) == (model, dataset)
-        chosen: Any = settings(config).experiment
+        chosen: Any = read_settings(config).experiment
         assert chosen.instruction == instruction
         assert config["seed"] == 42
         assert chosen.n_demonstrations is None
@@ -191,7 +190,7 @@ def test_a_preset_knows_models_by_the_beginning_of_their_names() -> None:
 
 def test_the_runs_of_table_3_are_those_of_table_2() -> None:
     two, three = (
-        {run_name(composed(*cell)) for cell in cells(f"sweep={preset}", "seed=42")}
+        {read_settings(composed(*cell)).name for cell in cells(f"sweep={preset}", "seed=42")}
         for preset in ("table2_compression", "table3_speed")
     )
     assert two == three

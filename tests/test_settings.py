@@ -13,9 +13,9 @@ from hydra.core.hydra_config import HydraConfig
 from omegaconf import OmegaConf
 
 from anchorflow.errors import UserError
-from anchorflow.runs.job import settings
-from anchorflow.settings import build, digest, run_name
-from anchorflow.sweep import register_resolvers
+from anchorflow.runs import read_settings
+from anchorflow.settings import build, digest
+from anchorflow.sweep import prepare_hydra
 from tests.conftest import ROOT
 
 CONF = ROOT / "conf"
@@ -35,7 +35,7 @@ OPTIONS = [(group, path.stem) for group in GROUPS for path in sorted((CONF / gro
 
 
 def composed(*overrides: str) -> dict[str, Any]:
-    register_resolvers()
+    prepare_hydra()
     with initialize_config_dir(str(CONF), version_base="1.3"):
         config = compose("config", overrides=list(overrides))
     plain = OmegaConf.to_container(config, resolve=True)
@@ -119,7 +119,7 @@ def test_what_is_unknown_or_impossible_is_refused_by_name(overrides: list[str], 
         overrides = ["experiment=label_relationships", *(o.replace(LABELS, "experiment") for o in overrides)]
     overrides = [o if not o.startswith(("model.quant", "dataset.hub.")) else f"+{o}" for o in overrides]
     with pytest.raises(UserError) as refused:
-        settings(composed(*overrides))
+        read_settings(composed(*overrides))
     assert complaint in str(refused.value)
     assert len(str(refused.value)) < 400
 
@@ -129,14 +129,16 @@ def test_checking_a_configuration_loads_nothing_heavy() -> None:
 import sys
 from hydra import compose, initialize_config_dir
 from omegaconf import OmegaConf
-from anchorflow.runs.job import settings
+from anchorflow.runs import read_settings
 from anchorflow.errors import UserError
+from anchorflow.sweep import prepare_hydra
+prepare_hydra()
 def composed(*overrides):
     with initialize_config_dir(sys.argv[1], version_base="1.3"):
         return OmegaConf.to_container(compose("config", overrides=list(overrides)), resolve=True)
-settings(composed())
+read_settings(composed())
 try:
-    settings(composed("experiment.n_queries=0"))
+    read_settings(composed("experiment.n_queries=0"))
 except UserError:
     pass
 heavy = {"torch", "transformers", "datasets", "wandb", "matplotlib", "sklearn"} & set(sys.modules)
@@ -148,7 +150,7 @@ assert not heavy, heavy
 
 def test_a_run_has_a_directory_of_its_own_for_every_setting_that_matters() -> None:
     def name(*overrides: str) -> str:
-        return run_name(composed(*overrides))
+        return read_settings(composed(*overrides)).name
 
     assert name() == name("device=cpu", "batch_tokens=7", "tracking=none")
     base = name()

@@ -13,28 +13,25 @@ import os
 import pickle
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, ClassVar, Literal, NoReturn
+from typing import Any, Literal, NoReturn, Protocol
 
 from anchorflow import hub
 from anchorflow.data.rows import read_rows
 from anchorflow.data.task import Example, Provenance, Task
 from anchorflow.data.templates import Template
 from anchorflow.errors import UserError
-from anchorflow.settings import build
+from anchorflow.settings import build, configurable, setting
 
 log = logging.getLogger(__name__)
 
 
-@dataclass(frozen=True, kw_only=True)
+@configurable
 class Hub:
     """A dataset on the hub. `names` are the source's label names in our order of classes; rows of others are left out.
 
     Where `test` is null, a fifth of the rows (chosen by a hash of their text) is the test split.
     """
-
-    __pydantic_config__: ClassVar[dict[str, str]] = {"extra": "forbid"}
 
     id: str
     config: str | None = None
@@ -47,37 +44,43 @@ class Hub:
     test: str | None = "test"
 
 
-@dataclass(frozen=True, kw_only=True)
+@configurable
 class Package:
     """A pickled list of ([texts], label) inside an installed Python package; `labels` are its numbers in our order."""
-
-    __pydantic_config__: ClassVar[dict[str, str]] = {"extra": "forbid"}
 
     name: str
     file: str
     labels: tuple[int, ...]
 
 
-@dataclass(frozen=True, kw_only=True)
+@configurable
 class Dataset:
-    """A dataset of the configuration: how it is written, and where it can be had.
-
-    `path` is a directory with `train_file` and `test_file`; without it `root`/`name` is looked for.
-    `label_names` are what a row's `label` may say instead of a number.
-    """
+    """A dataset of the configuration: how it is written, and where it can be had."""
 
     name: str
+    """What results, directories and instructions call it."""
     template: str | None = None
+    """How an example is written, with {text}, {text_pair} and, last, {label}."""
     label_words: tuple[str, ...] | None = None
-    label_names: tuple[str, ...] | None = None
+    """The word of each class, with the blank in front of it."""
+    label_names: tuple[str, ...] | None = setting(default=None, kind="source")
+    """What a row's `label` may say instead of a number."""
     separator: str | None = None
-    source: Literal["auto", "directory", "hub", "package"] = "auto"
-    path: str | None = None
-    root: str | None = None
-    train_file: str = "train.jsonl"
-    test_file: str = "test.jsonl"
-    hub: Hub | None = None
-    package: Package | None = None
+    """What stands between examples; null is one newline."""
+    source: Literal["auto", "directory", "hub", "package"] = setting(default="auto", kind="source")
+    """Where to look; auto tries a directory, the hub, then a Python package."""
+    path: str | None = setting(default=None, kind="source")
+    """A directory with `train_file` and `test_file`."""
+    root: str | None = setting(default=None, kind="source")
+    """A directory of datasets: without `path`, `root`/`name` is looked for."""
+    train_file: str = setting(default="train.jsonl", kind="source")
+    """The train split in the directory."""
+    test_file: str = setting(default="test.jsonl", kind="source")
+    """The test split in the directory."""
+    hub: Hub | None = setting(default=None, kind="source")
+    """Where it lies on the hub."""
+    package: Package | None = setting(default=None, kind="source")
+    """The Python package that carries it."""
 
     def __post_init__(self) -> None:
         for key in ("template", "separator"):  # a command line has no line breaks: what is typed as \n stands for one
@@ -213,6 +216,19 @@ class Dataset:
         ]
         train, test = _split_by_text(rows)
         return self.task(train, test, "package", importlib.metadata.version(self.package.name), str(path))
+
+
+class Source(Protocol):
+    """Where a task comes from: a node of the configuration."""
+
+    @property
+    def name(self) -> str:
+        """What results and directories call it."""
+        ...
+
+    def load(self) -> Task:
+        """The task. UserError where it cannot be had, or for a bad row."""
+        ...
 
 
 class _NotHere(Exception):

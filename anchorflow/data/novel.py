@@ -6,24 +6,28 @@ never released.
 """
 
 import random
-from dataclasses import dataclass
 
 from anchorflow.data.dataset import Dataset
 from anchorflow.data.task import Example, Task
+from anchorflow.settings import configurable
 
 _DEEDS = ("crossed", "watched", "followed", "painted", "mended", "left", "found", "circled")
 _PLACES = ("river", "market", "bridge", "orchard", "harbour", "tower", "meadow", "station")
 _TIMES = ("at dawn", "at noon", "in the rain", "on Monday", "before supper", "all night", "last winter", "twice")
 
 
-@dataclass(frozen=True, kw_only=True)
+@configurable
 class Novel(Dataset):
-    """Sentences about `creatures` made-up creatures; `rule_seed` decides their names and clans."""
+    """Sentences about made-up creatures."""
 
     rule_seed: int = 0
+    """What decides the creatures' names and clans."""
     creatures: int = 12
+    """How many there are, from 4 to 200."""
     n_train: int = 2000
+    """Train examples."""
     n_test: int = 500
+    """Test examples."""
 
     def __post_init__(self) -> None:
         super().__post_init__()

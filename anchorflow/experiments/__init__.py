@@ -4,16 +4,19 @@ The classes are nodes of the configuration, so importing them loads no torch.
 """
 
 from anchorflow.experiments.attention_prediction import AttentionPrediction
+from anchorflow.experiments.base import QUERY, REPETITION, Experiment, Unit, UnitKind, Work
 from anchorflow.experiments.classification import Classification
 from anchorflow.experiments.compression import Compression
 from anchorflow.experiments.diagnosis import Diagnosis
-from anchorflow.experiments.few_shot import Experiment, FewShot, Unit, Work
+from anchorflow.experiments.few_shot import FewShot, Queries
 from anchorflow.experiments.isolation import Isolation
 from anchorflow.experiments.label_relationships import LabelRelationships
 from anchorflow.experiments.reweighting import Reweighting
 from anchorflow.experiments.saliency import Saliency
 
 __all__ = [
+    "QUERY",
+    "REPETITION",
     "AttentionPrediction",
     "Classification",
     "Compression",
@@ -22,8 +25,10 @@ __all__ = [
     "FewShot",
     "Isolation",
     "LabelRelationships",
+    "Queries",
     "Reweighting",
     "Saliency",
     "Unit",
+    "UnitKind",
     "Work",
 ]

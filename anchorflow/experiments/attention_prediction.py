@@ -3,29 +3,29 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar
 
 import numpy as np
 
 from anchorflow.experiments import variants
-from anchorflow.experiments.few_shot import FewShot, Work
+from anchorflow.experiments.few_shot import FewShot, Queries
 from anchorflow.prompts import Prompt
 from anchorflow.results import Curve, Record, Result, metrics, statistics
+from anchorflow.settings import configurable
 
 if TYPE_CHECKING:
     from anchorflow.models import LanguageModel
 
 
-@dataclass(frozen=True, kw_only=True)
+@configurable
 class AttentionPrediction(FewShot):
     """a[l,c] = Σ_h Σ_{k: class(k)=c} A[l,h](q, p_k) as a score for the model's own prediction: AUCROC_l and R_l."""
 
     name: ClassVar[str] = "attention_prediction"
 
     def map(
-        self, lm: LanguageModel, work: Work, batches: Iterable[Sequence[Prompt]], folder: Path
+        self, lm: LanguageModel, work: Queries, batches: Iterable[Sequence[Prompt]], folder: Path, batch_tokens: int
     ) -> Iterator[list[Record]]:
         """Records with `label_attention`, layer × class."""
         import torch

@@ -3,20 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar
 
 from anchorflow.experiments import variants
-from anchorflow.experiments.few_shot import FewShot, Work
+from anchorflow.experiments.few_shot import FewShot, Queries
 from anchorflow.prompts import Prompt
 from anchorflow.results import Curve, Record, Result, Table, metrics, statistics
+from anchorflow.settings import configurable
 
 if TYPE_CHECKING:
     from anchorflow.models import LanguageModel
 
 
-@dataclass(frozen=True, kw_only=True)
+@configurable
 class Classification(FewShot):
     """Predict each query's label after demonstrations drawn once per seed; 0 shots ask without any."""
 
@@ -24,7 +24,7 @@ class Classification(FewShot):
     fewest_shots: ClassVar[int] = 0
 
     def map(
-        self, lm: LanguageModel, work: Work, batches: Iterable[Sequence[Prompt]], folder: Path
+        self, lm: LanguageModel, work: Queries, batches: Iterable[Sequence[Prompt]], folder: Path, batch_tokens: int
     ) -> Iterator[list[Record]]:
         """Records with the label words' probabilities and the most probable next words."""
         import torch

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import random
 import time
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from statistics import median
@@ -14,9 +14,10 @@ import numpy as np
 
 from anchorflow.data import Task
 from anchorflow.experiments import variants
-from anchorflow.experiments.few_shot import FewShot, Work
+from anchorflow.experiments.few_shot import FewShot, Queries
 from anchorflow.prompts import Prompt, PromptBuilder
 from anchorflow.results import Record, Result, metrics
+from anchorflow.settings import configurable
 
 if TYPE_CHECKING:
     from anchorflow.attention import Context
@@ -32,6 +33,13 @@ TIMED_QUERIES = 5
 
 
 @dataclass(frozen=True, kw_only=True)
+class CompressionWork(Queries):
+    """Also `text_anchors`: the prompts of the same queries (by row) after demonstrations without their texts."""
+
+    text_anchors: Mapping[int, Prompt]
+
+
+@configurable
 class Compression(FewShot):
     """What is left of the prediction when the query sees the anchors of its demonstrations alone.
 
@@ -42,24 +50,31 @@ class Compression(FewShot):
 
     name: ClassVar[str] = "compression"
     positions: Literal["original", "restart"] = "original"
+    """Where positions of the query continue: after the full prompt's, or from 0."""
     random_sets: int = 20
+    """Draws of random positions, each kept in the place of the label words."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
         if self.random_sets < 1:
             raise ValueError(f"random_sets is {self.random_sets}; allowed: 1 or more")
 
-    def prepare(self, task: Task, builder: PromptBuilder, seed: int) -> Work:
+    def prepare(self, task: Task, builder: PromptBuilder, seed: int) -> CompressionWork:
         """Also the prompts whose demonstrations have lost their texts."""
         pair = "" if task.template.pair else None
         bare = {
             query.row: builder.build([replace(d, text="", text_pair=pair) for d in shown], query)
             for shown, query in self.draw(task, seed)
         }
-        return replace(super().prepare(task, builder, seed), text_anchors=bare)
+        return CompressionWork(prompts=self.prompts(task, builder, seed), seed=seed, text_anchors=bare)
 
     def map(
-        self, lm: LanguageModel, work: Work, batches: Iterable[Sequence[Prompt]], folder: Path
+        self,
+        lm: LanguageModel,
+        work: CompressionWork,
+        batches: Iterable[Sequence[Prompt]],
+        folder: Path,
+        batch_tokens: int,
     ) -> Iterator[list[Record]]:
         """Records with every variant but `hidden_random_top`, and how much of the context each keeps.
 
@@ -109,7 +124,7 @@ class Compression(FewShot):
                 timed = {name: read_contexts[name] for name in VARIANTS if name in kept}
                 sample = _short_and_long(work.prompts, prompts[0].shared, lm.max_length)
                 bare = [work.text_anchors[p.query] for p in sample]
-                records[0]["seconds"] = _time(lm, sample, bare, timed, work.batch_tokens)
+                records[0]["seconds"] = _time(lm, sample, bare, timed, batch_tokens)
             yield records
 
     def finish(self, records: Sequence[Record]) -> Sequence[Record]:

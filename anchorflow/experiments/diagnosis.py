@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import base64
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
 from itertools import combinations
 from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar
@@ -14,25 +13,24 @@ import numpy as np
 from anchorflow.data import Task
 from anchorflow.errors import UserError
 from anchorflow.experiments import variants
-from anchorflow.experiments.few_shot import FewShot, Work
+from anchorflow.experiments.few_shot import FewShot, Queries
 from anchorflow.prompts import Prompt
 from anchorflow.results import Curve, Record, Result, Table, metrics, statistics
+from anchorflow.settings import configurable
 
 if TYPE_CHECKING:
     from anchorflow.models import LanguageModel, Shape
 
 
-@dataclass(frozen=True, kw_only=True)
+@configurable
 class Diagnosis(FewShot):
-    """The confusion of each pair of classes, and what the distance of their anchors' keys predicts of it.
-
-    `layer` (from 1) is the one whose matrices are shown, null is two thirds of the depth; `components` is M, the
-    number of principal directions of the query vectors.
-    """
+    """The confusion of each pair of classes, and what the distance of their anchors' keys predicts of it."""
 
     name: ClassVar[str] = "diagnosis"
     layer: int | None = None
+    """The layer (from 1) whose matrices are shown; null is two thirds of the depth."""
     components: int = 10
+    """M, the number of principal directions of the query vectors."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -56,7 +54,7 @@ class Diagnosis(FewShot):
             )
 
     def map(
-        self, lm: LanguageModel, work: Work, batches: Iterable[Sequence[Prompt]], folder: Path
+        self, lm: LanguageModel, work: Queries, batches: Iterable[Sequence[Prompt]], folder: Path, batch_tokens: int
     ) -> Iterator[list[Record]]:
         """Records with q's query vector in every layer (float32, base64) and its products with each class's anchor key."""
         import torch

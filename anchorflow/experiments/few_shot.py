@@ -1,115 +1,52 @@
-"""What every experiment has, and what those of "Label Words are Anchors" share: queries with demonstrations."""
+"""What the experiments of "Label Words are Anchors" share: queries from the test split, after demonstrations."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
-from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar, Literal, Protocol
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, ClassVar, Literal
 
 from anchorflow.data import Example, Task
 from anchorflow.errors import UserError
-from anchorflow.prompts import Prompt, PromptBuilder, Repetition, Series
-from anchorflow.results import Record, Result
+from anchorflow.experiments.base import QUERY, UnitKind
+from anchorflow.prompts import Prompt, PromptBuilder
+from anchorflow.results import Record
+from anchorflow.settings import configurable, setting
 
 if TYPE_CHECKING:
-    from anchorflow.models import LanguageModel, Shape
-
-
-class Unit(Protocol):
-    """What a record is made of: a prompt, or a repetition with a prompt for each of its regimes."""
-
-    @property
-    def number(self) -> int:
-        """What tells it from the other units."""
-        ...
-
-    @property
-    def length(self) -> int:
-        """Tokens of the longest prompt."""
-        ...
-
-    @property
-    def head(self) -> dict[str, Any]:
-        """What its record begins with: its number, under the experiment's `key`, and its true labels."""
-        ...
+    from anchorflow.models import Shape
 
 
 @dataclass(frozen=True, kw_only=True)
-class Work:
-    """What a run has to do: a record for each of `prompts` or of `repetitions`, and what else that takes.
+class Queries:
+    """A prompt for every query. `seed` is what random controls are drawn from."""
 
-    `training` is what re-weighting learns from; `text_anchors` are the prompts of the same queries (by row) after
-    demonstrations without their texts; `pieces` are the tokens, as text, of the queries (by row) whose flows are kept;
-    `seed` is what random controls are drawn from. `frequencies` are those of the
-    classes in the train split; `content_free` are prompts without content, by regime, to calibrate with. `batch_tokens`
-    is for passes that an experiment divides itself.
+    prompts: tuple[Prompt, ...]
+    seed: int
+
+    @property
+    def units(self) -> tuple[Prompt, ...]:
+        """What gets a record each."""
+        return self.prompts
+
+
+@configurable
+class FewShot:
+    """Queries from the test split, each after `shots_per_class` demonstrations of every class, in shuffled order.
+
+    The base of an experiment on queries: it lacks `name`, `map` and `reduce`.
     """
 
-    seed: int
-    prompts: tuple[Prompt, ...] = ()
-    repetitions: tuple[Repetition, ...] = ()
-    training: tuple[Prompt, ...] = ()
-    text_anchors: Mapping[int, Prompt] = field(default_factory=dict)
-    pieces: Mapping[int, tuple[str, ...]] = field(default_factory=dict)
-    frequencies: tuple[float, ...] = ()
-    content_free: Mapping[str, tuple[Series, ...]] = field(default_factory=dict)
-    batch_tokens: int = 1024
-
-    @property
-    def units(self) -> Sequence[Unit]:
-        """What gets a record each."""
-        return self.repetitions or self.prompts
-
-
-class Experiment(Protocol):
-    """Maps prompts to records (touching the model) and reduces records to a Result (touching nothing)."""
-
-    name: ClassVar[str]
-    key: ClassVar[Literal["query", "repetition"]]
-    """The field that holds the number of a record's unit."""
-
-    def fingerprint(self) -> dict[str, Any]:
-        """The settings that can change a number; files by their content."""
-        ...
-
-    def check(self, task: Task, shape: Shape) -> None:
-        """UserError for settings that this data or a model of this shape cannot satisfy; nothing is loaded yet."""
-        ...
-
-    def prepare(self, task: Task, builder: PromptBuilder, seed: int) -> Work:
-        """The work: its units, and what else they take."""
-        ...
-
-    def plan(self, units: Sequence[Any], batch_tokens: int) -> Sequence[Sequence[Any]]:
-        """Batches of these units of the work, which depend on nothing but them and the budget of padded tokens."""
-        ...
-
-    def map(
-        self, lm: LanguageModel, work: Work, batches: Iterable[Sequence[Any]], folder: Path
-    ) -> Iterator[list[Record]]:
-        """For each batch of the work's units its records, in the same order. `folder` takes what else is to be kept."""
-        ...
-
-    def finish(self, records: Sequence[Record]) -> Sequence[Record]:
-        """The records with what can only be known when all are there."""
-        ...
-
-    def reduce(self, records: Sequence[Record], labels: Sequence[str]) -> Result:
-        """A pure function of the records (those of skipped units left out); `labels` names the classes."""
-        ...
-
-
-@dataclass(frozen=True, kw_only=True)
-class FewShot:
-    """Queries from the test split, each after `shots_per_class` demonstrations of every class, in shuffled order."""
-
     n_queries: int | None = 100
+    """Test examples to ask; null takes the whole split in file order."""
     shots_per_class: int = 1
-    shards: int = 1
+    """Demonstrations of each class in a prompt."""
+    shards: int = setting(default=1, kind="run")
+    """Tasks of a sweep's array that share the work."""
 
     name: ClassVar[str]
-    key: ClassVar[Literal["query", "repetition"]] = "query"
+    unit: ClassVar[UnitKind] = QUERY
+    version: ClassVar[str] = "1"
     fewest_shots: ClassVar[int] = 1
     demonstrations: ClassVar[Literal["per query", "per seed"]] = "per seed"
     """Drawn anew for every query, or once per seed (the papers' "common protocol")."""
@@ -122,18 +59,18 @@ class FewShot:
         if self.shards < 1:
             raise ValueError(f"shards is {self.shards}; allowed: 1 or more")
 
-    def fingerprint(self) -> dict[str, Any]:
-        """Every setting."""
-        return {"_target_": type(self).__name__, **asdict(self)}
-
     def check(self, task: Task, shape: Shape) -> None:
         """UserError if there are fewer examples than asked for."""
         task.draw_queries(self.n_queries, 0)
         task.draw_demonstrations(self.shots_per_class, "")
 
-    def prepare(self, task: Task, builder: PromptBuilder, seed: int) -> Work:
+    def prepare(self, task: Task, builder: PromptBuilder, seed: int) -> Queries:
         """One prompt per query. A test row that brings its own demonstrations keeps them, in their order."""
-        return Work(prompts=tuple(builder.build(shown, query) for shown, query in self.draw(task, seed)), seed=seed)
+        return Queries(prompts=self.prompts(task, builder, seed), seed=seed)
+
+    def prompts(self, task: Task, builder: PromptBuilder, seed: int) -> tuple[Prompt, ...]:
+        """One prompt per query."""
+        return tuple(builder.build(shown, query) for shown, query in self.draw(task, seed))
 
     def draw(self, task: Task, seed: int) -> Iterator[tuple[Sequence[Example], Example]]:
         """Each query with its demonstrations."""

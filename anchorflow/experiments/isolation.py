@@ -4,16 +4,16 @@ from __future__ import annotations
 
 import random
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar
 
 from anchorflow.data import Task
 from anchorflow.errors import UserError
 from anchorflow.experiments import variants
-from anchorflow.experiments.few_shot import FewShot, Work
+from anchorflow.experiments.few_shot import FewShot, Queries
 from anchorflow.prompts import Prompt
 from anchorflow.results import Record, Result, metrics, statistics
+from anchorflow.settings import configurable
 
 if TYPE_CHECKING:
     from anchorflow.attention import Context
@@ -23,7 +23,7 @@ KINDS = ("label_first", "label_last", "random_first", "random_last")
 MEASURES = ("label_loyalty", "word_loyalty", "accuracy")
 
 
-@dataclass(frozen=True, kw_only=True)
+@configurable
 class Isolation(FewShot):
     """Loyalty to the untouched model when, in its first or last k layers, label words see only themselves.
 
@@ -32,7 +32,9 @@ class Isolation(FewShot):
 
     name: ClassVar[str] = "isolation"
     first_or_last_k: tuple[int, ...] = (1, 3, 5, 7)
+    """Numbers of layers to isolate, from the first and from the last."""
     random_draws: int = 1
+    """Draws of the control's random positions."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -51,7 +53,7 @@ class Isolation(FewShot):
             )
 
     def map(
-        self, lm: LanguageModel, work: Work, batches: Iterable[Sequence[Prompt]], folder: Path
+        self, lm: LanguageModel, work: Queries, batches: Iterable[Sequence[Prompt]], folder: Path, batch_tokens: int
     ) -> Iterator[list[Record]]:
         """Records with a variant for every k, first and last layers, label words and random positions.
 

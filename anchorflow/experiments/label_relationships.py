@@ -7,7 +7,7 @@ import sys
 from bisect import bisect_left
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from functools import cached_property
 from itertools import combinations
 from pathlib import Path
@@ -18,10 +18,11 @@ import numpy as np
 
 from anchorflow.data import Example, Task
 from anchorflow.errors import UserError
-from anchorflow.experiments.few_shot import Work
+from anchorflow.experiments.base import REPETITION, UnitKind
 from anchorflow.prompts import PromptBuilder, Repetition, Series
 from anchorflow.prompts.labels import TURNING, Regime, parse
 from anchorflow.results import Curve, Record, Result, Table, statistics
+from anchorflow.settings import configurable, setting
 
 if TYPE_CHECKING:
     from anchorflow.models import LanguageModel, Shape
@@ -45,6 +46,16 @@ class Comparison(NamedTuple):
 
 
 @dataclass(frozen=True, kw_only=True)
+class Repetitions:
+    """The repetitions, the classes' frequencies in the train split, and prompts without content to calibrate with."""
+
+    units: tuple[Repetition, ...]
+    frequencies: tuple[float, ...]
+    content_free: Mapping[str, tuple[Series, ...]]
+    """By regime."""
+
+
+@configurable
 class LabelRelationships:
     """Curves of accuracy, log-likelihood and entropy over the number of examples, under each label regime.
 
@@ -54,14 +65,24 @@ class LabelRelationships:
     """
 
     name: ClassVar[str] = "label_relationships"
-    key: ClassVar[Literal["query", "repetition"]] = "repetition"
+    unit: ClassVar[UnitKind] = REPETITION
+    version: ClassVar[str] = "1"
+
     regimes: tuple[str | dict[str, Any], ...] = ("default", "random", "flipped")
+    """What the labels of the examples are: default, random, flipped, {noise: 0.25}, {replaced: [A, B]},
+    {flip_after: 20}, {default_after: 20}, {alternating: 1}, {constant: A}."""
     n_demonstrations: int | None = None
+    """Examples in a repetition; null takes as many as fit the context in every repetition."""
     at_most: int | None = None
+    """With n_demonstrations null: the largest number of examples."""
     repetitions: int = 100
+    """Draws of the examples."""
     instruction: Literal["none", "classify", "invert", "ignore"] = "none"
+    """A line in front of the examples."""
     calibrate: bool = False
-    shards: int = 1
+    """Subtract the log-prior that prompts without content give."""
+    shards: int = setting(default=1, kind="run")
+    """Tasks of a sweep's array that share the work."""
 
     def __post_init__(self) -> None:
         for key in ("repetitions", "shards"):
@@ -79,10 +100,9 @@ class LabelRelationships:
         """The regimes as values."""
         return parse(self.regimes)
 
-    def fingerprint(self) -> dict[str, Any]:
-        """Every setting; `at_most` where it counts."""
-        at_most = self.at_most if self.n_demonstrations is None else None
-        return {"_target_": type(self).__name__, **asdict(self), "at_most": at_most}
+    def unused(self) -> tuple[str, ...]:
+        """`at_most` is only asked for without `n_demonstrations`."""
+        return () if self.n_demonstrations is None else ("at_most",)
 
     def check(self, task: Task, shape: Shape) -> None:
         """UserError if there are fewer examples than asked for, or replaced words for another number of classes."""
@@ -97,17 +117,16 @@ class LabelRelationships:
             except ValueError as error:
                 raise UserError(f"experiment.regimes: {error} ({', '.join(task.labels)}).") from error
 
-    def prepare(self, task: Task, builder: PromptBuilder, seed: int) -> Work:
+    def prepare(self, task: Task, builder: PromptBuilder, seed: int) -> Repetitions:
         """A repetition's examples and labels depend on seed + repetition alone; fewer examples are the first of more."""
         writers = _Writers(task, builder, self.parsed, self.instruction, seed)
         if self.n_demonstrations is None:
             most = min(len(task.train), self.at_most or len(task.train))
-            repetitions = self._as_many_as_fit(writers, most, builder.max_length)
+            repetitions = self._as_many_as_fit(writers, most, builder.limit.tokens)
         else:
             repetitions = [writers.repetition(number, self.n_demonstrations) for number in range(self.repetitions)]
-        return Work(
-            seed=seed,
-            repetitions=tuple(repetitions),
+        return Repetitions(
+            units=tuple(repetitions),
             frequencies=writers.frequencies,
             content_free=writers.content_free() if self.calibrate else {},
         )
@@ -143,7 +162,12 @@ class LabelRelationships:
         return pack(in_order, [unit.length * len(unit.series) for unit in in_order], batch_tokens)
 
     def map(
-        self, lm: LanguageModel, work: Work, batches: Iterable[Sequence[Repetition]], folder: Path
+        self,
+        lm: LanguageModel,
+        work: Repetitions,
+        batches: Iterable[Sequence[Repetition]],
+        folder: Path,
+        batch_tokens: int,
     ) -> Iterator[list[Record]]:
         """Records with the label words' log-probabilities right before every label: one pass for a regime's whole curve."""
         import torch
@@ -158,7 +182,7 @@ class LabelRelationships:
             parts = [(unit.repetition, name, series) for unit in batch for name, series in unit.series.items()]
             parts.sort(key=lambda part: -len(part[2].ids))
             found = {}
-            for together in pack(parts, [len(series.ids) for *_, series in parts], work.batch_tokens):
+            for together in pack(parts, [len(series.ids) for *_, series in parts], batch_tokens):
                 scored = label_log_probabilities_along(lm, [series for *_, series in together])
                 for (number, name, _), scores in zip(together, scored, strict=True):
                     if name in priors:

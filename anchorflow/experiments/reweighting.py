@@ -7,7 +7,7 @@ import logging
 import math
 import random
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from itertools import takewhile
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
@@ -17,9 +17,10 @@ import numpy as np
 from anchorflow.data import Example, Task
 from anchorflow.errors import UserError
 from anchorflow.experiments import variants
-from anchorflow.experiments.few_shot import FewShot, Work
+from anchorflow.experiments.few_shot import FewShot, Queries
 from anchorflow.prompts import Prompt, PromptBuilder
 from anchorflow.results import Curve, Record, Result, Table, statistics
+from anchorflow.settings import configurable, setting
 
 if TYPE_CHECKING:
     import torch
@@ -33,6 +34,13 @@ FILE = "beta.safetensors"
 
 
 @dataclass(frozen=True, kw_only=True)
+class ReweightingWork(Queries):
+    """Also `training`: the prompts that β is learned on."""
+
+    training: tuple[Prompt, ...] = ()
+
+
+@configurable
 class Reweighting(FewShot):
     """A'[l,h](q, p_k) = exp(β[l,h,k]) · A[l,h](q, p_k), with one β for each layer, head and demonstration.
 
@@ -42,9 +50,13 @@ class Reweighting(FewShot):
 
     name: ClassVar[str] = "reweighting"
     lr: float = 0.01
+    """Adam's learning rate."""
     epochs: int = 10
+    """Passes over the training examples."""
     train_per_class: int = 4
-    beta: str | None = None
+    """Further train examples of each class that β is learned on."""
+    beta: str | None = setting(default=None, kind="source")
+    """A β that an earlier run saved (its file or directory), to be used instead of learning one."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -54,13 +66,13 @@ class Reweighting(FewShot):
             if getattr(self, key) < 1:
                 raise ValueError(f"{key} is {getattr(self, key)}; allowed: 1 or more")
 
-    def fingerprint(self) -> dict[str, Any]:
-        """Every setting; of a saved β its content, and then nothing of the training that it replaces."""
-        if self.beta is None:
-            return super().fingerprint()
-        content = self._file().read_bytes()
-        kept = {"n_queries": self.n_queries, "shots_per_class": self.shots_per_class}
-        return {"_target_": type(self).__name__, **kept, "beta": hashlib.sha256(content).hexdigest()}
+    def unused(self) -> tuple[str, ...]:
+        """With a saved β, what the training that it replaces would take."""
+        return () if self.beta is None else ("lr", "epochs", "train_per_class")
+
+    def content(self) -> dict[str, Any]:
+        """The hash of a saved β."""
+        return {"beta": None if self.beta is None else hashlib.sha256(self._file().read_bytes()).hexdigest()}
 
     def check(self, task: Task, shape: Shape) -> None:
         """UserError for too few examples, demonstrations of a query's own, or a β of another shape."""
@@ -71,16 +83,25 @@ class Reweighting(FewShot):
         else:
             self._extra(task, 0)
 
-    def prepare(self, task: Task, builder: PromptBuilder, seed: int) -> Work:
+    def prepare(self, task: Task, builder: PromptBuilder, seed: int) -> ReweightingWork:
         """Also the prompts to learn from: the same demonstrations, other examples."""
-        work = super().prepare(task, builder, seed)
+        prompts = self.prompts(task, builder, seed)
         if self.beta is not None:
-            return work
+            return ReweightingWork(prompts=prompts, seed=seed)
         shown = task.draw_demonstrations(self.shots_per_class, f"{seed}/demonstrations")
-        return replace(work, training=tuple(builder.build(shown, example) for example in self._extra(task, seed)))
+        training = [builder.build(shown, example) for example in self._extra(task, seed)]
+        fitting, _ = builder.limit.sort_out(training, "training example", "training examples")
+        if {prompt.label for prompt in fitting} < {prompt.label for prompt in training}:
+            raise UserError(f"all training examples of a class are longer than {builder.limit}.")
+        return ReweightingWork(prompts=prompts, seed=seed, training=tuple(fitting))
 
     def map(
-        self, lm: LanguageModel, work: Work, batches: Iterable[Sequence[Prompt]], folder: Path
+        self,
+        lm: LanguageModel,
+        work: ReweightingWork,
+        batches: Iterable[Sequence[Prompt]],
+        folder: Path,
+        batch_tokens: int,
     ) -> Iterator[list[Record]]:
         """Records with the variants `vanilla` and `reweighted`; the first also says what was learned."""
         import torch
@@ -94,7 +115,7 @@ class Reweighting(FewShot):
             if beta is None:
                 demonstrated = [demonstration.label for demonstration in prompts[0].demonstrations]
                 if self.beta is None:
-                    beta, losses = learn(lm, batch.context, context, work, self.lr, self.epochs)
+                    beta, losses = learn(lm, batch.context, context, work, self.lr, self.epochs, batch_tokens)
                 else:
                     beta = _reordered(*self._load(lm.shape, len(demonstrated)), demonstrated).to(lm.device)
                 _save(folder / FILE, beta, demonstrated)
@@ -169,7 +190,13 @@ class Reweighting(FewShot):
 
 
 def learn(
-    lm: LanguageModel, shared: tuple[int, ...], context: Context, work: Work, lr: float, epochs: int
+    lm: LanguageModel,
+    shared: tuple[int, ...],
+    context: Context,
+    work: ReweightingWork,
+    lr: float,
+    epochs: int,
+    batch_tokens: int,
 ) -> tuple[torch.Tensor, list[list[float]]]:
     """β [layer, head, demonstration], and the loss at every example before its step [epoch][example].
 
@@ -184,7 +211,7 @@ def learn(
     from anchorflow.experiments import descent
     from anchorflow.scoring import next_word_logits
 
-    seen, batch, most = _see(lm, shared, context, work)
+    seen, batch, most = _see(lm, shared, context, work.training, batch_tokens)
 
     def gradients(rows: Sequence[int], beta: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         """Of the losses at these examples, each with a β of its own."""
@@ -221,7 +248,9 @@ def learn(
     return beta, losses
 
 
-def _see(lm: LanguageModel, shared: tuple[int, ...], context: Context, work: Work) -> tuple[Seen, Batch, int]:
+def _see(
+    lm: LanguageModel, shared: tuple[int, ...], context: Context, training: Sequence[Prompt], batch_tokens: int
+) -> tuple[Seen, Batch, int]:
     """What the targets of the training examples see, the examples in one batch, and how many targets make a pass."""
     import torch
 
@@ -229,20 +258,20 @@ def _see(lm: LanguageModel, shared: tuple[int, ...], context: Context, work: Wor
     from anchorflow.scoring import LENT, collate, next_word_logits, plan
 
     # Of what comes before the examples' own texts the last token may differ: a blank can join the word after it.
-    columns = zip(*(prompt.shared for prompt in work.training), strict=False)
+    columns = zip(*(prompt.shared for prompt in training), strict=False)
     common = sum(1 for _ in takewhile(lambda tokens: len(set(tokens)) == 1, columns))
     parts, found = [], []
-    for prompts in plan(work.training, work.batch_tokens, shared=True):
+    for prompts in plan(training, batch_tokens, shared=True):
         batch = collate(prompts, lm.device, prompts[0].shared)
         parts.append(Seen(batch.targets, common))
         before = context if batch.context == shared else read(lm.model, batch.context, lm.device)
         with torch.no_grad(), tapped(lm.model, parts[-1], only=batch.targets):
             next_word_logits(lm, batch, before, label_words_only=True)
         found += prompts
-    whole = collate(work.training, lm.device)
+    whole = collate(training, lm.device)
     # Of the other positions only keys and values are there, so that the budget goes as far as with a shared context.
-    most = max(1, LENT * work.batch_tokens // (whole.ids.shape[1] - common))
-    return parts[0].joined(parts[1:]).of([found.index(prompt) for prompt in work.training]), whole, most
+    most = max(1, LENT * batch_tokens // (whole.ids.shape[1] - common))
+    return parts[0].joined(parts[1:]).of([found.index(prompt) for prompt in training]), whole, most
 
 
 def _save(path: Path, beta: torch.Tensor, classes: Sequence[int]) -> None:

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar, Literal
@@ -12,46 +12,56 @@ import numpy as np
 
 from anchorflow.data import Task
 from anchorflow.experiments import variants
-from anchorflow.experiments.few_shot import FewShot, Work
+from anchorflow.experiments.few_shot import FewShot, Queries
 from anchorflow.experiments.flows import FLOWS, FlowExample
 from anchorflow.prompts import Prompt, PromptBuilder
 from anchorflow.results import Curve, Record, Result, metrics, statistics
+from anchorflow.settings import configurable, setting
 
 if TYPE_CHECKING:
     from anchorflow.models import LanguageModel
 
 
 @dataclass(frozen=True, kw_only=True)
+class SaliencyWork(Queries):
+    """Also `pieces`: the tokens, as text, of the queries (by row) whose strongest flows are kept."""
+
+    pieces: Mapping[int, tuple[str, ...]] = field(default_factory=dict)
+
+
+@configurable
 class Saliency(FewShot):
     """I = |Σ_h A ⊙ ∂L/∂A| of every layer, averaged over words → label word, label word → target, word → word.
 
-    L is the cross-entropy over the label words at the target; demonstrations are drawn anew for every query. The first
-    `keep_examples` queries also keep their strongest flows, to be looked at.
+    L is the cross-entropy over the label words at the target; demonstrations are drawn anew for every query.
     """
 
     name: ClassVar[str] = "saliency"
     demonstrations: ClassVar[Literal["per query", "per seed"]] = "per query"
-    keep_examples: int = 3
+    keep_examples: int = setting(default=3, kind="shown")
+    """Queries whose strongest flows are kept, for the page of `anchorflow report`."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
         if self.keep_examples < 0:
             raise ValueError(f"keep_examples is {self.keep_examples}; allowed: 0 (none) or more")
 
-    def prepare(self, task: Task, builder: PromptBuilder, seed: int) -> Work:
+    def prepare(self, task: Task, builder: PromptBuilder, seed: int) -> SaliencyWork:
         """One prompt per query, and the pieces of the first that the model can read."""
-        work = super().prepare(task, builder, seed)
-        limit = builder.max_length
-        fitting = (
-            (query, shown)
-            for prompt, (shown, query) in zip(work.prompts, self.draw(task, seed), strict=True)
-            if limit is None or prompt.length <= limit
-        )
-        first = islice(fitting, min(self.keep_examples, len(work.prompts)))
-        return replace(work, pieces={query.row: builder.pieces(shown, query) for query, shown in first})
+        prompts = self.prompts(task, builder, seed)
+        drawn = zip(prompts, self.draw(task, seed), strict=True)
+        fitting = (of_query for prompt, of_query in drawn if builder.limit.fits(prompt))
+        first = islice(fitting, min(self.keep_examples, len(prompts)))
+        pieces = {query.row: builder.pieces(shown, query) for shown, query in first}
+        return SaliencyWork(prompts=prompts, seed=seed, pieces=pieces)
 
     def map(
-        self, lm: LanguageModel, work: Work, batches: Iterable[Sequence[Prompt]], folder: Path
+        self,
+        lm: LanguageModel,
+        work: SaliencyWork,
+        batches: Iterable[Sequence[Prompt]],
+        folder: Path,
+        batch_tokens: int,
     ) -> Iterator[list[Record]]:
         """Records with S_wp, S_pq and S_ww as lists over the layers, beside the prediction; kept flows in `folder`."""
         import torch

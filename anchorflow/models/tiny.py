@@ -2,22 +2,28 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Literal
 
 from anchorflow.models.language_model import LanguageModel, Shape, prepare
+from anchorflow.settings import configurable, setting
 
 
-@dataclass(frozen=True, kw_only=True)
+@configurable
 class Tiny:
     """A small model with random weights and a made-up tokenizer: no download, for tests and dry runs."""
 
-    name: str = "tiny"
+    name: str = setting(default="tiny", kind="shown")
+    """What results and directories call it."""
     family: Literal["gpt2", "gptj", "llama"] = "llama"
+    """The architecture; llama has two query heads to a key head."""
     layers: int = 8
+    """Decoder layers."""
     heads: int = 4
+    """Attention heads of a layer."""
     width: int = 32
+    """Size of the hidden states."""
     seed: int = 0
+    """What the weights are drawn from."""
 
     def __post_init__(self) -> None:
         for key in ("layers", "heads", "width"):
@@ -27,10 +33,6 @@ class Tiny:
             raise ValueError(f"seed is {self.seed}; allowed: 0 to 2^63 - 1")
         if self.width % (2 * self.heads):
             raise ValueError(f"width is {self.width}; allowed: a multiple of 2 × heads ({2 * self.heads})")
-
-    def fingerprint(self) -> dict[str, Any]:
-        """The numbers that the weights are made from."""
-        return {"tiny": [self.family, self.layers, self.heads, self.width, self.seed]}
 
     def shape(self) -> Shape:
         """As configured."""
@@ -48,4 +50,4 @@ class Tiny:
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(self.seed)
             model = AutoModelForCausalLM.from_config(config)
-        return prepare(self.name, model.to(device=device, dtype=getattr(torch, dtype)), tokenizer)
+        return prepare(self.name, model.to(device=device, dtype=getattr(torch, dtype)), tokenizer, self)

@@ -13,13 +13,14 @@ from typing import Any
 
 from anchorflow.data import Example, Template
 from anchorflow.errors import UserError
+from anchorflow.prompts.context import UNLIMITED, ContextLimit
 from anchorflow.prompts.parts import Demonstration, Prompt, Series
 
 _PARTS = {None: "formatting", "text": "text", "text_pair": "text", "label": "label"}
 
 
 class PromptBuilder:
-    """Builds the prompts of one task for one tokenizer. `max_length` is the longest that the model reads, in tokens.
+    """Builds the prompts of one task for one tokenizer. `limit` is the longest that the model reads.
 
     Raises UserError when the tokenizer cannot tell where its tokens come from, when two label words begin
     with the same token, or when a label word's start cannot be told from the text in front of it.
@@ -31,7 +32,7 @@ class PromptBuilder:
         template: Template,
         label_words: Sequence[str],
         separator: str,
-        max_length: int | None = None,
+        limit: ContextLimit = UNLIMITED,
     ) -> None:
         if not getattr(tokenizer, "is_fast", False):
             raise UserError(
@@ -42,7 +43,7 @@ class PromptBuilder:
         self.template = template
         self.label_words = tuple(label_words)
         self.separator = separator
-        self.max_length = max_length
+        self.limit = limit
         self.label_tokens = self._find_label_tokens()
 
     def build(self, demonstrations: Sequence[Example], query: Example) -> Prompt:
@@ -99,7 +100,7 @@ class PromptBuilder:
 
     def with_words(self, label_words: Sequence[str]) -> PromptBuilder:
         """The same task with these label words in the place of its own."""
-        return PromptBuilder(self.tokenizer, self.template, label_words, self.separator, self.max_length)
+        return PromptBuilder(self.tokenizer, self.template, label_words, self.separator, self.limit)
 
     def series(self, examples: Sequence[Example], shown: Sequence[str], instruction: str = "") -> Series:
         """The prompt of `examples` with the words `shown` as their labels, behind an instruction if there is one.

@@ -3,9 +3,15 @@
 from __future__ import annotations
 
 from array import array
-from collections.abc import Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from math import exp
 from typing import Any
+
+from anchorflow.results import Record
+
+Prediction = tuple[str, int, list[float], str]
+"""A variant's name, the true class, the classes' probabilities and the prompt's text."""
 
 
 @dataclass(frozen=True)
@@ -54,6 +60,11 @@ class Prompt:
     def head(self) -> dict[str, Any]:
         """What its record begins with."""
         return {"query": self.query, "label": self.label}
+
+    def predictions(self, record: Record, decode: Callable[[Sequence[int]], str]) -> Iterator[Prediction]:
+        """Those of every variant in its record."""
+        for name, variant in record["variants"].items():
+            yield name, self.label, variant["probs"], self.text
 
     @property
     def target(self) -> int:
@@ -121,6 +132,12 @@ class Repetition:
     def head(self) -> dict[str, Any]:
         """What its record begins with."""
         return {"repetition": self.repetition, "examples": list(self.examples), "labels": list(self.labels)}
+
+    def predictions(self, record: Record, decode: Callable[[Sequence[int]], str]) -> Iterator[Prediction]:
+        """Those of the last example under every regime in its record."""
+        for name, regime in record["regimes"].items():
+            probs = [exp(value) for value in regime["log_probabilities"][-1]]
+            yield name, self.labels[-1], probs, decode(self.series[name].ids)
 
     def first(self, n: int) -> Repetition:
         """The first `n` examples alone."""

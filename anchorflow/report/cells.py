@@ -9,12 +9,12 @@ from typing import Any
 import numpy as np
 
 from anchorflow.errors import UserError
-from anchorflow.experiments import LabelRelationships
 from anchorflow.report.collect import Run
 from anchorflow.report.tables.sheets import Measured
-from anchorflow.results import Curve, Record, Result, Table
+from anchorflow.report.view import View, asking, view_of
+from anchorflow.results import Curve, Result, Table
 from anchorflow.results.statistics import mean_and_stderr
-from anchorflow.settings import NO_NUMBER, build, digest
+from anchorflow.settings import digest
 
 PLACES = ("_target_", "name", "device_map", "label_names", "source", "path", "root", "hub", "package")
 """Keys of a model or dataset that say where it is found: what is found there is told by its hash."""
@@ -25,9 +25,8 @@ OF_DATASET = ("template", "label_words", "separator")
 class Cell:
     """A mean over seeds. `settings` are those that differ within the experiment's runs, beside model, dataset and seed.
 
-    Standard errors of `result` are over `over`: seeds, or with a single seed its queries. Seeds of label_relationships
-    share most repetitions, so theirs are the numbers of all repetitions together, each once. `known` counts the seeds in
-    which a metric is defined.
+    Standard errors of `result` are over `over`: seeds, or its units (queries) where there is a single seed, or where the
+    experiment's view pools the units of all seeds. `known` counts the seeds in which a metric is defined.
     """
 
     experiment: str
@@ -43,6 +42,16 @@ class Cell:
     def place(self) -> tuple[str, str]:
         """Model and dataset."""
         return self.model, self.dataset
+
+    @property
+    def view(self) -> View:
+        """What is known of its experiment."""
+        return self.runs[0].view if self.runs else view_of(self.experiment)
+
+    @property
+    def decided(self) -> set[str]:
+        """The metrics that are settings: what was decided when the runs ran."""
+        return {name for run in self.runs for name in run.settings}
 
     def head(self, names: Sequence[str]) -> list[str]:
         """What a table's row begins with: model, dataset, and the settings of these names."""
@@ -92,9 +101,9 @@ def into_cells(runs: Sequence[Run]) -> tuple[list[Cell], list[str]]:
             known = {
                 name: sum(run.result["metrics"].get(name) is not None for run in members) for name in found.metrics
             }
-            cells.append(
-                Cell(first.experiment, first.model, first.dataset, settings, tuple(members), found, over, known)
-            )
+            found = asking(first.experiment, found)
+            names = first.experiment, first.model, first.dataset
+            cells.append(Cell(*names, settings, tuple(members), found, over, known))
     return cells, problems
 
 
@@ -180,27 +189,16 @@ def _mean_table(tables: Sequence[Table]) -> Table:
 
 def _result(runs: Sequence[Run]) -> tuple[Result, str, str | None]:
     """The cell's numbers, what their standard errors are over, and what went wrong."""
-    unit = "repetitions" if runs[0].experiment == "label_relationships" else "queries"
-    found, seeds = [run.numbers() for run in runs], [run.seed for run in runs]
+    found, seeds, pool = [run.numbers() for run in runs], [run.seed for run in runs], runs[0].view.pool
+    units = runs[0].units
     if len(runs) == 1:
-        return found[0], unit, None
-    if unit == "queries":
+        return found[0], units, None
+    if pool is None:
         return mean(found, seeds), "seeds", None
     try:
-        return _pooled(runs), unit, None
+        return pool(runs), units, None
     except (UserError, ValueError, LookupError, TypeError) as error:
-        return found[0], unit, f"{runs[0].path} stands for its cell: repetitions cannot be put together ({error})"
-
-
-def _pooled(runs: Sequence[Run]) -> Result:
-    """label_relationships of all seeds as one run: repetition r of a seed is the one with the seed + r."""
-    repetitions: dict[int, Record] = {}
-    for run in runs:
-        for record in run.records():
-            repetitions.setdefault(run.seed + record["repetition"], record)
-    experiment = build(runs[0].result["config"]["experiment"], "experiment", LabelRelationships)
-    found = experiment.reduce([repetitions[number] for number in sorted(repetitions)], ())
-    return Result.from_json(found.to_json())
+        return found[0], units, f"{runs[0].path} stands for its cell: {units} cannot be put together ({error})"
 
 
 def varying_settings(runs: Sequence[Run]) -> list[dict[str, str]]:
@@ -224,30 +222,25 @@ def varying_settings(runs: Sequence[Run]) -> list[dict[str, str]]:
 
 
 def shared_settings(runs: Sequence[Run]) -> dict[str, str]:
-    """The settings of an experiment that all of its runs share."""
+    """The settings of an experiment that all of its runs share; not the version of the code, which matters where it differs."""
     first, *others = ({name: _text(value) for name, value in _of_experiment(run).items()} for run in runs)
-    return {name: value for name, value in first.items() if all(other.get(name) == value for other in others)}
+    shared = {name: value for name, value in first.items() if all(other.get(name) == value for other in others)}
+    return {name: value for name, value in shared.items() if name != "version"}
 
 
 def _of_experiment(run: Run) -> Mapping[str, Any]:
-    config = {
-        key: value for key, value in run.result["config"]["experiment"].items() if key not in ("_target_", *NO_NUMBER)
-    }
-    if "n_demonstrations" in config:  # null is as many as fit: here is how many did
-        config["n_demonstrations"] = run.result["metrics"].get("n_demonstrations", config["n_demonstrations"])
-    if "layer" in config:  # null is two thirds of the depth
-        config["layer"] = run.result["metrics"].get("layer", config["layer"])
-    if config.get("beta") is not None:  # a path, where another file may lie by now
-        config["beta"] = _counted(run, "experiment").get("beta", config["beta"])
-    config["too_long"] = run.result["config"].get("too_long")
-    config["dtype"] = run.result.get("environment", {}).get("dtype")
-    return config
+    how = {"too_long": run.result["config"].get("too_long"), "dtype": run.result.get("environment", {}).get("dtype")}
+    return {**run.settings, **how}
 
 
 def _of_model(run: Run) -> Mapping[str, Any]:
-    config = run.result["config"]["model"]
-    kept = {f"model.{key}": value for key, value in config.items() if key == "path" or key not in PLACES}
-    weights = run.result.get("environment", {}).get("weights") or digest(_counted(run, "model"))[:8]
+    counted = _counted(run, "model")
+    if "_target_" in counted:
+        kept = {f"model.{key}": value for key, value in counted.items() if key not in ("_target_", "files")}
+    else:  # from before a run said of each of its model's settings whether it counts
+        config = run.result["config"]["model"]
+        kept = {f"model.{key}": value for key, value in config.items() if key == "path" or key not in PLACES}
+    weights = run.result.get("environment", {}).get("weights") or digest(counted)[:8]
     return {**kept, "weights": weights}
 
 

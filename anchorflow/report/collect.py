@@ -10,13 +10,17 @@ from typing import Annotated, Any
 from pydantic import Field, FiniteFloat, TypeAdapter, ValidationError
 
 from anchorflow.errors import UserError
-from anchorflow.experiments.compression import TIMED
+from anchorflow.report.view import View, view_of
 from anchorflow.results import SCHEMA, Record, Result, runs_below
 
+UNITS = {"queries": "query", "repetitions": "repetition"}
+"""Of results of before they said it: the key under which a record has its number, by what is counted."""
 NEAR = 1e-3
 """Numbers of one identity may differ by this share: batches of other sizes, other processors."""
 REASON = 200
 """Characters of a reason that are shown."""
+WITHOUT_NUMBERS = ("_target_", "shards", "keep_examples")
+"""Keys of an experiment's configuration that change no number: for results of before they said which do."""
 
 
 @dataclass(frozen=True)
@@ -31,6 +35,37 @@ class Run:
     identity: str
     result: Mapping[str, Any]
 
+    @property
+    def view(self) -> View:
+        """What is known of its experiment."""
+        target = self.result["config"]["experiment"].get("_target_")
+        return view_of(self.experiment, target if isinstance(target, str) else None)
+
+    @property
+    def settings(self) -> dict[str, Any]:
+        """The experiment's settings that change a number, and the `version` of its code.
+
+        A metric with the name of a setting is what was decided when the run ran (as many demonstrations as fit), and
+        takes its place.
+        """
+        counted = self.result.get("identity_of", {}).get("experiment")
+        if counted is None:
+            config = self.result["config"]["experiment"]
+            counted = {key: value for key, value in config.items() if key not in WITHOUT_NUMBERS}
+        found = {"version": "1", **{key: value for key, value in counted.items() if key != "_target_"}}
+        decided = {key: self.result["metrics"].get(key) for key in found}
+        return {**found, **{key: value for key, value in decided.items() if value is not None}}
+
+    @property
+    def units(self) -> str:
+        """What its records are about, as its counts call them ("queries")."""
+        return next((name for name in self.result.get("counts", {}) if name != "skipped"), "queries")
+
+    @property
+    def unit(self) -> str:
+        """The key under which a record has the number of its unit ("query")."""
+        return self.result.get("unit") or UNITS.get(self.units, "query")
+
     def numbers(self) -> Result:
         """Metrics, curves and tables; nan for what is undefined."""
         return Result.from_json(self.result)
@@ -41,7 +76,7 @@ class Run:
         UserError for a file that cannot be read, and for a line that is damaged or cut off, when the iteration gets there.
         """
         path = self.path / "records.jsonl"
-        key = "repetition" if self.experiment == "label_relationships" else "query"
+        key = self.unit
         seen = set()
         try:
             with path.open("rb") as file:
@@ -96,6 +131,11 @@ def collect(paths: Sequence[Path]) -> Collection:
     return Collection(tuple(kept), tuple(incomplete), (*problems, *twins))
 
 
+def problems_of_views(runs: Sequence[Run]) -> list[str]:
+    """A sentence for each view that cannot be had."""
+    return list(dict.fromkeys(run.view.problem for run in runs if run.view.problem))
+
+
 @dataclass(frozen=True)
 class _Curve:
     x: str
@@ -124,6 +164,11 @@ class _Config:
 
 
 @dataclass(frozen=True)
+class _Counted:
+    experiment: dict[str, Any] | None = None
+
+
+@dataclass(frozen=True)
 class _Written:
     """What must be in a result.json; more may be there."""
 
@@ -132,6 +177,8 @@ class _Written:
     seed: int
     config: _Config
     metrics: dict[str, FiniteFloat | None]
+    identity_of: _Counted = field(default_factory=_Counted)
+    unit: str | None = None
     stderr: dict[str, FiniteFloat | None] = field(default_factory=dict)
     curves: dict[str, _Curve] = field(default_factory=dict)
     tables: dict[str, _Table] = field(default_factory=dict)
@@ -181,7 +228,7 @@ def _each_once(runs: Sequence[Run]) -> tuple[list[Run], list[str]]:
 
 def _first_difference(first: Run, second: Run) -> str | None:
     """The name of a metric or curve that differs; what was timed may."""
-    one, other = (_series(run.result) for run in (first, second))
+    one, other = (_series(run) for run in (first, second))
     for name in [*one, *(name for name in other if name not in one)]:
         if name not in one or name not in other or len(one[name]) != len(other[name]):
             return name
@@ -190,9 +237,10 @@ def _first_difference(first: Run, second: Run) -> str | None:
     return None
 
 
-def _series(result: Mapping[str, Any]) -> dict[str, list[float | None]]:
-    found = {name: [value] for name, value in result["metrics"].items() if name.rpartition("/")[2] not in TIMED}
-    return {**found, **{f"curve {name}": curve["values"] for name, curve in result.get("curves", {}).items()}}
+def _series(run: Run) -> dict[str, list[float | None]]:
+    metrics, curves, timed = run.result["metrics"], run.result.get("curves", {}), run.view.timed
+    found = {name: [value] for name, value in metrics.items() if name.rpartition("/")[2] not in timed}
+    return {**found, **{f"curve {name}": curve["values"] for name, curve in curves.items()}}
 
 
 def _near(one: float | None, other: float | None) -> bool:

@@ -10,8 +10,8 @@ import numpy as np
 from anchorflow.errors import UserError
 from anchorflow.report import per_query
 from anchorflow.report.cells import varying_settings
-from anchorflow.report.collect import Collection, Run, collect
-from anchorflow.report.tables.overview import BY_THIRDS, ends
+from anchorflow.report.collect import Collection, Run, collect, problems_of_views
+from anchorflow.report.tables.overview import ends
 from anchorflow.report.tables.sheets import LONG, Row, Sheet, clean, marked, to_csv, to_markdown
 from anchorflow.results import counted, write_atomically
 from anchorflow.results.statistics import Difference, paired_difference
@@ -53,7 +53,7 @@ def differences(a: Collection, b: Collection) -> tuple[Sheet, list[str]]:
     rows: list[Row] = []
     notes = []
     for found, name in ((a, "A"), (b, "B")):
-        notes += [f"{name}, problem: {problem}" for problem in found.problems]
+        notes += [f"{name}, problem: {problem}" for problem in (*found.problems, *problems_of_views(found.runs))]
         notes += [f"{name}, incomplete: {run.path} ({run.reason})" for run in found.incomplete]
     for experiment in dict.fromkeys(run.experiment for run in (*a.runs, *b.runs)):
         sides = _sides([[run for run in found.runs if run.experiment == experiment] for found in (a, b)])
@@ -103,7 +103,7 @@ def _match(a: Sequence[Side], b: Sequence[Side]) -> tuple[list[tuple[Side, Side]
 
 
 def _compare(one: Side, other: Side) -> tuple[list[Row], list[str]]:
-    """Rows from the metric on, and what went wrong. Paired by query where the records allow it, else by seed, else not."""
+    """Rows from the metric on, and what went wrong. Paired by unit where the records allow it, else by seed, else not."""
     seeds = [seed for seed in one.runs if seed in other.runs]
     by_unit, problems = _by_unit(one, other, seeds)
     numbers = [{seed: _numbers(run) for seed, run in side.runs.items()} for side in (one, other)]
@@ -125,7 +125,7 @@ def _compare(one: Side, other: Side) -> tuple[list[Row], list[str]]:
 def _by_unit(
     one: Side, other: Side, seeds: Sequence[int]
 ) -> tuple[dict[str, tuple[np.ndarray, np.ndarray, str]], list[str]]:
-    """By metric the scores of both on the same queries or repetitions, and how many those are."""
+    """By metric the scores of both on the same units, and how many those are."""
     found: list[dict[str, dict[per_query.Unit, float]]] = [{}, {}]
     problems = []
     for seed in seeds:
@@ -137,19 +137,17 @@ def _by_unit(
                 for name, of_units in per_query.scores(run).items():
                     into.setdefault(name, {}).update(of_units)
             except (UserError, ValueError, LookupError, TypeError) as error:
-                problems.append(f"not paired by query: the records of {run.path} do not serve ({error})")
+                problems.append(f"not paired by {run.unit}: the records of {run.path} do not serve ({error})")
     if problems:
         return {}, problems
-    unit = (
-        "repetitions" if one.runs and next(iter(one.runs.values())).experiment == "label_relationships" else "queries"
-    )
+    units_of = next(iter(one.runs.values())).units
     paired = {}
     for name in found[0]:
         first, second = found[0][name], found[1].get(name, {})
         units = [each for each in first if each in second]
         if units:
             all_of = max(len(first), len(second))
-            count = f"{len(units)} {unit}" if len(units) == all_of else f"{len(units)} of {all_of} {unit}"
+            count = f"{len(units)} {units_of}" if len(units) == all_of else f"{len(units)} of {all_of} {units_of}"
             pairs = f"{count}, {len(seeds)} seeds" if len(seeds) > 1 else count
             paired[name] = np.array([first[u] for u in units]), np.array([second[u] for u in units]), pairs
     return paired, []
@@ -183,12 +181,11 @@ def _unpaired_difference(first: np.ndarray, second: np.ndarray) -> Difference:
 
 
 def _numbers(run: Run) -> dict[str, float]:
-    """What was measured (no p, no level of guessing), and means of curves over thirds of the layers, where defined."""
+    """What was measured (no setting, no p, nothing that is given), and means of curves over thirds of the layers."""
     result = run.numbers()
-    given = ("n_demonstrations", "guessing/accuracy", "guessing/log_likelihood", "guessing/entropy")
-    p = {f"{name}_p" for name in result.metrics}
-    found = {name: value for name, value in result.metrics.items() if name not in given and name not in p}
-    for name in BY_THIRDS:
+    apart = {*run.settings, *run.view.given, *(f"{name}_p" for name in result.metrics)}
+    found = {name: value for name, value in result.metrics.items() if name not in apart}
+    for name in run.view.thirds:
         if name in result.curves:
             found |= zip((f"{name}, first third", f"{name}, last third"), ends(result.curves[name].values), strict=True)
     return {name: value for name, value in found.items() if not math.isnan(value)}

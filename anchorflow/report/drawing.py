@@ -4,7 +4,7 @@ A result has nan for what is undefined, and None once it was written down and re
 """
 
 import textwrap
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -16,11 +16,13 @@ from matplotlib.image import AxesImage
 from matplotlib.ticker import MaxNLocator
 
 from anchorflow.report.tables.sheets import LONG, UNDEFINED, clean
-from anchorflow.results import Curve, Table
+from anchorflow.results import Curve, Result, Table
 
 # Okabe and Ito's colours, which people with any colour vision can tell apart; line styles, hatches and lightness tell
 # them apart in print.
 BLUE, ORANGE, GREEN, AMBER = "#0072B2", "#D55E00", "#009E73", "#E69F00"
+COLOURS = (BLUE, ORANGE, GREEN, AMBER, "#CC79A7", "#56B4E9", "0.15")
+STYLES = ("-", "--", "-.", ":")
 FAINT: dict[str, Any] = {"color": "0.6", "linewidth": 1, "linestyle": ":"}
 SMALL = 7.5
 LINE = 16
@@ -91,6 +93,16 @@ def line(axes: Axes, curve: Curve, **look: Any) -> None:
         axes.fill_between(x, y - band, y + band, color=look["color"], alpha=0.2, linewidth=0)
 
 
+def line_look(number: int) -> dict[str, Any]:
+    """Colour and style of a line among several."""
+    return {"color": COLOURS[number % len(COLOURS)], "linestyle": STYLES[number // len(COLOURS) % len(STYLES)]}
+
+
+def shown(name: str) -> str:
+    """A name of the data in a legend or along an axis."""
+    return clean(name.replace("_", " "), 60).replace("$", r"\$")
+
+
 def count_from_one(axes: Axes, curve: Curve) -> None:
     """An x axis of layers or epochs, with the curve's name for it."""
     axes.set_xlabel(curve.x)
@@ -121,6 +133,13 @@ def grouped_bars(axes: Axes, groups: Sequence[str], series: Sequence[Bars]) -> N
     axes.set_xticks(range(len(groups)), groups)
     axes.set_xlim(-0.5, len(groups) - 0.5)
     axes.grid(False, axis="x")
+
+
+def slanted(axes: Axes, result: Result, draw: Callable[[Axes, Result], None]) -> None:
+    """What `draw` draws, with the names on its x axis where they have room beside others."""
+    draw(axes, result)
+    for label in axes.get_xticklabels():
+        label.set(rotation=30, ha="right", rotation_mode="anchor")
 
 
 def matrix(

@@ -1,64 +1,24 @@
 """The papers' figures over models and datasets: a panel for each cell, drawn as that of a single run."""
 
 import math
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from functools import partial
 from typing import Any
 
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
+from anchorflow.report import plain
 from anchorflow.report.cells import Cell
 from anchorflow.report.drawing import SMALL, canvas, footnotes, make_room
 from anchorflow.report.tables.sheets import clean
-from anchorflow.report.views import (
-    attention_prediction,
-    classification,
-    compression,
-    diagnosis,
-    isolation,
-    label_relationships,
-    reweighting,
-    saliency,
-)
+from anchorflow.report.view import Panel, attempt
 from anchorflow.results import Result
 
-Panel = Callable[[Axes, Result], None]
 MOST_ROWS, MOST_COLUMNS = 8, 9
 """Panels of one page; more go on the next."""
 MOST_NOTES = 6
-WITHOUT_ERRORS = ("compression_speedup", "reliability")
-"""Figures that show none."""
-
-
-def slanted(axes: Axes, result: Result, draw: Panel) -> None:
-    """The panel with the names on its x axis where they have room beside others."""
-    draw(axes, result)
-    for label in axes.get_xticklabels():
-        label.set(rotation=30, ha="right", rotation_mode="anchor")
-
-
-PANELS: dict[str, dict[str, Panel]] = {
-    "saliency": {"saliency_shares": saliency.shares, "saliency_means": saliency.means},
-    "classification": {"reliability": classification.bins},
-    "isolation": {
-        "isolation_label_loyalty": partial(isolation.bars, measure="label_loyalty"),
-        "isolation_word_loyalty": partial(isolation.bars, measure="word_loyalty"),
-    },
-    "attention_prediction": {"AUCROC": attention_prediction.area, "R": attention_prediction.contribution},
-    "reweighting": {"reweighting": reweighting.accuracies, "train_loss": reweighting.loss},
-    "compression": {
-        "compression": partial(slanted, draw=compression.kept_predictions),
-        "compression_speedup": partial(slanted, draw=compression.speedups),
-    },
-    "diagnosis": {"spearman_by_layer": diagnosis.correlation},
-    "label_relationships": {
-        f"label_relationships_{measure}": partial(label_relationships.regimes, measure=measure)
-        for measure in ("accuracy", "log_likelihood")
-    },
-}
 
 
 @dataclass(frozen=True)
@@ -68,10 +28,10 @@ class Grid:
     name: str
     title: str
     panels: Sequence[Sequence[tuple[str, Result] | None]]
-    draw: Panel
+    panel: Panel
 
-    def figure(self) -> Figure | None:
-        """None where no result has the numbers."""
+    def draw(self, problems: list[str]) -> Figure | None:
+        """The figure; None where no result has the numbers. What cannot be drawn leaves its place empty, and is told."""
         rows, columns = len(self.panels), len(self.panels[0])
         width = 4.6 if columns == 1 else 3.1 if columns == 2 else 2.4 if columns <= 4 else 1.9
         height = 2.9 if rows == columns == 1 else 2.2 if columns <= 4 else 1.7
@@ -79,8 +39,9 @@ class Grid:
         figure, panels = canvas(self.title, *size, rows=rows, columns=columns)
         drawn: list[Axes] = []
         said: dict[str, list[str]] = {}
+        failed: dict[str, list[str]] = {}
         for axes, panel in zip(panels, [panel for row in self.panels for panel in row], strict=True):
-            if panel is None or not _drawn(axes, self.draw, panel[1]):
+            if panel is None or not self._drawn(axes, *panel, failed):
                 axes.clear()
                 axes.set_axis_off()
                 continue
@@ -95,6 +56,7 @@ class Grid:
                 locator = axis.get_major_locator()
                 if columns > 4 and isinstance(locator, MaxNLocator):
                     locator.set_params(nbins=4)
+        problems += [f"{'; '.join(where)}: {problem}" for problem, where in failed.items()]
         if not drawn:
             return None
         _outer_labels(panels, drawn, columns)
@@ -105,29 +67,35 @@ class Grid:
         footnotes(figure, notes)
         return figure
 
+    def _drawn(self, axes: Axes, title: str, result: Result, failed: dict[str, list[str]]) -> bool:
+        problems: list[str] = []
+        drawn = attempt(f"the figure {self.name}", lambda: self.panel.draw(axes, result), problems)
+        for problem in problems:
+            failed.setdefault(problem, []).append(title)
+        return drawn is not False and not problems
 
-def grids(cells: Sequence[Cell], settings: Mapping[str, str]) -> Iterator[Grid]:
+
+def grids(cells: Sequence[Cell], settings: Mapping[str, str], problems: list[str]) -> Iterator[Grid]:
     """The figures of one plane of cells, models down and datasets across."""
     models, datasets = (list(dict.fromkeys(cell.place[i] for cell in cells)) for i in (0, 1))
     results = {cell.place: (", ".join(cell.place), cell.result) for cell in cells}
     pages = [(rows, columns) for rows in _parts(models, MOST_ROWS) for columns in _parts(datasets, MOST_COLUMNS)]
-    for name, draw in _panels(cells).items():
+    for name, panel in panels_of(cells, problems).items():
         for number, (rows, columns) in enumerate(pages, start=1):
             panels = [[results.get((model, dataset)) for dataset in columns] for model in rows]
             page = f"_page{number}" if len(pages) > 1 else ""
-            yield Grid(name + page, _title(name, cells, settings), panels, draw)
+            yield Grid(name + page, _title(name, panel, cells, settings), panels, panel)
 
 
-def _panels(cells: Sequence[Cell]) -> dict[str, Panel]:
-    """What is drawn of the experiment; of label_relationships, entropy beside flipped labels, and what changes side."""
-    found = dict(PANELS.get(cells[0].experiment, {}))
-    if cells[0].experiment == "label_relationships":
-        if any("flipped/entropy" in cell.result.curves for cell in cells):
-            found["label_relationships_entropy"] = partial(label_relationships.regimes, measure="entropy")
-        for name in dict.fromkeys(name for cell in cells for name in label_relationships.changing(cell.result)):
-            for measure in ("accuracy", "log_likelihood"):
-                found[f"{name}_{measure}"] = partial(label_relationships.sides, name=name, measure=measure)
-    return found
+def panels_of(cells: Sequence[Cell], problems: list[str]) -> Mapping[str, Panel]:
+    """What is drawn of an experiment's cells, by file name."""
+    view = cells[0].view
+    if view.panels is None:
+        return plain.panels(view, cells)
+    if not callable(view.panels):
+        return view.panels
+    choose = view.panels
+    return attempt(f"the figures of {view.experiment}", lambda: choose(cells), problems) or {}
 
 
 def _legend(figure: Figure, panels: Sequence[Axes], below: bool) -> None:
@@ -147,14 +115,6 @@ def _legend(figure: Figure, panels: Sequence[Axes], below: bool) -> None:
     else:
         figure.set_figwidth(figure.get_figwidth() + 0.6 + 0.06 * max(map(len, labels)))
         figure.legend(handles, labels, loc="outside right center", **look)
-
-
-def _drawn(axes: Axes, draw: Panel, result: Result) -> bool:
-    try:
-        draw(axes, result)
-    except (LookupError, ValueError):  # not all results have all curves: a saved β has no training loss
-        return False
-    return True
 
 
 def _outer_labels(panels: Sequence[Axes], drawn: Sequence[Axes], columns: int) -> None:
@@ -177,14 +137,14 @@ def _places(axes: Axes) -> tuple[Any, ...]:
     return axes.get_xlim(), *getattr(axes.xaxis.get_major_formatter(), "seq", ())
 
 
-def _title(name: str, cells: Sequence[Cell], settings: Mapping[str, str]) -> str:
+def _title(name: str, panel: Panel, cells: Sequence[Cell], settings: Mapping[str, str]) -> str:
     seeds = sorted({len(cell.runs) for cell in cells})
     counted = f"{seeds[0]} seed{'s' * (seeds[0] > 1)}" if len(seeds) == 1 else f"{seeds[0]} to {seeds[-1]} seeds"
     over = " or ".join(dict.fromkeys(cell.over for cell in cells))
     parts = [name.replace("_", " "), *(f"{key}={value}" for key, value in settings.items()), counted]
-    errors = "" if name in WITHOUT_ERRORS else f"; errors (where known) are standard errors over {over}"
-    smooth = f"; moving averages over {label_relationships.WINDOW}" * (cells[0].experiment == "label_relationships")
-    return clean(", ".join(parts), 240) + errors + smooth
+    errors = f"; errors (where known) are standard errors over {over}" if panel.errors else ""
+    remark = f"; {panel.remark}" if panel.remark else ""
+    return clean(", ".join(parts), 240) + errors + remark
 
 
 def _parts(names: Sequence[str], most: int) -> list[Sequence[str]]:

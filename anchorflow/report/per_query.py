@@ -1,70 +1,76 @@
-"""The scores behind a run's means: one for each query (or repetition), so that two runs can be paired by them."""
+"""The scores behind a run's means: one for each query (or other unit), so that two runs can be paired by them."""
+
+from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from anchorflow.experiments import LabelRelationships, variants
-from anchorflow.experiments.label_relationships import measures
-from anchorflow.report.collect import Run
+from anchorflow.experiments import variants
 from anchorflow.results import Record, metrics
-from anchorflow.settings import build
+
+if TYPE_CHECKING:
+    from anchorflow.report.collect import Run
 
 Unit = tuple[Any, ...]
-Scores = dict[str, np.ndarray]
-"""By metric: [unit]"""
+"""What two runs must share for their scores to be a pair."""
+Scores = Mapping[str, Mapping[Unit, float]]
+"""By metric the score of each unit."""
 
 
-def scores(run: Run) -> dict[str, dict[Unit, float]]:
+def scores(run: Run) -> dict[str, Mapping[Unit, float]]:
     """By metric the score of each unit, of all metrics that are a mean of such scores.
 
-    A unit is told by its seed, row and label, or by its repetition (seed + number), examples and labels. UserError for
-    damaged records; ValueError, LookupError or TypeError for such as the run's experiment does not write.
+    UserError for damaged records; ValueError, LookupError or TypeError for such as the run's experiment does not write.
     """
-    records = list(run.records())
-    if run.experiment == "label_relationships":
-        units = [(run.seed + r["repetition"], *r["examples"], *r["labels"]) for r in records]
-        found = _of_repetitions(run, records)
-    else:
-        units = [(run.seed, r["query"], r["label"]) for r in records]
-        found = _of_queries(run.result["metrics"], records)
     means = run.result["metrics"]
     return {
-        name: dict(zip(units, values.tolist(), strict=True))
-        for name, values in found.items()
-        if name in means and means[name] is not None and _near(values.mean(), means[name])
+        name: found
+        for name, found in run.view.scores(run, list(run.records())).items()
+        if means.get(name) is not None and _near(float(np.mean(list(found.values()))), means[name])
     }
 
 
-def _near(one: float, other: float) -> bool:
-    return math.isclose(one, other, rel_tol=1e-6, abs_tol=1e-9)
-
-
-def _of_queries(names: Mapping[str, Any], records: Sequence[Record]) -> Scores:
-    truth = variants.truth(records)
-
-    def right(variant: str) -> np.ndarray:
-        return variants.probs(records, variant).argmax(axis=1) == truth
-
-    def label_loyalty(variant: str) -> np.ndarray:
-        return metrics.label_agreement(variants.probs(records, variant), variants.probs(records))
-
-    def word_loyalty(variant: str) -> np.ndarray:
-        return metrics.word_overlap(variants.top(records, variant), variants.top(records, "full"))
-
-    of: dict[str, Callable[[str], np.ndarray]]
-    of = {"accuracy": right, "label_loyalty": label_loyalty, "word_loyalty": word_loyalty}
+def of_predictions(run: Run, records: Sequence[Record]) -> Scores:
+    """Accuracies and loyalties of records that have predictions by variant; a unit is its seed, its number and its label."""
+    names = run.result["metrics"]
+    wanted = {name: name.rpartition("/") for name in names if name.rpartition("/")[2] in MEASURES}
+    if not wanted:
+        return {}
+    units = [(run.seed, record[run.unit], record["label"]) for record in records]
     found = {}
-    for name in names:
-        variant, _, measure = name.rpartition("/")
-        if measure in of:
-            draws = _draws(records[0]["variants"], variant or "full")
-            found[name] = np.mean([of[measure](draw) for draw in draws], axis=0, dtype=float)
-    if "gain" in names:
-        found["gain"] = right("reweighted").astype(float) - right("vanilla")
+    for name, (variant, _, measure) in wanted.items():
+        draws = _draws(records[0]["variants"], variant or "full")
+        found[name] = by_unit(units, np.mean([MEASURES[measure](records, draw) for draw in draws], axis=0, dtype=float))
     return found
+
+
+def by_unit(units: Sequence[Unit], values: np.ndarray) -> dict[Unit, float]:
+    """The score of each unit."""
+    return dict(zip(units, values.tolist(), strict=True))
+
+
+def right(records: Sequence[Record], variant: str) -> np.ndarray:
+    """Of each record whether a variant predicts the true label."""
+    found: np.ndarray = variants.probs(records, variant).argmax(axis=1) == variants.truth(records)
+    return found
+
+
+def _label_loyalty(records: Sequence[Record], variant: str) -> np.ndarray:
+    return metrics.label_agreement(variants.probs(records, variant), variants.probs(records))
+
+
+def _word_loyalty(records: Sequence[Record], variant: str) -> np.ndarray:
+    return metrics.word_overlap(variants.top(records, variant), variants.top(records, "full"))
+
+
+MEASURES: Mapping[str, Callable[[Sequence[Record], str], np.ndarray]] = {
+    "accuracy": right,
+    "label_loyalty": _label_loyalty,
+    "word_loyalty": _word_loyalty,
+}
 
 
 def _draws(written: Mapping[str, Any], variant: str) -> list[str]:
@@ -75,17 +81,5 @@ def _draws(written: Mapping[str, Any], variant: str) -> list[str]:
     return found
 
 
-def _of_repetitions(run: Run, records: Sequence[Record]) -> Scores:
-    experiment: LabelRelationships = build(run.result["config"]["experiment"], "experiment", LabelRelationships)
-    of = {regime.name: measures(records, regime) for regime in experiment.parsed}
-    n, classes = len(records[0]["labels"]), len(records[0]["frequencies"])
-    found: Scores = {}
-    for regime, of_regime in of.items():
-        for measure, values in of_regime.items():
-            places = {"max": n - 1, **{str(at): at for at in range(n)}}
-            found |= {f"{regime}/{measure}_at_{place}": values[:, at] for place, at in places.items()}
-    of["guessing"] = {"log_likelihood": np.full((len(records), n), run.result["metrics"]["guessing/log_likelihood"])}
-    for c in experiment.comparisons(n, classes):
-        first, second = (of[regime][measure][:, c.at] for regime, measure in (c.first, c.second))
-        found[c.name] = first - second
-    return found
+def _near(one: float, other: float) -> bool:
+    return math.isclose(one, other, rel_tol=1e-6, abs_tol=1e-9)

@@ -12,17 +12,19 @@ from matplotlib.figure import Figure
 
 from anchorflow.errors import UserError
 from anchorflow.report.cells import Cell, into_cells, planes
-from anchorflow.report.collect import Collection, collect
+from anchorflow.report.collect import Collection, collect, problems_of_views
+from anchorflow.report.figures import FileNames, save
 from anchorflow.report.grids import grids
 from anchorflow.report.page.page import page as html_page
-from anchorflow.report.tables import hypotheses, published
 from anchorflow.report.tables import overview as tables
+from anchorflow.report.tables import published
 from anchorflow.report.tables.sheets import LONG, Sheet, clean, marked, to_csv, to_latex, to_markdown
-from anchorflow.report.views import diagnosis, figures
+from anchorflow.report.view import attempt
 from anchorflow.results import counted, write_atomically
 
 FORMATS: dict[str, Callable[[Sheet], str]] = {"csv": to_csv, "md": to_markdown, "tex": to_latex}
-Drawing = Callable[[], Figure | None]
+Drawing = Callable[[list[str]], Figure | None]
+"""Draws a figure, or says in the list why it cannot."""
 OfNames = Mapping[str, Sequence[Cell]]
 """The cells of every experiment, by its name."""
 LISTING = ".files"
@@ -47,7 +49,7 @@ def report(paths: Sequence[Path], out: Path | None) -> str:
     found = replace(found, problems=(*found.problems, *odd))
     folder = out or paths[0] / "report"
     try:
-        files = write(found, cells, folder)
+        found, files = write(found, cells, folder)
     except OSError as error:
         raise UserError(
             f"the report cannot be written to {folder} ({error.strerror}); choose another --out."
@@ -55,19 +57,22 @@ def report(paths: Sequence[Path], out: Path | None) -> str:
     return "\n".join([*_opening(found, cells, SHOWN), *_listed(files)])
 
 
-def write(found: Collection, cells: Sequence[Cell], out: Path) -> list[Path]:
-    """Write the report of these runs below `out`; its files come back, the page and report.md first.
+def write(found: Collection, cells: Sequence[Cell], out: Path) -> tuple[Collection, list[Path]]:
+    """Write the report of these runs below `out`.
 
-    OSError where that cannot be. An earlier report's files are replaced, or removed where this one has none of their name.
+    What comes back: the collection, with the problems that came up in making the report; and the files, the page and
+    report.md first. OSError where they cannot be written. An earlier report's files are replaced, or removed where this
+    one has none of their name.
     """
     of_names = _of_names(cells)
-    tested = hypotheses.hypotheses(of_names.get("label_relationships", []))
-    sheets = _sheets(cells, of_names, tested)
+    problems = [*problems_of_views(found.runs), *_missing(cells)]
+    sheets = _sheets(cells, of_names, problems)
     written = []
     for sheet in sheets:
         for kind, text in FORMATS.items():
             written.append(_put(out / "tables" / f"{sheet.name}.{kind}", text(sheet)))
-    drawn = _draw(of_names, tested, out / "figures", in_parallel=len(cells) >= MANY)
+    drawn = _draw(of_names, out / "figures", len(cells) >= MANY, problems)
+    found = replace(found, problems=tuple(dict.fromkeys((*found.problems, *problems))))
     page = [*_opening(found, cells, most=None)]
     for sheet in sheets[1:]:
         page += ["", f"## {marked(clean(sheet.title, LONG))}", "", to_markdown(sheet)]
@@ -76,7 +81,7 @@ def write(found: Collection, cells: Sequence[Cell], out: Path) -> list[Path]:
     html = _put(out / "index.html", html_page(found, cells, sheets))
     files = [html, first, *written, *(path.with_suffix(kind) for path in drawn for kind in (".png", ".pdf"))]
     _remove_others(out, files)
-    return files
+    return found, files
 
 
 def _remove_others(out: Path, files: Sequence[Path]) -> None:
@@ -136,56 +141,59 @@ def _left_out(found: Collection, most: int | None) -> list[str]:
     return [*lines, ""] if lines else []
 
 
-def _sheets(cells: Sequence[Cell], of_names: OfNames, tested: Sequence[hypotheses.Hypothesis]) -> list[Sheet]:
+def _missing(cells: Sequence[Cell]) -> list[str]:
+    """What views ask for in vain, each once, with the models and datasets that lack it."""
+    places: dict[str, list[str]] = {}
+    for cell in cells:
+        for sentence in cell.view.missing(cell.result):
+            places.setdefault(sentence, []).append(", ".join(cell.place))
+    return [f"{'; '.join(dict.fromkeys(where))}: {sentence}" for sentence, where in places.items()]
+
+
+def _sheets(cells: Sequence[Cell], of_names: OfNames, problems: list[str]) -> list[Sheet]:
     """Every table under a name of its own, the overview first."""
-    labels = of_names.get("label_relationships", [])
+    further: list[Sheet] = []
+    for name, own in of_names.items():
+        if (make := own[0].view.sheets) is not None:
+            further += attempt(f"the further tables of {name}", partial(make, own), problems) or ()
     found = [
         tables.overview(cells),
         published.beside(cells),
         tables.thirds(cells),
         *(tables.experiment(of_name) for of_name in of_names.values()),
-        hypotheses.differences(tested, labels),
-        *(hypotheses.sheet(each) for each in _without_guessing(tested)),
+        *further,
         tables.shared(cells),
     ]
-    named = _Names()
+    named = FileNames()
     return [replace(sheet, name=named(sheet.name)) for sheet in found if sheet is not None]
 
 
-def _draw(of_names: OfNames, tested: Sequence[hypotheses.Hypothesis], folder: Path, in_parallel: bool) -> list[Path]:
+def _draw(of_names: OfNames, folder: Path, in_parallel: bool, problems: list[str]) -> list[Path]:
     """Every figure as PNG and PDF under a name of its own; the PNGs come back."""
-    named = _Names()
+    named = FileNames()
     drawings: list[tuple[str, Drawing]] = []
     for of_name in of_names.values():
         for settings, plane in planes(of_name):
-            drawings += [(named(grid.name), grid.figure) for grid in grids(plane, settings)]
-    for cell in of_names.get("diagnosis", []):
-        title = clean(f"{', '.join(cell.place)}, mean over {len(cell.runs)} seeds")
-        name = named(f"confusion_{cell.model}_{cell.dataset}")
-        drawings.append((name, partial(diagnosis.confusion_matrices, cell.result, title)))
-    for one in _without_guessing(tested):
-        drawings.append((named(one.name), partial(hypotheses.heat_map, one)))
-    save = partial(_save, folder)
+            drawings += [(named(grid.name), grid.draw) for grid in grids(plane, settings, problems)]
+    for experiment, own in of_names.items():
+        if (make := own[0].view.drawings) is not None:
+            further = attempt(f"the further figures of {experiment}", partial(make, own), problems) or ()
+            drawings += [(named(name), partial(attempt, f"the figure {name}", draw)) for name, draw in further]
+    saving = partial(_save, folder)
     if in_parallel:
         with ProcessPoolExecutor(min(MOST_PROCESSES, os.cpu_count() or 1), get_context("spawn")) as pool:
-            saved = list(pool.map(save, drawings))
+            saved = list(pool.map(saving, drawings))
     else:
-        saved = list(map(save, drawings))
-    return [path for path in saved if path is not None]
+        saved = list(map(saving, drawings))
+    problems += [problem for _, of_drawing in saved for problem in of_drawing]
+    return [path for path, _ in saved if path is not None]
 
 
-def _save(folder: Path, drawing: tuple[str, Drawing]) -> Path | None:
+def _save(folder: Path, drawing: tuple[str, Drawing]) -> tuple[Path | None, list[str]]:
     name, draw = drawing
-    try:
-        figure = draw()
-    except (LookupError, ValueError):  # a result without what its experiment is known for
-        return None
-    return None if figure is None else figures.save({name: figure}, folder)[0]
-
-
-def _without_guessing(found: Sequence[hypotheses.Hypothesis]) -> list[hypotheses.Hypothesis]:
-    """Whether default labels beat guessing is no hypothesis, but what the others' brackets say."""
-    return [one for one in found if not one.name.endswith("_minus_guessing")]
+    problems: list[str] = []
+    figure = draw(problems)
+    return None if figure is None else save({name: figure}, folder)[0], problems
 
 
 def _of_names(cells: Sequence[Cell]) -> OfNames:
@@ -193,17 +201,3 @@ def _of_names(cells: Sequence[Cell]) -> OfNames:
     for cell in cells:
         found.setdefault(cell.experiment, []).append(cell)
     return found
-
-
-class _Names:
-    """Names for files, each once: letters, digits, - _ . and not too long."""
-
-    def __init__(self) -> None:
-        self._taken: set[str] = set()
-
-    def __call__(self, name: str) -> str:
-        safe = "".join(c if c.isascii() and (c.isalnum() or c in "-_.") else "-" for c in name)[:80].lstrip(".")
-        numbered = (safe if i == 1 else f"{safe}_{i}" for i in range(1, len(self._taken) + 2))
-        found = next(name for name in numbered if name.lower() not in self._taken)
-        self._taken.add(found.lower())
-        return found

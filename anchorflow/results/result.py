@@ -3,7 +3,10 @@
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 SCHEMA = 1
 Record = dict[str, Any]
@@ -38,6 +41,14 @@ class Table:
         if [len(row) for row in self.values] != [len(self.columns)] * len(self.rows):
             raise ValueError(f"a table's values are not {len(self.rows)} rows of {len(self.columns)}")
 
+    def to_pandas(self) -> "pd.DataFrame":
+        """The matrix as a DataFrame."""
+        import pandas as pd
+
+        return pd.DataFrame(
+            list(map(list, self.values)), index=list(self.rows), columns=list(self.columns), dtype=float
+        )
+
 
 @dataclass(frozen=True)
 class Result:
@@ -51,6 +62,18 @@ class Result:
     curves: Mapping[str, Curve] = field(default_factory=dict)
     tables: Mapping[str, Table] = field(default_factory=dict)
     notes: Sequence[str] = ()
+
+    def to_pandas(self) -> "pd.DataFrame":
+        """All metrics and curves, a row for each number: name, x and at (of curves), value, stderr."""
+        import pandas as pd
+
+        rows: list[tuple[Any, ...]] = [
+            (name, None, math.nan, value, self.stderr.get(name, math.nan)) for name, value in self.metrics.items()
+        ]
+        for name, curve in self.curves.items():
+            errors = [math.nan] * len(curve.at) if curve.stderr is None else curve.stderr
+            rows += [(name, curve.x, *point) for point in zip(curve.at, curve.values, errors, strict=True)]
+        return pd.DataFrame(rows, columns=["name", "x", "at", "value", "stderr"])
 
     def to_json(self) -> dict[str, Any]:
         """JSON's types; what is undefined (nan) is null."""

@@ -157,6 +157,12 @@ class RunDirectory:
         }
         write_atomically(self.path / "status.json", dumps(status, indent=2) + "\n")
 
+    def progress(self, done: int, total: int, rate: float) -> None:
+        """Update `status.json` while records come; `rate` is records a second."""
+        left = round((total - done) / rate, 1) if rate else None
+        progress = {"done": done, "total": total}
+        self.report("running", force=False, progress=progress, queries_per_s=round(rate, 3), left_s=left)
+
     def report_end(self, state: State, **fields: Any) -> None:
         """The state of a run that ends early. Says nothing over the records of another run, or a finished one."""
         if self._claimed or not self._occupied():

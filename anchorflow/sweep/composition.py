@@ -1,6 +1,7 @@
 """What conf/ may use beside plain YAML: two resolvers, and Hydra's callbacks that refuse a mistake in one sentence."""
 
 import os
+import re
 import signal
 import sys
 from collections.abc import Iterator, Mapping, Sequence
@@ -16,8 +17,9 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import ConfigAttributeError, ConfigKeyError, OmegaConfBaseException
 
 from anchorflow.errors import UserError, first_line, of_system
-from anchorflow.runs.stopping import Stopped
-from anchorflow.settings import NAMED, SWEEP_WIDE, Sweep, build, run_name
+from anchorflow.runs import SWEEP_WIDE, Stopped, read_settings
+from anchorflow.settings import build
+from anchorflow.sweep.settings import Sweep
 
 
 def register_resolvers() -> None:
@@ -28,7 +30,8 @@ def register_resolvers() -> None:
     """
 
     def name(*, _root_: DictConfig) -> str:
-        return run_name({key: plain(OmegaConf.select(_root_, key)) for key in NAMED})
+        own = [key for key in _root_ if key not in ("hydra", *SWEEP_WIDE)]
+        return read_settings({str(key): plain(OmegaConf.select(_root_, str(key))) for key in own}).name
 
     def by(key: str, results: Mapping[str, Any], *, _root_: DictConfig) -> Any:
         value = OmegaConf.select(_root_, key)
@@ -62,7 +65,7 @@ class MakeFolder(Callback):  # type: ignore[misc]
         try:
             folder = OmegaConf.select(config, key)  # with a name made of the settings, where a mistake comes to light
         except OmegaConfBaseException as error:
-            refuse(_told(error))
+            refuse(sentence(error))
         try:
             Path(folder).mkdir(parents=True, exist_ok=True)
         except OSError as error:
@@ -124,7 +127,7 @@ def mistakes_told() -> Iterator[None]:
         print("stopped; finished records are kept, the same command goes on from them", file=sys.stderr)
         sys.exit(128 + (stop.signal if isinstance(stop, Stopped) else signal.SIGINT))
     except (HydraException, OmegaConfBaseException) as error:  # some are ValueErrors or OSErrors, too
-        refuse(_told(error))
+        refuse(sentence(error))
     except ValueError as error:
         if not str(error).startswith("Config group override"):
             raise
@@ -135,7 +138,8 @@ def mistakes_told() -> Iterator[None]:
         refuse(str(known))
 
 
-def _told(error: Exception) -> str:
+def sentence(error: Exception) -> str:
+    """What is wrong with a configuration, said in one sentence."""
     if isinstance(error, MissingConfigException) and error.options and error.missing_cfg_file:
         group, _, name = error.missing_cfg_file.rpartition("/")
         return f"{group} is {name!r}; allowed: {', '.join(error.options)}."
@@ -144,7 +148,7 @@ def _told(error: Exception) -> str:
     if isinstance(cause, (ConfigKeyError, ConfigAttributeError)) and isinstance(parent, DictConfig):
         allowed = sorted(str(key) for key in parent if key not in ("_target_", "hydra"))
         return f"there is no {cause.full_key}; allowed: {', '.join(allowed)}."
-    first = first_line(error).removeprefix("UserError raised while resolving interpolation: ")
+    first = re.sub(r"^\w+Error raised while resolving interpolation: ", "", first_line(error))
     if isinstance(error, OverrideParseException):
         key, _, value = str(error.override).partition("=")
         quoted = f"'{key}=\"{value}\"'"

@@ -17,13 +17,13 @@ from omegaconf import OmegaConf
 
 from anchorflow.errors import UserError
 from anchorflow.results import read_status, write_atomically
-from anchorflow.runs.job import KeptModel, execute, tracebacks
-from anchorflow.runs.rundir import RunDirectory
-from anchorflow.runs.stopping import Stopped, stop_signals
+from anchorflow.runs import KeptModel, RunDirectory, Stopped, execute, stop_signals
 from anchorflow.sweep import slurm
 from anchorflow.sweep.cells import Cell
 
 log = logging.getLogger(__name__)
+tracebacks = logging.getLogger("anchorflow.tracebacks")
+"""Goes to the log file, not to the screen (conf/config.yaml)."""
 
 STOP_S = 60
 """How long a pack waits for its worker to tidy up."""

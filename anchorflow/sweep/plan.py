@@ -9,8 +9,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 from anchorflow.errors import UserError
-from anchorflow.runs.job import Shard, identify, settings
-from anchorflow.runs.rundir import RunDirectory
+from anchorflow.runs import RunDirectory, Shard, read_settings
 from anchorflow.settings import digest
 from anchorflow.sweep.cells import Cell
 from anchorflow.sweep.settings import Launcher
@@ -119,6 +118,8 @@ def _shards(cell: Cell, whole: bool) -> list[Cell]:
 
 
 def _decide(cell: Cell, check: _Check, only_failed: bool, jobs: Jobs) -> Planned:
+    if cell.problem is not None:
+        return Planned(cell, "refused", cell.problem)
     found = look(cell.folder, jobs)
     try:
         if (cell.folder / "result.json").exists():
@@ -142,14 +143,14 @@ class _Check:
 
     def new(self, cell: Cell) -> None:
         """UserError where the cell cannot run."""
-        chosen = settings(cell.config)
+        chosen = read_settings(cell.config)
         task = self._task(cell)
         parts = [cell.config[key] for key in ("model", "dataset", "experiment")]
         self._once("check", parts, lambda: chosen.experiment.check(task, self._shape(cell)))
 
     def finished(self, cell: Cell) -> None:
         """UserError where the result in the cell's directory is of other data, weights or settings."""
-        chosen = settings(cell.config)
+        chosen = read_settings(cell.config)
         result = RunDirectory(cell.folder).result() or {}
         try:
             found, dtype = result["identity"], result["environment"]["dtype"]
@@ -157,7 +158,7 @@ class _Check:
             raise UserError(
                 f"{cell.folder / 'result.json'} is damaged (no {error}); delete it, and the run goes on from its records."
             ) from error
-        identity = identify(chosen, self._task(cell), dtype)
+        identity = chosen.identity(self._task(cell), dtype)
         if found != identity:
             raise UserError(
                 f"{cell.folder} holds the result of another run ({found}, this one is {identity}): its data "
@@ -166,11 +167,11 @@ class _Check:
 
     def _task(self, cell: Cell) -> Task:
         node = cell.config["dataset"]
-        task: Task = self._once("task", node, lambda: settings(cell.config).dataset.load())
+        task: Task = self._once("task", node, lambda: read_settings(cell.config).dataset.load())
         return task
 
     def _shape(self, cell: Cell) -> Shape:
-        shape: Shape = self._once("shape", cell.config["model"], lambda: settings(cell.config).model.shape())
+        shape: Shape = self._once("shape", cell.config["model"], lambda: read_settings(cell.config).model.shape())
         return shape
 
     def _once(self, what: str, of: Any, make: Callable[[], Any]) -> Any:

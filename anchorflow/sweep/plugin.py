@@ -2,23 +2,21 @@
 
 from __future__ import annotations
 
-import importlib
 import logging
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
-from hydra.core.plugins import Plugins
 from hydra.core.utils import JobReturn, JobStatus
 from hydra.plugins.launcher import Launcher as HydraLauncher
 from hydra.types import HydraContext, TaskFunction
 from omegaconf import DictConfig
 
 from anchorflow.errors import UserError
-from anchorflow.settings import Sweep, build
+from anchorflow.settings import build
 from anchorflow.sweep.composition import plain, refuse
+from anchorflow.sweep.settings import Sweep
 
 if TYPE_CHECKING:
     from anchorflow.sweep.cells import Cell
@@ -28,7 +26,7 @@ if TYPE_CHECKING:
 
 
 class SweepLauncher(HydraLauncher):  # type: ignore[misc]
-    """What `hydra.launcher` names. Cells run `job.execute`, whatever function Hydra was started with."""
+    """What `hydra.launcher` names. Cells run `runs.execute`, whatever function Hydra was started with."""
 
     def setup(self, *, hydra_context: HydraContext, task_function: TaskFunction, config: DictConfig) -> None:
         """Hydra's hook."""
@@ -46,7 +44,7 @@ class SweepLauncher(HydraLauncher):  # type: ignore[misc]
 
     def _launch(self, sweep: Sweep, launcher: Launcher, grid: Sequence[Sequence[str]]) -> Sequence[JobReturn]:
         from anchorflow.sweep import plan as planning
-        from anchorflow.sweep.cells import compose
+        from anchorflow.sweep.hydra_internals import compose
         from anchorflow.sweep.status import Jobs
 
         if not grid:
@@ -69,7 +67,7 @@ class SweepLauncher(HydraLauncher):  # type: ignore[misc]
 
     def _run(self, plan: Plan, launcher: Launcher, wait: bool) -> Sequence[Found] | None:
         """What became of the cells that ran; None if nobody waited for it."""
-        from anchorflow.runs.stopping import stop_signals
+        from anchorflow.runs import stop_signals
         from anchorflow.sweep import pack
         from anchorflow.sweep.status import Jobs, look
         from anchorflow.sweep.submission import Submission
@@ -83,7 +81,7 @@ class SweepLauncher(HydraLauncher):  # type: ignore[misc]
                 submission = Submission(plan.packs, launcher, Path(self.config.hydra.sweep.dir))
                 submission.in_processes()
                 return submission.found()
-            from anchorflow.runs.job import KeptModel
+            from anchorflow.runs import KeptModel
 
             kept = KeptModel()
             for cells in plan.packs:
@@ -129,28 +127,3 @@ def _returned(cell: Cell) -> JobReturn:
     returned.status = JobStatus.COMPLETED
     returned.return_value = None
     return returned
-
-
-def register() -> None:
-    """Make launcher and sweeper known to Hydra, which takes plugins from the namespace `hydra_plugins` only."""
-    plugins = Plugins.instance()
-    # Hydra loads its own plugins once more when it looks for them, so that their classes are the right ones only now.
-    from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
-
-    class GridSweeper(BasicSweeper):  # type: ignore[misc]
-        """Hydra's sweeper without its rehearsal, which composes every cell once more: the launcher composes all first."""
-
-        def validate_batch_is_legal(self, batch: Any) -> None:
-            """Hydra's hook."""
-
-    try:
-        namespace = importlib.import_module("hydra_plugins")
-    except ImportError:
-        namespace = sys.modules["hydra_plugins"] = ModuleType("hydra_plugins")
-        namespace.__path__ = []
-    ours = ModuleType("hydra_plugins.anchorflow")
-    namespace.anchorflow = sys.modules[ours.__name__] = ours  # type: ignore[attr-defined]
-    for plugin in (GridSweeper, SweepLauncher):
-        plugin.__module__, plugin.__qualname__ = ours.__name__, plugin.__name__
-        setattr(ours, plugin.__name__, plugin)
-        plugins.register(plugin)

@@ -1,34 +1,67 @@
-"""Where the cells of a sweep run, and with what: the schema of conf/launcher/, after that of Hydra's submitit plugin."""
+"""How a sweep is run: the schemas of conf/launcher/ (after that of Hydra's submitit plugin) and of the node `sweep`."""
 
 import shutil
-from dataclasses import dataclass
 from typing import Any, Literal
+
+from anchorflow.settings import configurable, setting
 
 Where = Literal["local", "slurm", "submitit_local"]
 
 
-@dataclass(frozen=True, kw_only=True)
-class Launcher:
-    """`auto` is SLURM where `sbatch` is on the PATH, else this process. What is None is left to the cluster."""
+@configurable
+class Sweep:
+    """What is done about a sweep as a whole."""
 
-    mode: Literal["auto", "local", "slurm", "submitit_local"] = "auto"
-    packs: int | None = None
-    cells_per_pack: int | None = None
-    array_parallelism: int = 256
-    partition: str | None = None
-    account: str | None = None
-    qos: str | None = None
-    constraint: str | None = None
-    exclude: str | None = None
-    gpus_per_node: int | None = None
-    cpus_per_task: int | None = None
-    mem_gb: float | None = None
-    timeout_min: int = 60
-    signal_delay_s: int = 90
-    max_num_timeout: int = 3
-    max_requeues: int = 10
-    setup: tuple[str, ...] = ()
-    additional_parameters: dict[str, Any] | None = None
+    scale: Literal["full", "small"] | None = setting(default=None, kind="run")
+    """The size of a preset (sweep=...): what follows from it is what counts."""
+    dry_run: bool = setting(default=False, kind="run")
+    """Print the plan and stop."""
+    retry_failed: bool = setting(default=False, kind="run")
+    """Run what failed, and nothing else."""
+    wait: bool = setting(default=True, kind="run")
+    """false returns after submission; look with: anchorflow status outputs."""
+
+
+@configurable
+class Launcher:
+    """Where the cells of a sweep run, and with what. What is null is left to the cluster."""
+
+    mode: Literal["auto", "local", "slurm", "submitit_local"] = setting(default="auto", kind="run")
+    """auto is SLURM where `sbatch` is on the PATH, else this process."""
+    packs: int | None = setting(default=None, kind="run")
+    """Allocations in all; null: one for each model. A pack's cells share a model that is loaded once."""
+    cells_per_pack: int | None = setting(default=None, kind="run")
+    """The largest number of cells in one allocation."""
+    array_parallelism: int = setting(default=256, kind="run")
+    """Packs that run at once."""
+    partition: str | None = setting(default=None, kind="run")
+    """SLURM's partition."""
+    account: str | None = setting(default=None, kind="run")
+    """SLURM's account."""
+    qos: str | None = setting(default=None, kind="run")
+    """SLURM's quality of service."""
+    constraint: str | None = setting(default=None, kind="run")
+    """Features that a node must have."""
+    exclude: str | None = setting(default=None, kind="run")
+    """Nodes to leave out."""
+    gpus_per_node: int | None = setting(default=None, kind="run")
+    """GPUs of one allocation."""
+    cpus_per_task: int | None = setting(default=None, kind="run")
+    """CPU cores of one allocation."""
+    mem_gb: float | None = setting(default=None, kind="run")
+    """Memory of one allocation."""
+    timeout_min: int = setting(default=60, kind="run")
+    """Time limit of one allocation."""
+    signal_delay_s: int = setting(default=90, kind="run")
+    """How long before its end a job is warned; it keeps its records and is requeued."""
+    max_num_timeout: int = setting(default=3, kind="run")
+    """How often a job is requeued after a timeout."""
+    max_requeues: int = setting(default=10, kind="run")
+    """How often a job is requeued for any reason."""
+    setup: tuple[str, ...] = setting(default=(), kind="run")
+    """Shell lines before the job: [module load cuda]."""
+    additional_parameters: dict[str, Any] | None = setting(default=None, kind="run")
+    """Anything else that sbatch takes: {nodelist: n1}."""
 
     def __post_init__(self) -> None:
         least = {"packs": 1, "cells_per_pack": 1, "array_parallelism": 1, "timeout_min": 1, "cpus_per_task": 1}

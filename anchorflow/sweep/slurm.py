@@ -6,7 +6,7 @@ import os
 import re
 import subprocess
 
-from anchorflow.runs.rundir import State
+from anchorflow.runs import State
 
 PATIENCE_S = 20
 NEVER_BEGUN = str(2**32 - 2)

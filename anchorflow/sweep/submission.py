@@ -12,7 +12,7 @@ from typing import Any
 
 from anchorflow.errors import UserError
 from anchorflow.results import counted, dumps, write_atomically
-from anchorflow.runs.rundir import RunDirectory
+from anchorflow.runs import RunDirectory
 from anchorflow.sweep import slurm
 from anchorflow.sweep.cells import Cell
 from anchorflow.sweep.pack import Pack

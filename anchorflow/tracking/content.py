@@ -4,67 +4,32 @@ import json
 import math
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 from anchorflow.results import Curve, Result, Table
-from anchorflow.tracking.samples import Sample
+from anchorflow.tracking.base import Content, Names
 
 LONGEST_TAG, LONGEST_NAME = 64, 128  # W&B refuses longer ones
 
 
-@dataclass(frozen=True, kw_only=True)
-class Content:
-    """What a finished job has to show. `dataset` says what the data is (JSON's types), `files` is what was learned."""
-
-    result: Result
-    sample: Sample
-    dataset: Mapping[str, Any]
-    figures: Sequence[Path] = ()
-    files: Sequence[Path] = ()
-
-
-@dataclass(frozen=True)
-class Names:
-    """What tells a run from others: those that differ in nothing but the seed are a cell."""
-
-    experiment: str
-    model: str
-    dataset: str
-    seed: int
-
-    @property
-    def cell(self) -> tuple[str, str, str]:
-        """Experiment, model and dataset."""
-        return self.experiment, self.model, self.dataset
-
-    def labels(self, group: str | None, tags: Sequence[str]) -> dict[str, Any]:
-        """The arguments of `wandb.init` by which people find a run."""
-        cell = " ".join(self.cell)
-        return {
-            "name": f"{cell[: LONGEST_NAME - 25]} seed{self.seed}",
-            "group": (group or cell)[:LONGEST_NAME],
-            "job_type": self.experiment,
-            "tags": list(dict.fromkeys(tag[:LONGEST_TAG] for tag in [*self.cell, *tags] if tag)),
-        }
-
-    def artifact(self, what: str) -> str:
-        """A name for what was learned in this cell; its seeds are versions of it."""
-        return _safe("-".join([what, self.model, self.dataset]))
-
-
-def flat(config: Mapping[str, Any], names: Names) -> dict[str, Any]:
-    """The configuration to filter and group by: every plain setting of the experiment stands at the top, too.
-
-    So do the names of experiment, model and dataset. Who is told of the run is left out.
-    """
-    settings = {
-        key: value for key, value in config.get("experiment", {}).items() if not isinstance(value, Mapping | list)
+def labels(names: Names, group: str | None, tags: Sequence[str]) -> dict[str, Any]:
+    """The arguments of `wandb.init` by which people find a run."""
+    cell = " ".join(names.cell)
+    return {
+        "name": f"{cell[: LONGEST_NAME - 25]} seed{names.seed}",
+        "group": (group or cell)[:LONGEST_NAME],
+        "job_type": names.experiment,
+        "tags": list(dict.fromkeys(tag[:LONGEST_TAG] for tag in [*names.cell, *tags] if tag)),
     }
-    settings.pop("_target_", None)
+
+
+def flat(config: Mapping[str, Any], names: Names, settings: Mapping[str, Any]) -> dict[str, Any]:
+    """The configuration to filter and group by: the plain ones among the experiment's `settings` that change a number
+    come to the top, and the names of experiment, model and dataset. Who is told of the run is left out.
+    """
+    plain = {key: value for key, value in settings.items() if not isinstance(value, Mapping | list)}
     named = {f"{part}_name": name for part, name in zip(("experiment", "model", "dataset"), names.cell, strict=True)}
-    return {**settings, **{key: value for key, value in config.items() if key != "tracking"}, **named}
+    return {**plain, **{key: value for key, value in config.items() if key not in ("tracking", "_target_")}, **named}
 
 
 def write(run: Any, content: Content, names: Names, recorded: int) -> None:
@@ -124,11 +89,16 @@ def _artifacts(content: Content, names: Names) -> list[tuple[Any, list[str]]]:
         json.dump(content.dataset, file, ensure_ascii=False, indent=2, sort_keys=True)
     found: list[tuple[Any, list[str]]] = [(dataset, [])]
     for path in content.files:
-        artifact = wandb.Artifact(names.artifact(path.stem), path.stem, metadata=vars(names))
+        artifact = wandb.Artifact(_artifact_name(names, path.stem), path.stem, metadata=vars(names))
         # The file is not written again once a run is complete: no copy of it is needed.
         artifact.add_file(str(path), policy="immutable", skip_cache=True)
         found.append((artifact, [f"seed{names.seed}"]))
     return found
+
+
+def _artifact_name(names: Names, what: str) -> str:
+    """For what was learned in this cell; its seeds are versions of it."""
+    return _safe("-".join([what, names.model, names.dataset]))
 
 
 def _safe(name: str) -> str:

@@ -5,12 +5,13 @@ import netrc
 import os
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 from urllib.parse import urlsplit
 
-from anchorflow.tracking.content import Content, Names, flat, write
+from anchorflow.settings import configurable, setting
+from anchorflow.tracking.base import Content, Names
+from anchorflow.tracking.content import flat, labels, write
 from anchorflow.tracking.fragments import fragments
 
 log = logging.getLogger(__name__)
@@ -23,23 +24,30 @@ CLOUD, OLD_CLOUD = "api.forge.coreweave.com", "api.wandb.ai"
 End = Literal["finished", "failed", "preempted"]
 
 
-@dataclass(frozen=True, kw_only=True)
+@configurable
 class Tracking:
     """`auto` is online where credentials are found, else offline (upload later with `anchorflow sync`)."""
 
-    mode: Literal["auto", "online", "offline", "none"] = "auto"
-    project: str = "anchorflow"
-    entity: str | None = None
-    group: str | None = None
-    tags: tuple[str, ...] = ()
+    mode: Literal["auto", "online", "offline", "none"] = setting(default="auto", kind="shown")
+    """Where a run is recorded; auto is online with credentials, else offline."""
+    project: str = setting(default="anchorflow", kind="shown")
+    """The W&B project."""
+    entity: str | None = setting(default=None, kind="shown")
+    """The W&B user or team; null is the account's default."""
+    group: str | None = setting(default=None, kind="shown")
+    """The W&B group; null is experiment, model and dataset, so that a group holds the seeds of one cell."""
+    tags: tuple[str, ...] = setting(default=(), kind="shown")
+    """W&B tags besides those of experiment, model and dataset."""
 
     @contextmanager
-    def run(self, folder: Path, identity: str, config: Mapping[str, Any], names: Names) -> Iterator["Tracker"]:
-        """A tracker for a block. An exception in it makes it a failed run, a signal or an exit a preempted one.
+    def run(
+        self, folder: Path, identity: str, config: Mapping[str, Any], names: Names, settings: Mapping[str, Any]
+    ) -> Iterator["WandbRun"]:
+        """A W&B run around a block. An exception in it makes it a failed run, a signal or an exit a preempted one.
 
         A run of the same identity is continued, not doubled.
         """
-        tracker = Tracker(self, folder, identity, flat(config, names), names)
+        tracker = WandbRun(self, folder, identity, flat(config, names, settings), names)
         with _staging(folder):
             tracker.start()
             try:
@@ -63,7 +71,7 @@ class Tracking:
         return "online" if has_credentials() else "offline"
 
 
-class Tracker:
+class WandbRun:
     """Hands a job's content to a W&B run, or to nobody.
 
     Where W&B fails online, all is recorded offline instead; where that fails, too, the run goes on without it.
@@ -131,7 +139,7 @@ class Tracker:
                 finish_timeout=FINISH_TIMEOUT_S,
                 finish_timeout_raises=True,
             ),
-            **self._names.labels(self._tracking.group, self._tracking.tags),
+            **labels(self._names, self._tracking.group, self._tracking.tags),
         )
         for handler in logging.getLogger("wandb").handlers:
             handler.handleError = _ignore  # type: ignore[method-assign]

@@ -12,7 +12,7 @@ from anchorflow.data import Task
 from anchorflow.experiments import Saliency
 from anchorflow.experiments.flows import read_examples
 from anchorflow.models import LanguageModel
-from anchorflow.prompts import Prompt, PromptBuilder
+from anchorflow.prompts import ContextLimit, Prompt, PromptBuilder
 from anchorflow.scoring import collate, label_log_probabilities, next_word_logits
 from tests import oracle as plain
 from tests.conftest import mapped, toy_prompts, toy_work
@@ -126,7 +126,7 @@ def test_a_prompt_that_the_model_cannot_read_is_no_example(lm: LanguageModel, ta
     experiment = Saliency(n_queries=6, keep_examples=2)
     prompts = toy_work(experiment, lm, task).prompts
     limit = sorted(p.length for p in prompts)[3]
-    builder = PromptBuilder(lm.tokenizer, task.template, task.label_words, task.separator, limit)
+    builder = PromptBuilder(lm.tokenizer, task.template, task.label_words, task.separator, ContextLimit(limit))
     fitting = [p.query for p in prompts if p.length <= limit]
     assert list(experiment.prepare(task, builder, 42).pieces) == fitting[:2]
 

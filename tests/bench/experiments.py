@@ -22,7 +22,6 @@ from anchorflow.experiments import (
     Isolation,
     Reweighting,
     Saliency,
-    Work,
 )
 from anchorflow.experiments.flows import FLOWS
 from anchorflow.models import LanguageModel
@@ -43,8 +42,8 @@ SHOTS = (1, 2, 5)
 WARM = 2
 """So many queries (and training examples) in the round that warms up."""
 
-Once = Callable[[LanguageModel, Any, Work], Any]
-Each = Callable[[LanguageModel, Work, Any], Sequence[Record]]
+Once = Callable[[LanguageModel, Any, Any], Any]
+Each = Callable[[LanguageModel, Any, Any], Sequence[Record]]
 
 
 @dataclass(frozen=True)
@@ -63,27 +62,27 @@ class Row:
     scaled: bool = True
 
 
-def _isolated(lm: LanguageModel, experiment: Isolation, work: Work) -> dict[str, tuple[range, Sequence[int]]]:
+def _isolated(lm: LanguageModel, experiment: Isolation, work: Any) -> dict[str, tuple[range, Sequence[int]]]:
     positions = experiment._positions(work.prompts[0], work.seed)
     return {name: (layers, positions[name]) for name, layers in experiment._layers(lm.shape.layers).items()}
 
 
-def _learned(lm: LanguageModel, experiment: Reweighting, work: Work) -> Any:
+def _learned(lm: LanguageModel, experiment: Reweighting, work: Any) -> Any:
     return plain.learn(lm.model, work.training, experiment.lr, experiment.epochs, work.seed)
 
 
-def _reweighted(lm: LanguageModel, work: Work, learned: Any) -> Sequence[Record]:
+def _reweighted(lm: LanguageModel, work: Any, learned: Any) -> Sequence[Record]:
     beta, losses = learned
     first, *others = plain.reweighting(lm.model, work.prompts, beta)
     return [{**first, "learned": {"train_loss": losses}}, *others]
 
 
-def _kept(lm: LanguageModel, experiment: Compression, work: Work) -> dict[str, plain.Kept]:
+def _kept(lm: LanguageModel, experiment: Compression, work: Any) -> dict[str, plain.Kept]:
     prompt = work.prompts[0]
     return plain.keep(lm.model, prompt, experiment.positions_kept(prompt, work.seed))
 
 
-def _flows(lm: LanguageModel, work: Work, _: Any) -> Sequence[Record]:
+def _flows(lm: LanguageModel, work: Any, _: Any) -> Sequence[Record]:
     flows = plain.saliency(lm.model, work.prompts)
     return [
         {"query": p.query, **dict(zip(FLOWS, flow.T.tolist(), strict=True))}
@@ -126,15 +125,16 @@ def be(side: str, name: str, shots: int, queries: int, growth: bool) -> None:
     chosen = (row.smaller or row.experiment) if growth else row.experiment
     experiment = replace(chosen, n_queries=queries, shots_per_class=shots)
     whole = experiment.prepare(task, builder, SEED)
-    longest = max(len(prompt.ids) for prompt in (*whole.prompts, *whole.training))
+    training = getattr(whole, "training", ())
+    longest = max(len(prompt.ids) for prompt in (*whole.prompts, *training))
     if lm.max_length is not None and longest > lm.max_length:
         raise SystemExit(f"{shots} demonstrations per class take up to {longest} tokens, the model {lm.max_length}")
 
     def turn(order: str) -> tuple[dict[str, float], dict[str, Any]]:
         count = WARM if order == "warm" else int(order)
         work = replace(whole, prompts=whole.prompts[:count])
-        if order == "warm":
-            work = replace(work, training=whole.training[:WARM])
+        if order == "warm" and training:
+            work = replace(work, training=training[:WARM])
         started = time.perf_counter()
         if side == "ours":
             once, records = started, ours(lm, experiment, work)
@@ -148,11 +148,11 @@ def be(side: str, name: str, shots: int, queries: int, growth: bool) -> None:
     serve(turn)
 
 
-def ours(lm: LanguageModel, experiment: Any, work: Work) -> list[Record]:
+def ours(lm: LanguageModel, experiment: Any, work: Any) -> list[Record]:
     """As a run does it."""
     batches = plan(work.prompts, BUDGET, shared=experiment.demonstrations == "per seed")
     with tempfile.TemporaryDirectory() as folder:
-        return [record for records in experiment.map(lm, work, batches, Path(folder)) for record in records]
+        return [record for records in experiment.map(lm, work, batches, Path(folder), BUDGET) for record in records]
 
 
 def _tokenizer() -> str:

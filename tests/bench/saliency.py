@@ -8,8 +8,8 @@ from pathlib import Path
 import torch
 
 from anchorflow.experiments import Saliency
-from anchorflow.experiments.few_shot import Work
 from anchorflow.experiments.flows import FLOWS
+from anchorflow.experiments.saliency import SaliencyWork
 from anchorflow.models import LanguageModel, toys
 from anchorflow.prompts import Demonstration, Prompt
 from anchorflow.scoring import plan
@@ -39,8 +39,9 @@ def made_prompts(length: int, count: int, anchors: int = 6) -> list[Prompt]:
 
 def ours(lm: LanguageModel, prompts: list[Prompt]) -> list[list[list[float]]]:
     """[prompt][kind][layer], in the prompts' order."""
-    work = Work(prompts=tuple(prompts), seed=0)
-    records = [r for rs in Saliency().map(lm, work, plan(prompts, BUDGET), Path()) for r in rs]  # it keeps no files
+    work = SaliencyWork(prompts=tuple(prompts), seed=0)
+    mapped = Saliency().map(lm, work, plan(prompts, BUDGET), Path(), BUDGET)  # it keeps no files
+    records = [r for rs in mapped for r in rs]
     records.sort(key=lambda record: record["query"])
     return [[record[flow] for flow in FLOWS] for record in records]
 

@@ -18,10 +18,10 @@ from torch import Tensor, nn
 
 from anchorflow.data import Example, Provenance, Task, Template
 from anchorflow.errors import UserError
-from anchorflow.experiments import LabelRelationships, Work
-from anchorflow.experiments.label_relationships import instruct, measures
+from anchorflow.experiments import LabelRelationships
+from anchorflow.experiments.label_relationships import Repetitions, instruct, measures
 from anchorflow.models import LanguageModel, Shape, Tiny, toys
-from anchorflow.prompts import PromptBuilder
+from anchorflow.prompts import ContextLimit, PromptBuilder
 from anchorflow.prompts.labels import Regime, parse
 from anchorflow.results import Record, statistics
 from tests import oracle
@@ -35,18 +35,20 @@ ALL: tuple[str | dict[str, Any], ...] = (
 
 
 def builder_of(lm: LanguageModel, task: Task, limit: int | None = None) -> PromptBuilder:
-    return PromptBuilder(lm.tokenizer, task.template, task.label_words, task.separator, limit or lm.max_length)
+    limited = ContextLimit(limit or lm.max_length)
+    return PromptBuilder(lm.tokenizer, task.template, task.label_words, task.separator, limited)
 
 
-def worked(experiment: LabelRelationships, lm: LanguageModel, task: Task, limit: int | None = None) -> Work:
+def worked(experiment: LabelRelationships, lm: LanguageModel, task: Task, limit: int | None = None) -> Repetitions:
     return experiment.prepare(task, builder_of(lm, task, limit), 42)
 
 
-def mapped(experiment: LabelRelationships, lm: LanguageModel, work: Work, batch_tokens: int = 1024) -> list[Record]:
-    work = dataclasses.replace(work, batch_tokens=batch_tokens)
-    batches = experiment.plan(work.repetitions, batch_tokens)
-    found = {r["repetition"]: r for rs in experiment.map(lm, work, batches, Path()) for r in rs}
-    return [found[unit.repetition] for unit in work.repetitions]
+def mapped(
+    experiment: LabelRelationships, lm: LanguageModel, work: Repetitions, batch_tokens: int = 1024
+) -> list[Record]:
+    batches = experiment.plan(work.units, batch_tokens)
+    found = {r["repetition"]: r for rs in experiment.map(lm, work, batches, Path(), batch_tokens) for r in rs}
+    return [found[unit.repetition] for unit in work.units]
 
 
 def with_bos(family: str) -> LanguageModel:
@@ -93,7 +95,7 @@ def test_so_it_does_behind_a_first_token_of_the_tokenizer_s_own(family: str, tas
 
 def test_prompts_are_those_of_the_other_experiments(lm: LanguageModel, task: Task) -> None:
     """With true labels, a series cut before a label is the prompt of that example after the others."""
-    (unit,) = worked(LabelRelationships(regimes=("default",), n_demonstrations=6, repetitions=1), lm, task).repetitions
+    (unit,) = worked(LabelRelationships(regimes=("default",), n_demonstrations=6, repetitions=1), lm, task).units
     examples = [task.train[row] for row in unit.examples]
     for i, target in enumerate(unit.series["default"].targets):
         alone = builder_of(lm, task).build(examples[:i], examples[i])
@@ -207,7 +209,7 @@ def test_logits_are_computed_at_the_labels_alone_of_the_label_words_alone(counti
     assert [shape[0] for shape in model.passes] == [12]
     assert model.logits == [(12, 7, 4)]
     model.passes.clear()
-    longest = max(unit.length for unit in work.repetitions)
+    longest = max(unit.length for unit in work.units)
     mapped(experiment, counting, work, batch_tokens=2 * longest)
     assert sum(rows for rows, _ in model.passes) == 12
     assert all(rows * tokens <= 2 * longest for rows, tokens in model.passes)
@@ -224,34 +226,34 @@ def test_repetitions_are_paired_drawn_without_balance_and_prefixes_of_longer_one
     lm: LanguageModel, task: Task
 ) -> None:
     regimes = ("default", "random", {"noise": 0.5})
-    long = worked(LabelRelationships(regimes=regimes, n_demonstrations=12, repetitions=3), lm, task).repetitions
-    short = worked(LabelRelationships(regimes=regimes, n_demonstrations=5, repetitions=2), lm, task).repetitions
+    long = worked(LabelRelationships(regimes=regimes, n_demonstrations=12, repetitions=3), lm, task).units
+    short = worked(LabelRelationships(regimes=regimes, n_demonstrations=5, repetitions=2), lm, task).units
     assert [unit.first(5) for unit in long[:2]] == list(short)
     assert len({unit.examples for unit in long}) == 3
     assert all(len(set(unit.examples)) == 12 for unit in long)
     shifted = LabelRelationships(regimes=regimes, n_demonstrations=5, repetitions=1)
-    (second,) = shifted.prepare(task, builder_of(lm, task), 43).repetitions  # repetition r has the seed base + r
+    (second,) = shifted.prepare(task, builder_of(lm, task), 43).units  # repetition r has the seed base + r
     assert dataclasses.replace(second, repetition=1) == short[1]
-    alone = worked(LabelRelationships(regimes=("random",), n_demonstrations=5, repetitions=1), lm, task).repetitions
+    alone = worked(LabelRelationships(regimes=("random",), n_demonstrations=5, repetitions=1), lm, task).units
     assert alone[0].shown["random"] == short[0].shown["random"]
 
 
 @pytest.mark.parametrize("limit", [100, 250, 400])
 def test_as_many_as_fit_is_the_largest_number_for_all_repetitions(lm: LanguageModel, task: Task, limit: int) -> None:
     regimes: Sequence[Any] = ("default", {"replaced": ["sea", "Number", "different"]}, "random")
-    fitting = worked(LabelRelationships(regimes=tuple(regimes), repetitions=4), lm, task, limit).repetitions
+    fitting = worked(LabelRelationships(regimes=tuple(regimes), repetitions=4), lm, task, limit).units
     (n,) = {len(unit.examples) for unit in fitting}
     assert max(unit.length for unit in fitting) <= limit
     one_more = LabelRelationships(regimes=tuple(regimes), repetitions=4, n_demonstrations=n + 1)
-    assert max(unit.length for unit in worked(one_more, lm, task).repetitions) > limit
+    assert max(unit.length for unit in worked(one_more, lm, task).units) > limit
     as_given = LabelRelationships(regimes=tuple(regimes), repetitions=4, n_demonstrations=n)
-    assert worked(as_given, lm, task).repetitions == fitting
+    assert worked(as_given, lm, task).units == fitting
 
 
 def test_as_many_as_fit_but_no_more_than_asked_for(lm: LanguageModel, task: Task) -> None:
-    asked = worked(LabelRelationships(repetitions=2, at_most=3), lm, task, 100_000).repetitions
-    assert asked == worked(LabelRelationships(repetitions=2, n_demonstrations=3), lm, task).repetitions
-    assert worked(LabelRelationships(repetitions=2, at_most=3), lm, task, None).repetitions == asked
+    asked = worked(LabelRelationships(repetitions=2, at_most=3), lm, task, 100_000).units
+    assert asked == worked(LabelRelationships(repetitions=2, n_demonstrations=3), lm, task).units
+    assert worked(LabelRelationships(repetitions=2, at_most=3), lm, task, None).units == asked
 
 
 def test_certain_noise_of_two_classes_is_tested_as_flipped_labels_are() -> None:
@@ -263,7 +265,7 @@ def test_certain_noise_of_two_classes_is_tested_as_flipped_labels_are() -> None:
 
 
 def test_the_whole_train_split_may_fit(lm: LanguageModel, task: Task) -> None:
-    (unit,) = worked(LabelRelationships(repetitions=1), lm, task, 100_000).repetitions
+    (unit,) = worked(LabelRelationships(repetitions=1), lm, task, 100_000).units
     assert sorted(unit.examples) == list(range(30))
 
 
@@ -284,7 +286,7 @@ def test_instructions_name_the_words_in_force() -> None:
 def test_an_instruction_stands_before_the_examples(lm: LanguageModel, task: Task) -> None:
     regimes = ("default", {"replaced": ["A", "B", "sea"]})
     experiment = LabelRelationships(regimes=regimes, n_demonstrations=2, repetitions=1, instruction="invert")
-    (unit,) = worked(experiment, lm, task).repetitions
+    (unit,) = worked(experiment, lm, task).units
     for name, word in (("default", "'Person' means 'Zebra'"), ("replaced_A_B_sea", "'A' means 'sea'")):
         text = lm.tokenizer.decode(unit.series[name].ids)
         assert text.startswith(f"In the following, {word}")

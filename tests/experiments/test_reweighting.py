@@ -1,7 +1,6 @@
 """Re-weighting: training on one position equals training on full prompts."""
 
 import random
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -17,6 +16,7 @@ from anchorflow.experiments.reweighting import FILE
 from anchorflow.models import LanguageModel, Shape
 from anchorflow.prompts import Prompt
 from anchorflow.scoring import after_demonstrations, next_word_logits, plan
+from anchorflow.settings import fingerprint
 from tests import oracle
 from tests.conftest import mapped, toy_work
 
@@ -37,8 +37,8 @@ def test_the_same_losses_and_beta_as_training_on_full_prompts(
     from safetensors.torch import load_file
 
     experiment = Reweighting(n_queries=3, shots_per_class=shots, train_per_class=2, epochs=3)
-    work = replace(toy_work(experiment, lm, task), batch_tokens=batch_tokens)
-    records = mapped(experiment, lm, work, folder=tmp_path)
+    work = toy_work(experiment, lm, task)
+    records = mapped(experiment, lm, work, batch_tokens, tmp_path)
 
     shape = lm.shape
     beta = torch.zeros(shape.layers, shape.heads, 3 * shots, dtype=torch.float64, requires_grad=True)
@@ -117,8 +117,8 @@ def test_the_identity_of_a_saved_beta_is_its_content(lm: LanguageModel, task: Ta
     (tmp_path / "copy").mkdir()
     (tmp_path / "copy" / FILE).write_bytes((tmp_path / FILE).read_bytes())
     here, copy = Reweighting(beta=str(tmp_path)), Reweighting(beta=str(tmp_path / "copy" / FILE), epochs=3)
-    assert here.fingerprint() == copy.fingerprint()
-    assert here.fingerprint() != Reweighting().fingerprint() != Reweighting(epochs=3).fingerprint()
+    assert fingerprint(here) == fingerprint(copy)
+    assert fingerprint(here) != fingerprint(Reweighting()) != fingerprint(Reweighting(epochs=3))
 
 
 def test_a_beta_of_something_else_is_refused(lm: LanguageModel, task: Task, tmp_path: Path) -> None:

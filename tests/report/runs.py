@@ -1,12 +1,18 @@
 """Run directories with made-up numbers, as runs leave them behind."""
 
 import json
+import pkgutil
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from anchorflow.report import views
+from anchorflow.report.view import view_of
 from anchorflow.results import Record, Result, dumps
 from anchorflow.settings import digest
+
+EXPERIMENTS = sorted(m.name for m in pkgutil.iter_modules(views.__path__) if view_of(m.name).figures is not None)
+"""Those that have a view here."""
 
 
 def write_run(
@@ -33,13 +39,15 @@ def write_run(
         "too_long": "refuse",
         "seed": seed,
     }
+    unit, units = ("repetition", "repetitions") if experiment == "label_relationships" else ("query", "queries")
     found = {
         "schema": 1,
         "experiment": experiment,
+        "unit": unit,
         "identity": identity or digest([experiment, config]),
         "seed": seed,
         **result.to_json(),
-        "counts": {"queries": 100, "skipped": 0},
+        "counts": {units: 100, "skipped": 0},
         "config": config,
         "data": {"source": "directory", "revision": None, "sha256": {"test": dataset}},
         "environment": {"device": "cpu", "dtype": "float32", "weights": None},

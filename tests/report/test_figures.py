@@ -13,8 +13,11 @@ from matplotlib.figure import Figure
 from anchorflow.experiments.compression import VARIANTS
 from anchorflow.experiments.isolation import KINDS, MEASURES
 from anchorflow.experiments.label_relationships import MEASURES as MEASURES_OF_LABELS
-from anchorflow.report.views import figures, label_relationships
+from anchorflow.report import figures
+from anchorflow.report.view import view_of
+from anchorflow.report.views.label_relationships.curves import smooth
 from anchorflow.results import Curve, Result, Table
+from tests.report.runs import EXPERIMENTS
 
 NAN = math.nan
 LONG = "a label with quite a long name"
@@ -94,10 +97,10 @@ def made_up(experiment: str, values: Numbers, places: int = 8, classes: int = 6,
 
 
 def drawn(experiment: str, result: Result) -> dict[str, Figure]:
-    return figures.draw(experiment, result, "smollm2-135m, medical_questions_pairs, seed 42")
+    return figures.draw(view_of(experiment), result, "smollm2-135m, medical_questions_pairs, seed 42")
 
 
-@pytest.mark.parametrize("experiment", figures.FIGURES)
+@pytest.mark.parametrize("experiment", EXPERIMENTS)
 @pytest.mark.parametrize(
     ("values", "places", "classes", "stderr"),
     [
@@ -112,12 +115,12 @@ def test_every_experiment_draws_what_is_known(
     experiment: str, values: str, places: int, classes: int, stderr: bool
 ) -> None:
     found = drawn(experiment, made_up(experiment, VALUES[values](), places, classes, stderr))
-    assert set(found) == set(figures.FIGURES[experiment])
+    assert set(found) == set(view_of(experiment).figures or ())
     for figure in found.values():
         figure.draw_without_rendering()
 
 
-@pytest.mark.parametrize("experiment", figures.FIGURES)
+@pytest.mark.parametrize("experiment", EXPERIMENTS)
 @pytest.mark.parametrize(("places", "classes"), [(1, 2), (4, 3), (30, 6)])
 def test_nothing_is_written_over_anything(experiment: str, places: int, classes: int) -> None:
     for figure in drawn(experiment, made_up(experiment, known(), places, classes)).values():
@@ -135,18 +138,18 @@ def test_nothing_is_written_over_anything(experiment: str, places: int, classes:
                     assert not first.overlaps(second)
 
 
-@pytest.mark.parametrize("experiment", figures.FIGURES)
+@pytest.mark.parametrize("experiment", EXPERIMENTS)
 def test_figures_are_saved_as_png_and_pdf(tmp_path: Path, experiment: str) -> None:
     found = drawn(experiment, made_up(experiment, with_gaps(NAN)()))
     paths = figures.save(found, tmp_path / "figures")
-    assert paths == [tmp_path / "figures" / f"{name}.png" for name in figures.FIGURES[experiment]]
+    assert paths == [tmp_path / "figures" / f"{name}.png" for name in view_of(experiment).figures or ()]
     for path in paths:
         assert path.read_bytes().startswith(b"\x89PNG")
         assert path.with_suffix(".pdf").read_bytes().startswith(b"%PDF")
 
 
 def test_an_experiment_without_figures_has_none() -> None:
-    assert figures.draw("unheard of", Result({}), "title") == {}
+    assert figures.draw(view_of("unheard of"), Result({}), "title") == {}
 
 
 def test_a_saved_beta_has_no_training_to_show() -> None:
@@ -257,7 +260,7 @@ def test_curves_of_labels_are_drawn_as_moving_averages_and_flipped_labels_agains
         assert list(lines["default"].get_ydata())[2] == pytest.approx(np.mean(values[:5]))
         assert next(iter(lines["default"].get_ydata())) == values[0]
         assert list(lines["default"].get_xdata()) == list(range(8))
-    assert label_relationships.smooth(Curve("x", range(3), [0.0, NAN, 4.0])).values == [0.0, 2.0, 4.0]
+    assert smooth(Curve("x", range(3), [0.0, NAN, 4.0])).values == [0.0, 2.0, 4.0]
 
 
 def test_a_change_of_side_is_marked_and_drawn_against_both() -> None:

@@ -66,12 +66,20 @@ def test_runs_curves_and_examples_with_the_numbers_of_the_files(tmp_path: Path) 
 
 
 def test_curves_of_variants_share_the_panel_of_their_measure(tmp_path: Path) -> None:
-    curves = {name: Curve("k", [1], [0.5]) for name in ("label_first/accuracy", "label_last/accuracy", "S_wp")}
+    curves = {name: Curve("k", [1], [0.5]) for name in ("label_first/accuracy", "label_last/accuracy", "R")}
     write_run(tmp_path / "run", "isolation", Result({"full/accuracy": 0.5}, curves=curves))
     (experiment,) = shown(tmp_path)["experiments"]
-    assert experiment["panels"] == ["accuracy", "mean saliency"]
-    assert experiment["variants"] == ["label_first", "label_last", "S_wp"]
-    assert [curve["log"] for curve in experiment["curves"].values()] == [False, False, True]
+    assert experiment["panels"] == ["accuracy", "R"]
+    assert experiment["variants"] == ["label_first", "label_last", ""]
+
+
+def test_flows_have_a_panel_of_means_and_one_of_shares(tmp_path: Path) -> None:
+    curves = {name: Curve("layer", [1], [0.5]) for name in ("S_wp_share", "S_wp", "a/R")}
+    write_run(tmp_path / "run", "saliency", Result({"accuracy": 0.5}, curves=curves))
+    (experiment,) = shown(tmp_path)["experiments"]
+    assert experiment["panels"] == ["share of saliency", "mean saliency", "R"]
+    assert experiment["variants"] == ["S_wp", "a"]
+    assert [curve["log"] for curve in experiment["curves"].values()] == [False, True, False]
 
 
 def test_long_curves_are_thinned_where_they_do_not_fit_and_keep_their_ends(
@@ -158,8 +166,9 @@ def test_a_page_of_1000_runs_is_below_20_mb() -> None:
     names = [f"class {i}" for i in range(20)]
     tables = {"confusion": {"rows": names, "columns": names, "values": [[0.12345] * 20] * 20}}
     found = {"metrics": {f"metric_{i}": 0.12345 for i in range(9)}, "stderr": {}, "curves": curves, "tables": tables}
+    found["config"] = {"experiment": {}}
     runs = tuple(
-        Run(Path(f"/some/directory/of/runs/{i}"), "label_relationships", f"model {i}", "trec", 42, str(i), found)
+        Run(Path(f"/some/directory/of/runs/{i}"), "classification", f"model {i}", "trec", 42, str(i), found)
         for i in range(1000)
     )
     result = Result.from_json(found)

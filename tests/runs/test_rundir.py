@@ -9,7 +9,7 @@ import pytest
 
 from anchorflow.errors import UserError
 from anchorflow.results import Curve, Result, Table, dumps, write_atomically
-from anchorflow.runs.rundir import RunDirectory
+from anchorflow.runs import RunDirectory
 
 
 def test_records_come_back_as_they_were_written(tmp_path: Path) -> None:
@@ -81,7 +81,7 @@ def test_an_empty_directory_may_be_taken_over(tmp_path: Path) -> None:
 def test_a_second_process_is_turned_away_and_a_dead_one_is_not_in_the_way(tmp_path: Path) -> None:
     code = f"""
 from pathlib import Path
-from anchorflow.runs.rundir import RunDirectory
+from anchorflow.runs import RunDirectory
 with RunDirectory(Path({str(tmp_path)!r})).locked():
     pass
 """

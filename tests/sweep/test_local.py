@@ -12,8 +12,7 @@ from typing import Any
 import pytest
 
 from anchorflow.results import read_status
-from anchorflow.runs.job import Shard, execute
-from anchorflow.runs.rundir import RunDirectory
+from anchorflow.runs import RunDirectory, Shard, execute
 from anchorflow.sweep import pack
 from anchorflow.sweep.cells import Cell
 from anchorflow.sweep.status import Jobs, look

@@ -12,11 +12,10 @@ from hydra.types import RunMode
 from omegaconf import OmegaConf
 
 from anchorflow.errors import UserError
-from anchorflow.runs.job import execute
-from anchorflow.runs.rundir import RunDirectory
-from anchorflow.settings import SWEEP_WIDE, run_name
-from anchorflow.sweep import Launcher, plan, register_resolvers
-from anchorflow.sweep.cells import Cell, compose
+from anchorflow.runs import SWEEP_WIDE, RunDirectory, execute, read_settings
+from anchorflow.sweep import Launcher, plan, prepare_hydra
+from anchorflow.sweep.cells import Cell
+from anchorflow.sweep.hydra_internals import compose
 from anchorflow.sweep.status import Jobs
 from tests.conftest import ROOT, write_dataset
 
@@ -26,7 +25,7 @@ HERE = Launcher(mode="local")
 
 def cells(folder: Path, *grid: Sequence[str]) -> list[Cell]:
     """The cells of a sweep into `folder`; each has the overrides of one item."""
-    register_resolvers()
+    prepare_hydra()
     with initialize_config_dir(CONF, version_base="1.3"):
         loader = GlobalHydra.instance().config_loader()
         common = [f"hydra.sweep.dir={folder}"]
@@ -65,7 +64,7 @@ def test_cells_that_share_a_composition_are_what_hydra_composes_for_each(tmp_pat
             expected = {key: OmegaConf.to_container(config, resolve=False)[key] for key in own}  # type: ignore[index]
             resolved: Any = {key: _resolved(config, str(key)) for key in expected}
             assert cell.config == resolved
-            assert cell.folder == tmp_path / run_name(resolved)
+            assert cell.folder == tmp_path / read_settings(resolved).name
             assert cell.hydra["overrides"]["task"] == list(overrides) == list(cell.overrides)
             assert Path(cell.hydra["job_logging"]["handlers"]["file"]["filename"]).parent == cell.folder
 

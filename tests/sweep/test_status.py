@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from anchorflow import cli
-from anchorflow.runs.rundir import RunDirectory
+from anchorflow.runs import RunDirectory
 from anchorflow.sweep import slurm, status
 from anchorflow.sweep.status import Jobs, look
 

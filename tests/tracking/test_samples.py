@@ -3,6 +3,7 @@
 import pytest
 
 from anchorflow.data import Task, Template
+from anchorflow.experiments import QUERY, REPETITION, LabelRelationships
 from anchorflow.models import Tiny
 from anchorflow.prompts import Prompt, PromptBuilder
 from anchorflow.tracking.samples import LONGEST, MOST, cut, draw_sample
@@ -18,6 +19,7 @@ def record(number: int, **probs: list[float]) -> dict[str, object]:
 
 def test_each_variant_of_a_query_is_a_row_with_its_prediction_and_its_prompt() -> None:
     found = draw_sample(
+        QUERY,
         [prompt(1, "a"), prompt(2, "b")],
         [record(2, full=[0.75, 0.25]), record(1, full=[0.25, 0.75], other=[0.5, 0.5])],
         ["no", "yes"],
@@ -35,7 +37,7 @@ def test_each_variant_of_a_query_is_a_row_with_its_prediction_and_its_prompt() -
 def test_a_sample_is_spread_over_the_units_that_have_a_record(n: int) -> None:
     units = [prompt(i) for i in range(n + 1)]
     records = [record(i, full=[0.5, 0.5]) for i in range(n)]  # the last one was skipped
-    rows = draw_sample(units, records, ["no", "yes"], str).rows
+    rows = draw_sample(QUERY, units, records, ["no", "yes"], str).rows
     queries = [row[0] for row in rows]
     assert len(queries) == len(set(queries)) == min(n, MOST)
     assert queries == sorted(queries)
@@ -44,17 +46,15 @@ def test_a_sample_is_spread_over_the_units_that_have_a_record(n: int) -> None:
 
 
 def test_of_a_repetition_the_last_example_is_predicted_in_every_regime(task: Task) -> None:
-    from anchorflow.experiments import LabelRelationships
-
     lm = Tiny(layers=1).load("cpu", "float32")
     experiment = LabelRelationships(regimes=("default", "flipped"), n_demonstrations=4, repetitions=2)
     builder = PromptBuilder(lm.tokenizer, Template("Question: {text}\nType:{label}"), task.label_words, "\n")
     work = experiment.prepare(task, builder, 42)
-    records = [r for batch in experiment.map(lm, work, experiment.plan(work.units, 1024), None) for r in batch]  # type: ignore[arg-type]
-    found = draw_sample(work.units, records, task.labels, lm.tokenizer.decode)
+    records = [r for batch in experiment.map(lm, work, experiment.plan(work.units, 1024), None, 1024) for r in batch]  # type: ignore[arg-type]
+    found = draw_sample(REPETITION, work.units, records, task.labels, lm.tokenizer.decode)
     assert found.columns[:2] == ["repetition", "regime"]
     assert [row[:2] for row in found.rows] == [[n, name] for n in (0, 1) for name in ("default", "flipped")]
-    for row, repetition in zip(found.rows[::2], work.repetitions, strict=True):
+    for row, repetition in zip(found.rows[::2], work.units, strict=True):
         assert row[2] == task.labels[repetition.labels[-1]]
         assert sum(row[5:8]) == pytest.approx(1)
         assert row[-1].count("Question:") == 4

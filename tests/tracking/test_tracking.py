@@ -15,11 +15,12 @@ import pytest
 
 from anchorflow.results import Curve, Result, Table
 from anchorflow.tracking import Content, Names, Tracking, tracker
-from anchorflow.tracking.content import flat
+from anchorflow.tracking.content import _artifact_name, flat, labels
 from anchorflow.tracking.samples import Sample
 from tests.conftest import ROOT, write_dataset
 from tests.tracking.fake_wandb import KEY, FakeWandb, fake_wandb
 
+SETTINGS = {"shots_per_class": 1, "n_queries": 2, "ks": [1]}
 NAMES = Names("saliency", "tiny", "sst2", 42)
 CONFIG = {
     "seed": 42,
@@ -105,7 +106,7 @@ def troubles(done: subprocess.CompletedProcess[str]) -> list[str]:
 
 
 def test_a_run_has_an_identity_a_group_settings_to_filter_on_and_scalars_over_their_own_axes(tmp_path: Path) -> None:
-    with Tracking(mode="offline", tags=("mine",)).run(tmp_path, "0123456789abcdef", CONFIG, NAMES) as tracker:
+    with Tracking(mode="offline", tags=("mine",)).run(tmp_path, "0123456789abcdef", CONFIG, NAMES, SETTINGS) as tracker:
         tracker.log(content(tmp_path))
     events = inspect(tmp_path)
     (run,) = of_kind(events, "run")
@@ -139,7 +140,7 @@ def test_a_run_has_an_identity_a_group_settings_to_filter_on_and_scalars_over_th
 
 
 def test_tables_and_artifacts_are_files_with_the_run(tmp_path: Path) -> None:
-    with Tracking(mode="offline").run(tmp_path, "0" * 16, CONFIG, NAMES) as tracker:
+    with Tracking(mode="offline").run(tmp_path, "0" * 16, CONFIG, NAMES, SETTINGS) as tracker:
         tracker.log(content(tmp_path))
     artifacts = {artifact["name"]: artifact for artifact in of_kind(inspect(tmp_path), "artifact")}
     files = {name: found["manifest"]["contents"][0] for name, found in artifacts.items()}
@@ -164,7 +165,7 @@ def test_tables_and_artifacts_are_files_with_the_run(tmp_path: Path) -> None:
 def test_an_exception_makes_a_failed_run_and_a_signal_or_an_exit_a_preempted_one(
     tmp_path: Path, end: type[BaseException], preempted: bool
 ) -> None:
-    with pytest.raises(end), Tracking(mode="offline").run(tmp_path, "f" * 16, CONFIG, NAMES):
+    with pytest.raises(end), Tracking(mode="offline").run(tmp_path, "f" * 16, CONFIG, NAMES, SETTINGS):
         raise end
     events = inspect(tmp_path)
     assert of_kind(events, "exit")[0]["exit_code"] == 1
@@ -173,7 +174,7 @@ def test_an_exception_makes_a_failed_run_and_a_signal_or_an_exit_a_preempted_one
 
 def test_a_run_that_is_made_again_is_the_same_run_and_its_history_is_there_once(tmp_path: Path) -> None:
     for _ in range(2):
-        with Tracking(mode="offline").run(tmp_path, "a" * 16, CONFIG, NAMES) as tracker:
+        with Tracking(mode="offline").run(tmp_path, "a" * 16, CONFIG, NAMES, SETTINGS) as tracker:
             tracker.log(content(tmp_path))
     events = inspect(tmp_path)
     assert [run["run_id"] for run in of_kind(events, "run")] == ["a" * 16] * 2
@@ -182,14 +183,14 @@ def test_a_run_that_is_made_again_is_the_same_run_and_its_history_is_there_once(
 
 def test_long_and_strange_names_are_made_to_fit() -> None:
     names = Names("saliency", "m" * 200, "a b/ü", 42)
-    labels = names.labels(None, ["t" * 65, "t" * 66, "", "saliency"])
-    assert all(0 < len(tag) <= 64 for tag in labels["tags"])
-    assert len(labels["tags"]) == len(set(labels["tags"])) == 4
-    assert len(labels["name"]) <= 128
-    assert labels["name"].endswith(" seed42")
-    assert len(labels["group"]) == 128
-    assert Names("saliency", "tiny", "a b/ü", 42).artifact("beta") == "beta-tiny-a-b--"
-    assert flat({"experiment": {"seed": 1, "deep": {}}, "seed": 2}, names)["seed"] == 2
+    found = labels(names, None, ["t" * 65, "t" * 66, "", "saliency"])
+    assert all(0 < len(tag) <= 64 for tag in found["tags"])
+    assert len(found["tags"]) == len(set(found["tags"])) == 4
+    assert len(found["name"]) <= 128
+    assert found["name"].endswith(" seed42")
+    assert len(found["group"]) == 128
+    assert _artifact_name(Names("saliency", "tiny", "a b/ü", 42), "beta") == "beta-tiny-a-b--"
+    assert flat({"seed": 2}, names, {"seed": 1, "deep": {}})["seed"] == 2
 
 
 def test_auto_is_offline_without_credentials_and_online_with_them(
@@ -217,7 +218,7 @@ def test_auto_is_offline_without_credentials_and_online_with_them(
 
 
 def test_none_starts_nothing(tmp_path: Path) -> None:
-    with Tracking(mode="none").run(tmp_path, "d" * 16, CONFIG, NAMES) as tracker:
+    with Tracking(mode="none").run(tmp_path, "d" * 16, CONFIG, NAMES, SETTINGS) as tracker:
         tracker.log(content(tmp_path))
     assert not (tmp_path / "wandb").exists()
 
@@ -250,7 +251,7 @@ def test_a_fault_in_the_middle_is_one_line_and_the_next_run_is_not_touched_by_it
     init = wandb.init
     with monkeypatch.context() as patch:
         patch.setattr(wandb, "init", lambda **given: Broken(init(**given), at))
-        with Tracking(mode="offline").run(tmp_path, "b" * 16, CONFIG, NAMES) as tracker:
+        with Tracking(mode="offline").run(tmp_path, "b" * 16, CONFIG, NAMES, SETTINGS) as tracker:
             tracker.log(content(tmp_path))
             tracker.log(content(tmp_path))
     (line,) = warnings(caplog)
@@ -258,7 +259,7 @@ def test_a_fault_in_the_middle_is_one_line_and_the_next_run_is_not_touched_by_it
         "tracker: W&B failed (OSError: [Errno 28] No space left on device and so on); the run goes on without it"
     )
     (tmp_path / "next").mkdir()
-    with Tracking(mode="offline").run(tmp_path / "next", "c" * 16, CONFIG, NAMES) as tracker:
+    with Tracking(mode="offline").run(tmp_path / "next", "c" * 16, CONFIG, NAMES, SETTINGS) as tracker:
         tracker.log(content(tmp_path))
     events = inspect(tmp_path / "next")
     assert [run["run_id"] for run in of_kind(events, "run")] == ["c" * 16]
@@ -270,7 +271,7 @@ def test_a_full_disk_under_the_log_of_wandb_is_no_news(tmp_path: Path, capfd: py
         def write(self, text: str) -> None:
             raise OSError(28, "No space left on device")
 
-    with Tracking(mode="offline").run(tmp_path, "b" * 16, CONFIG, NAMES):
+    with Tracking(mode="offline").run(tmp_path, "b" * 16, CONFIG, NAMES, SETTINGS):
         handlers = [h for h in logging.getLogger("wandb").handlers if isinstance(h, logging.FileHandler)]
         assert handlers
         for handler in handlers:
@@ -293,7 +294,7 @@ def test_what_fails_online_is_recorded_offline(
         return Broken(init(**{**given, "mode": "offline", "id": "online"}), "log")
 
     monkeypatch.setattr(wandb, "init", only_offline)
-    with Tracking(mode="online").run(tmp_path, "e" * 16, CONFIG, NAMES) as tracker:
+    with Tracking(mode="online").run(tmp_path, "e" * 16, CONFIG, NAMES, SETTINGS) as tracker:
         tracker.log(content(tmp_path))
     (line,) = warnings(caplog)
     assert line.startswith("tracker: W&B failed online (OSError: ")
@@ -313,7 +314,7 @@ def test_an_unreachable_server_is_one_line(
     monkeypatch.setattr(tracker, "INIT_TIMEOUT_S", 2)
     wandb.teardown()
     try:
-        with Tracking(mode="online").run(tmp_path, "a" * 16, CONFIG, NAMES) as recording:
+        with Tracking(mode="online").run(tmp_path, "a" * 16, CONFIG, NAMES, SETTINGS) as recording:
             recording.log(content(tmp_path))
     finally:
         monkeypatch.undo()

@@ -8,7 +8,7 @@ from typing import Any
 from anchorflow.experiments.flows import FLOWS, FlowExample, read_examples
 from anchorflow.report.cells import Cell, typed
 from anchorflow.report.collect import Collection, Run
-from anchorflow.report.tables.overview import HEADLINES
+from anchorflow.report.tables.overview import headline
 from anchorflow.report.tables.sheets import Measured, Sheet
 
 DIGITS = 4
@@ -21,11 +21,8 @@ STRONGEST = (200, 100, 60)
 """How many flows of a layer are kept: the first for which the examples fit; with the last, further examples are left out."""
 ROWS = 2000
 """How many rows of a table are shown."""
-HEADINGS = {
-    ("classification", "confusion"): "share of the true class (rows) that is taken for (columns)",
-    ("diagnosis", "confusion"): "measured: AUC of telling the classes apart (small = easily confused)",
-    ("diagnosis", "predicted_confusion"): "predicted: distance of anchor keys (small = easily confused)",
-}
+MOST_METRICS = 4
+"""How many metrics the table of runs shows."""
 
 
 def content(collection: Collection, cells: Sequence[Cell], sheets: Sequence[Sheet]) -> dict[str, Any]:
@@ -37,20 +34,23 @@ def content(collection: Collection, cells: Sequence[Cell], sheets: Sequence[Shee
     with_matrices = _with_matrices([run for _, run in runs], thinned)
     examples, damaged = _examples(cells, [run for _, run in runs], thinned)
     axes: dict[tuple[float, ...], int] = {}
+    metrics = {name: _metrics([cell for cell in cells if cell.experiment == name]) for name in experiments}
     of_runs = [
         {
             "cell": number,
             "seed": run.seed,
             "path": str(run.path),
-            "queries": next(iter(run.result.get("counts", {}).values()), None),
-            "metrics": [_measured(run, name) for name in _metrics(run.experiment, cells)],
+            "queries": run.result.get("counts", {}).get(run.units),
+            "metrics": [_measured(run, name) for name in metrics[run.experiment]],
             "curves": {name: _curve(curve, most, axes) for name, curve in run.result.get("curves", {}).items()},
             "matrices": _matrices(run) if id(run) in with_matrices else [],
         }
         for number, run in runs
     ]
     return {
-        "experiments": [_experiment(name, cells) for name in experiments],
+        "experiments": [
+            _experiment([cell for cell in cells if cell.experiment == name], metrics[name]) for name in experiments
+        ],
         "cells": [
             {
                 "experiment": experiments.index(cell.experiment),
@@ -72,38 +72,23 @@ def content(collection: Collection, cells: Sequence[Cell], sheets: Sequence[Shee
     }
 
 
-def _experiment(name: str, cells: Sequence[Cell]) -> dict[str, Any]:
-    """The experiment's metrics for the table of runs, and where its curves are drawn: a panel, a line's variant."""
-    own = [cell for cell in cells if cell.experiment == name]
-    axes = {curve: found.x for cell in own for curve, found in cell.result.curves.items()}
-    curves = {}
-    for curve, x in axes.items():
-        panel, variant, log = _place(curve)
-        curves[curve] = {"panel": panel, "variant": variant, "log": log, "x": x}
+def _experiment(cells: Sequence[Cell], metrics: Sequence[str]) -> dict[str, Any]:
+    """The metrics for the table of runs, and where the curves are drawn: a panel, a line's variant."""
+    axes = {curve: found.x for cell in cells for curve, found in cell.result.curves.items()}
+    curves = {curve: {**cells[0].view.place(curve)._asdict(), "x": x} for curve, x in axes.items()}
     return {
-        "name": name,
-        "runs": sum(len(cell.runs) for cell in own),
-        "metrics": _metrics(name, cells),
+        "name": cells[0].experiment,
+        "runs": sum(len(cell.runs) for cell in cells),
+        "metrics": metrics,
         "curves": curves,
         "panels": list(dict.fromkeys(curve["panel"] for curve in curves.values())),
         "variants": list(dict.fromkeys(curve["variant"] for curve in curves.values())),
     }
 
 
-def _place(curve: str) -> tuple[str, str, bool]:
-    """Panel, variant, and whether the panel's values span orders of magnitude."""
-    flow = curve.removesuffix("_share")
-    if flow in FLOWS:
-        return ("mean saliency", flow, True) if flow == curve else ("share of saliency", flow, False)
-    variant, _, measure = curve.rpartition("/")
-    return measure, variant, False
-
-
-def _metrics(experiment: str, cells: Sequence[Cell]) -> list[str]:
-    """The metrics that the table of runs shows."""
-    names = dict.fromkeys(name for cell in cells if cell.experiment == experiment for name in cell.result.metrics)
-    differences = [name for name in names if f"{name}_p" in names]
-    return [name for name in HEADLINES.get(experiment, differences[:4] or [*names][:4]) if name in names]
+def _metrics(cells: Sequence[Cell]) -> list[str]:
+    """The metrics of an experiment that the table of runs shows."""
+    return list(dict.fromkeys(name for cell in cells for name in headline(cell)))[:MOST_METRICS]
 
 
 def _measured(run: Run, name: str) -> list[float | None]:
@@ -143,13 +128,13 @@ def _matrices(run: Run) -> list[dict[str, Any]]:
     """Tables from class to class."""
     return [
         {
-            "heading": HEADINGS.get((run.experiment, name), name.replace("_", " ")),
+            "heading": heading,
             "rows": table["rows"],
             "columns": table["columns"],
             "values": [[_short(value) for value in row] for row in table["values"]],
         }
-        for name, table in run.result.get("tables", {}).items()
-        if name.endswith("confusion")
+        for name, heading in run.view.headings.items()
+        if (table := run.result.get("tables", {}).get(name)) is not None
     ]
 
 
@@ -181,7 +166,7 @@ def _examples(cells: Sequence[Cell], runs: Sequence[Run], thinned: list[str]) ->
     problems: list[str] = []
     room, left = EXAMPLES_BYTES, 0
     for run in in_turn:
-        if run.experiment != "saliency":
+        if not run.view.flows:
             continue
         if room <= 0:
             left += 1

@@ -1,43 +1,29 @@
-"""The report's tables: a row for every cell, and where an experiment has variants, for every variant of it."""
+"""The tables of every report: a row for every cell, and where an experiment has variants, for every variant of it."""
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 
 import numpy as np
 
 from anchorflow.report.cells import Cell, of_seeds, over_seeds, setting_names, shared_settings, typed
-from anchorflow.report.tables.hypotheses import differing
 from anchorflow.report.tables.sheets import Measured, Row, Sheet, written
 
-HEADLINES = {
-    "saliency": ("accuracy",),
-    "classification": ("accuracy", "macro_f1", "ece"),
-    "isolation": ("label_first_5/word_loyalty", "label_last_5/word_loyalty"),
-    "attention_prediction": ("accuracy",),
-    "reweighting": ("vanilla/accuracy", "reweighted/accuracy"),
-    "compression": ("hidden_anchor/label_loyalty", "hidden_anchor/word_loyalty"),
-    "diagnosis": ("accuracy", "spearman"),
-}
-"""What the overview shows of an experiment."""
-THIRDS_AHEAD = {"saliency": ("S_wp_share", "S_pq_share"), "attention_prediction": ("AUCROC",)}
-"""Curves of which it shows the means over the first and the last third of the layers."""
-WITHOUT_VARIANT = {"isolation": "full", "reweighting": "reweighted"}
-"""The variant that a metric without one belongs to (accuracy; gain)."""
-BY_THIRDS = ("S_wp_share", "S_pq_share", "S_ww_share", "S_wp", "S_pq", "S_ww", "AUCROC")
+FIRST = 3
+"""How many metrics the overview has of an experiment whose view names none."""
 
 
 def overview(cells: Sequence[Cell]) -> Sheet:
     """A row for each cell, with the numbers that its experiment is run for."""
     columns = ["experiment", "model", "dataset", "settings", "seeds", "found"]
     rows = [
-        [cell.experiment, cell.model, cell.dataset, typed(cell.settings), str(len(cell.runs)), _headline(cell)]
+        [cell.experiment, cell.model, cell.dataset, typed(cell.settings), str(len(cell.runs)), _found(cell)]
         for cell in cells
     ]
     return Sheet("overview", "Overview", columns, rows)
 
 
 def experiment(cells: Sequence[Cell]) -> Sheet:
-    """All metrics of one experiment's cells but differences, which have a table of their own."""
+    """The metrics of one experiment's cells."""
     found = [(cell, *variant) for cell in cells for variant in _variants(cell).items()]
     measures = dict.fromkeys(measure for *_, of_variant in found for measure in of_variant)
     has_variants = any(variant for _, variant, _ in found)
@@ -66,7 +52,7 @@ def thirds(cells: Sequence[Cell]) -> Sheet | None:
     columns = ["experiment", "model", "dataset", "settings", "curve", "layers", "first third", "last third"]
     rows: list[Row] = []
     for cell in cells:
-        for name in BY_THIRDS:
+        for name in cell.view.thirds:
             curve = cell.result.curves.get(name)
             if curve is not None and curve.x == "layer":
                 what = [cell.experiment, *cell.place, typed(cell.settings), name, str(len(curve.at))]
@@ -98,36 +84,34 @@ def _over_seeds(values: Sequence[float]) -> Measured:
     return Measured(float(means[0]), float(errors[0]), of_seeds(sum(not math.isnan(v) for v in values), len(values)))
 
 
+def headline(cell: Cell) -> list[str]:
+    """The metrics that a cell's experiment is run for, as far as it has them."""
+    named = cell.view.headline_of(cell.result, [])
+    if named is None:
+        return [name for name in cell.result.metrics if name not in cell.decided][:FIRST]
+    return [name for name in named if name in cell.result.metrics]
+
+
 def _variants(cell: Cell) -> dict[str, dict[str, Measured]]:
-    """Numbers by what stands before the last / of their names, and by what stands behind it."""
+    """Numbers by variant and measure."""
+    rows = cell.view.rows_of(cell.result, [])
+    if rows is None:
+        parts = {name: name.rpartition("/") for name in cell.result.metrics if name not in cell.decided}
+        rows = {name: (variant or cell.view.default_variant, measure) for name, (variant, _, measure) in parts.items()}
     found: dict[str, dict[str, Measured]] = {}
-    differences = differing([cell])
-    apart = {*differences, *(f"{name}_p" for name in differences)}  # a word in their names may hold a /
-    for name in cell.result.metrics:
-        variant, _, measure = name.rpartition("/")
-        if cell.experiment == "diagnosis" and name == "layer":
-            continue  # a setting
-        if cell.experiment == "label_relationships":
-            if not variant or name in apart:
-                continue  # the number of examples is a setting, differences have their own table
-            if variant == "guessing":  # the same at every number of examples
-                measure += "_at_max"
-        variant = variant or WITHOUT_VARIANT.get(cell.experiment, "")
-        found.setdefault(variant, {})[measure] = cell.measured(name)
+    for name, (variant, measure) in rows.items():
+        if name in cell.result.metrics:
+            found.setdefault(variant, {})[measure] = cell.measured(name)
     return found
 
 
-def _headline(cell: Cell) -> str:
-    names: Iterable[str] = HEADLINES.get(cell.experiment, list(cell.result.metrics)[:3])
-    if cell.experiment == "label_relationships":
-        names = differing([cell])
+def _found(cell: Cell) -> str:
     shown = []
-    for name in names:
-        if name in cell.result.metrics:
-            found = cell.measured(name)
-            error = "" if math.isnan(found.stderr) else f" ± {written(found.stderr, like=found.value)}"
-            shown.append(f"{name} {written(found.value)}{error}")
-    for name in THIRDS_AHEAD.get(cell.experiment, ()):
+    for name in headline(cell):
+        found = cell.measured(name)
+        error = "" if math.isnan(found.stderr) else f" ± {written(found.stderr, like=found.value)}"
+        shown.append(f"{name} {written(found.value)}{error}")
+    for name in cell.view.thirds_ahead:
         first, last = _thirds(cell, name)
         shown.append(f"{name} {written(first.value)} → {written(last.value)}")
     return ", ".join(shown)

@@ -100,10 +100,10 @@ def _rows(paper: Paper, figure: Figure, cells: Sequence[Cell]) -> list[Row]:
 def _same_setting(paper: Paper, figure: Figure, cell: Cell) -> bool:
     if cell.experiment != figure.experiment or cell.dataset not in paper.n_queries:
         return False
-    config = cell.runs[0].result["config"]
+    run = cell.runs[0]
     words = figure.label_words or paper.label_words[cell.dataset]
-    same = all(config["experiment"].get(name) == value for name, value in figure.settings.items())
-    return same and config["dataset"].get("label_words") == words
+    same = all(run.settings.get(name) == value for name, value in figure.settings.items())
+    return same and run.result["config"]["dataset"].get("label_words") == words
 
 
 def _mean(cells: Sequence[Cell], metric: str) -> Measured:

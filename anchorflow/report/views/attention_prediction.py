@@ -16,6 +16,7 @@ from anchorflow.report.drawing import (
     line,
     say_if_undefined,
 )
+from anchorflow.report.view import Panel, View
 from anchorflow.results import Result
 
 
@@ -50,3 +51,12 @@ def contribution(axes: Axes, result: Result) -> None:
     axes.set_ylabel("$R_l$\n(share of layers 1 to $l$)")
     count_from_one(axes, curve)
     say_if_undefined(axes, curve)
+
+
+VIEW = View(
+    figures={"attention_prediction": areas},
+    panels={"AUCROC": Panel(area), "R": Panel(contribution)},
+    headline=("accuracy",),
+    thirds=("AUCROC",),
+    thirds_ahead=("AUCROC",),
+)

@@ -5,6 +5,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from anchorflow.report.drawing import BLUE, FAINT, canvas, class_names, known, legend_below, matrix, matrix_size
+from anchorflow.report.view import Panel, View
 from anchorflow.results import Result
 
 
@@ -36,3 +37,11 @@ def bins(axes: Axes, result: Result) -> None:
     axes.bar(x, share[filled], width=0.09, color="0.85", label="share of queries")
     axes.plot(x, y, color=BLUE, marker="o", clip_on=False, label="accuracy")
     axes.set(xlabel="probability of the predicted label", ylabel="accuracy", xlim=(0, 1), ylim=(0, 1.02))
+
+
+VIEW = View(
+    figures={"confusion": confusion, "reliability": reliability},
+    panels={"reliability": Panel(bins, errors=False)},
+    headline=("accuracy", "macro_f1", "ece"),
+    headings={"confusion": "share of the true class (rows) that is taken for (columns)"},
+)

@@ -1,11 +1,12 @@
 """What demonstrations compressed to their anchors keep and cost (Label Words are Anchors, tables 2, 3 and 6)."""
 
 from collections.abc import Mapping
+from functools import partial
 
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from anchorflow.experiments.compression import VARIANTS
+from anchorflow.experiments.compression import TIMED, VARIANTS
 from anchorflow.report.drawing import (
     AMBER,
     BLUE,
@@ -18,7 +19,9 @@ from anchorflow.report.drawing import (
     hatched,
     known,
     legend_below,
+    slanted,
 )
+from anchorflow.report.view import Panel, View
 from anchorflow.results import Result
 
 MEASURES = {
@@ -77,3 +80,14 @@ def speedups(axes: Axes, result: Result) -> None:
 
 def _of_variants(found: Mapping[str, float], key: str) -> list[float]:
     return [float(value) for value in known([found.get(f"{name}/{key}") for name in VARIANTS])]
+
+
+VIEW = View(
+    figures={"compression": loyalty, "compression_cost": cost},
+    panels={
+        "compression": Panel(partial(slanted, draw=kept_predictions)),
+        "compression_speedup": Panel(partial(slanted, draw=speedups), errors=False),
+    },
+    headline=("hidden_anchor/label_loyalty", "hidden_anchor/word_loyalty"),
+    timed=TIMED,
+)

@@ -1,8 +1,12 @@
 """Which classes get confused, and which confusion the anchors' keys predict (Label Words are Anchors, fig. 6)."""
 
+from collections.abc import Callable, Sequence
+from functools import partial
+
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from anchorflow.report.cells import Cell
 from anchorflow.report.drawing import (
     BLUE,
     ORANGE,
@@ -17,6 +21,8 @@ from anchorflow.report.drawing import (
     matrix_size,
     say_if_undefined,
 )
+from anchorflow.report.tables.sheets import clean
+from anchorflow.report.view import Panel, View
 from anchorflow.results import Result
 
 
@@ -59,3 +65,28 @@ def correlation(axes: Axes, result: Result) -> None:
     axes.set(ylabel="rank correlation (Spearman),\nmeasured and predicted", ylim=(-1.05, 1.05))
     count_from_one(axes, curve)
     say_if_undefined(axes, curve)
+
+
+def matrices_of_cells(cells: Sequence[Cell]) -> list[tuple[str, Callable[[], Figure]]]:
+    """The confusion matrices of each cell."""
+    return [
+        (
+            f"confusion_{cell.model}_{cell.dataset}",
+            partial(
+                confusion_matrices, cell.result, clean(f"{', '.join(cell.place)}, mean over {len(cell.runs)} seeds")
+            ),
+        )
+        for cell in cells
+    ]
+
+
+VIEW = View(
+    figures={"confusion_matrices": confusion_matrices, "spearman_by_layer": spearman_by_layer},
+    panels={"spearman_by_layer": Panel(correlation)},
+    headline=("accuracy", "spearman"),
+    headings={
+        "confusion": "measured: AUC of telling the classes apart (small = easily confused)",
+        "predicted_confusion": "predicted: distance of anchor keys (small = easily confused)",
+    },
+    drawings=matrices_of_cells,
+)

@@ -1,9 +1,12 @@
 """What isolated label words cost (Label Words are Anchors, fig. 4)."""
 
+from functools import partial
+
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from anchorflow.report.drawing import AMBER, BLUE, Bars, canvas, filled, grouped_bars, hatched, legend_below
+from anchorflow.report.view import Panel, View
 from anchorflow.results import Result
 
 STYLES = {
@@ -36,3 +39,19 @@ def bars(axes: Axes, result: Result, measure: str) -> None:
         series.append(Bars(label, curve.values, look, curve.stderr))
     grouped_bars(axes, [f"{k:g}" for k in curve.at], series)
     axes.set(xlabel="k (isolated layers)", ylim=(0, 1.05))
+
+
+def headline(result: Result) -> list[str]:
+    """What isolated label words cost in word loyalty, where k = 5 was run."""
+    names = ("label_first_5/word_loyalty", "label_last_5/word_loyalty")
+    return [name for name in names if name in result.metrics]
+
+
+VIEW = View(
+    figures={"isolation": loyalty},
+    panels={
+        f"isolation_{measure}": Panel(partial(bars, measure=measure)) for measure in ("label_loyalty", "word_loyalty")
+    },
+    headline=headline,
+    default_variant="full",
+)

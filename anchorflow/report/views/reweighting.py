@@ -1,11 +1,13 @@
 """What was learned about the attention to label words (Label Words are Anchors, sec. 3.1)."""
 
 import math
+from collections.abc import Sequence
 
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from anchorflow.report.collect import Run
 from anchorflow.report.drawing import (
     BLUE,
     Bars,
@@ -18,7 +20,9 @@ from anchorflow.report.drawing import (
     matrix,
     say_if_undefined,
 )
-from anchorflow.results import Result
+from anchorflow.report.per_query import Scores, Unit, by_unit, of_predictions, right
+from anchorflow.report.view import Panel, View
+from anchorflow.results import Record, Result
 
 NAMES_ON_AN_AXIS = 12
 VARIANTS = ("vanilla", "reweighted")
@@ -33,14 +37,17 @@ def train_loss(result: Result, title: str) -> Figure | None:
     return figure
 
 
-def loss(axes: Axes, result: Result) -> None:
-    """The training loss of every epoch."""
+def loss(axes: Axes, result: Result) -> bool:
+    """The training loss of every epoch; False where a saved β was used."""
+    if "train_loss" not in result.curves:
+        return False
     curve = result.curves["train_loss"]
     line(axes, curve, color=BLUE)
     banded = curve.stderr is not None and not np.isnan(known(curve.stderr)).all()
     axes.set_ylabel("training loss (mean ± standard error)" if banded else "mean training loss")
     count_from_one(axes, curve)
     say_if_undefined(axes, curve)
+    return True
 
 
 def accuracies(axes: Axes, result: Result) -> None:
@@ -67,3 +74,19 @@ def beta(result: Result, title: str) -> Figure | None:
     axes.set(xlabel="head", ylabel="layer")
     figure.colorbar(image, label="mean β over demonstrations")
     return figure
+
+
+def scores(run: Run, records: Sequence[Record]) -> Scores:
+    """Also the gain: whether the learned weights mend a prediction (1), spoil it (-1), or neither."""
+    vanilla, reweighted = (right(records, variant).astype(float) for variant in VARIANTS)
+    units: list[Unit] = [(run.seed, record[run.unit], record["label"]) for record in records]
+    return {**of_predictions(run, records), "gain": by_unit(units, reweighted - vanilla)}
+
+
+VIEW = View(
+    figures={"train_loss": train_loss, "beta": beta},
+    panels={"reweighting": Panel(accuracies), "train_loss": Panel(loss)},
+    headline=("vanilla/accuracy", "reweighted/accuracy"),
+    default_variant="reweighted",
+    scores=scores,
+)

@@ -7,6 +7,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from anchorflow.report.drawing import BLUE, GREEN, ORANGE, canvas, count_from_one, known, legend_below, line
+from anchorflow.report.view import Panel, Place, View, by_measure
 from anchorflow.results import Result
 
 STYLES = {
@@ -59,3 +60,23 @@ def _flows(axes: Axes, result: Result, suffix: str, ylabel: str) -> None:
         line(axes, curve, color=colour, linestyle=style, label=label)
     axes.set_ylabel(ylabel)
     count_from_one(axes, curve)
+
+
+def place(curve: str) -> Place:
+    """Shares in one panel, means in another, where they span orders of magnitude."""
+    flow = curve.removesuffix("_share")
+    if flow not in STYLES:
+        return by_measure(curve)
+    return Place("mean saliency", flow, log=True) if flow == curve else Place("share of saliency", flow)
+
+
+SHARES = tuple(f"{flow}_share" for flow in STYLES)
+VIEW = View(
+    figures={"saliency_shares": flow_shares, "saliency_means": flow_means},
+    panels={"saliency_shares": Panel(shares), "saliency_means": Panel(means)},
+    place=place,
+    headline=("accuracy",),
+    thirds=(*SHARES, *STYLES),
+    thirds_ahead=SHARES[:2],
+    flows=True,
+)

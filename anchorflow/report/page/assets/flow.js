@@ -11,7 +11,7 @@ const LISTED = 12;
 function flowSection() {
   const view = byId("flow-view");
   if (!data.examples.length) {
-    view.append(el("p", { class: "note" }, "No run kept an example: run experiment=saliency with experiment.keep_examples above 0 (the default is 3)."));
+    view.append(el("p", { class: "note" }, "No run kept an example of its flows: experiment.keep_examples says how many are kept."));
     return;
   }
   const runs = [...new Set(data.examples.map((example) => example.run))];

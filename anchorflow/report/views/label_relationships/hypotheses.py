@@ -1,10 +1,11 @@
-"""Null hypotheses of label_relationships: which runs' tests belong together, and their tables and heat maps."""
+"""Null hypotheses: which runs' tests belong together, and their tables and heat maps."""
 
 import math
 import re
 import textwrap
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -13,7 +14,7 @@ from matplotlib.figure import Figure
 from anchorflow.report.cells import Cell, planes, setting_names, typed
 from anchorflow.report.drawing import canvas, footnotes, matrix
 from anchorflow.report.tables.sheets import LONG, UNDEFINED, Row, Sheet, clean
-from anchorflow.results import Table
+from anchorflow.results import Result, Table
 from anchorflow.results.statistics import holm
 
 DIFFERENCE = re.compile(r".+_minus_.+")
@@ -76,10 +77,9 @@ class Hypothesis:
         return models, datasets, [[of.get((model, dataset)) for dataset in datasets] for model in models]
 
 
-def differing(cells: Sequence[Cell]) -> list[str]:
+def differing(result: Result) -> list[str]:
     """The names of paired differences that come with a p."""
-    names = dict.fromkeys(name for cell in cells for name in cell.result.metrics)
-    return [name for name in names if DIFFERENCE.fullmatch(name) and f"{name}_p" in names]
+    return [name for name in result.metrics if DIFFERENCE.fullmatch(name) and f"{name}_p" in result.metrics]
 
 
 def hypotheses(cells: Sequence[Cell]) -> list[Hypothesis]:
@@ -89,7 +89,7 @@ def hypotheses(cells: Sequence[Cell]) -> list[Hypothesis]:
     """
     members: dict[str, list[tuple[Cell, str]]] = {}
     for cell in cells:
-        names = differing([cell])
+        names = differing(cell.result)
         general = [_at_any_turn(name) for name in names]
         for name, shared in zip(names, general, strict=True):
             members.setdefault(shared if general.count(shared) == 1 else name, []).append((cell, name))
@@ -107,6 +107,23 @@ def hypotheses(cells: Sequence[Cell]) -> list[Hypothesis]:
             tests = [test._replace(corrected=p) for test, p in zip(tests, corrected, strict=True)]
             found.append(Hypothesis(name, settings, tests))
     return found
+
+
+def sheets(cells: Sequence[Cell]) -> list[Sheet]:
+    """All differences, and a table for each null hypothesis."""
+    found = hypotheses(cells)
+    every = differences(found, cells)
+    return [*([] if every is None else [every]), *map(sheet, _without_guessing(found))]
+
+
+def heat_maps(cells: Sequence[Cell]) -> list[tuple[str, Callable[[], Figure]]]:
+    """A picture for each null hypothesis."""
+    return [(one.name, partial(heat_map, one)) for one in _without_guessing(hypotheses(cells))]
+
+
+def _without_guessing(found: Sequence[Hypothesis]) -> list[Hypothesis]:
+    """Whether default labels beat guessing is no hypothesis, but what the others' brackets say."""
+    return [one for one in found if not one.name.endswith("_minus_guessing")]
 
 
 def differences(found: Sequence[Hypothesis], cells: Sequence[Cell]) -> Sheet | None:

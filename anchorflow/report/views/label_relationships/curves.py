@@ -1,7 +1,9 @@
-"""What labels in the context do (In-Context Learning Learns Label Relationships): curves, both sides, tables over runs."""
+"""Curves over the number of examples, under each regime; those that change side against both."""
 
 import math
 import re
+from collections.abc import Sequence
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -9,11 +11,11 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
+from anchorflow.report.cells import Cell
 from anchorflow.report.drawing import (
-    AMBER,
     BLUE,
+    COLOURS,
     FAINT,
-    GREEN,
     ORANGE,
     SMALL,
     beside,
@@ -21,17 +23,17 @@ from anchorflow.report.drawing import (
     footnotes,
     known,
     line,
+    line_look,
     say_if_undefined,
+    shown,
 )
-from anchorflow.report.tables.sheets import clean
+from anchorflow.report.view import Panel
 from anchorflow.results import Curve, Result
 
 WINDOW = 5
 """Curves are drawn as moving averages over so many places, as in the paper; numbers in the result are not."""
 SMOOTHED = f"Curves are moving averages over {WINDOW} places."
 MEASURES = {"accuracy": "accuracy", "log_likelihood": "log-likelihood", "entropy": "entropy (nats)"}
-COLOURS = (BLUE, ORANGE, GREEN, AMBER, "#CC79A7", "#56B4E9", "0.15")
-STYLES = ("-", "--", "-.", ":")
 TURNS = re.compile(r"(flip_after|default_after|alternating)_(\d+)")
 
 
@@ -50,8 +52,7 @@ def regimes(axes: Axes, result: Result, measure: str) -> None:
     """One measure under every regime."""
     names = _regimes(result)
     for i, name in enumerate(names):
-        look = {"color": COLOURS[i % len(COLOURS)], "linestyle": STYLES[i // len(COLOURS) % len(STYLES)]}
-        _draw(axes, result.curves[f"{name}/{measure}"], label=_shown(name), **look)
+        _draw(axes, result.curves[f"{name}/{measure}"], label=shown(name), **line_look(i))
     if f"flipped/flipped_{measure}" in result.curves:
         colour = COLOURS[names.index("flipped") % len(COLOURS)]
         flipped = {"color": colour, "linestyle": (0, (1, 1)), "label": "flipped, against flipped labels"}
@@ -78,7 +79,7 @@ def both_sides(result: Result, title: str) -> Figure | None:
             else:
                 axes.axhline(_level(result, measure), **FAINT)
             if row == 0:
-                axes.set_title(_shown(name), fontsize=9)
+                axes.set_title(shown(name), fontsize=9)
                 axes.set_xlabel("")
         in_row = panels[row * n : (row + 1) * n]
         in_row[0].set_ylabel(MEASURES[measure])
@@ -95,8 +96,10 @@ def changing(result: Result) -> list[str]:
     return [name for name in _regimes(result) if TURNS.fullmatch(name)]
 
 
-def sides(axes: Axes, result: Result, name: str, measure: str) -> None:
-    """One measure under a regime that changes side, against the true and the flipped labels."""
+def sides(axes: Axes, result: Result, name: str, measure: str) -> bool:
+    """One measure under a regime that changes side, against the true and the flipped labels; False where it was not run."""
+    if name not in _regimes(result):
+        return False
     _draw(axes, result.curves[f"{name}/{measure}"], color=BLUE, label="against the true labels")
     flipped = result.curves[f"{name}/flipped_{measure}"]
     _draw(axes, flipped, color=ORANGE, linestyle="--", label="against the flipped labels")
@@ -105,6 +108,19 @@ def sides(axes: Axes, result: Result, name: str, measure: str) -> None:
         for at, style in ((int(turn), "--"), (2 * int(turn), ":")):
             if 0 < at <= max(flipped.at):
                 axes.axvline(at, color="0.3", linewidth=1, linestyle=style)
+    return True
+
+
+def panels(cells: Sequence[Cell]) -> dict[str, Panel]:
+    """The figures over models and datasets: also entropy, beside flipped labels, and both sides of what changes side."""
+    measures = ["accuracy", "log_likelihood"]
+    changed = dict.fromkeys(name for cell in cells for name in changing(cell.result))
+    flipped = any("flipped/entropy" in cell.result.curves for cell in cells)
+    draw = {
+        f"label_relationships_{measure}": partial(regimes, measure=measure)
+        for measure in (*measures, *["entropy"] * flipped)
+    } | {f"{name}_{measure}": partial(sides, name=name, measure=measure) for name in changed for measure in measures}
+    return {name: Panel(panel, remark=f"moving averages over {WINDOW}") for name, panel in draw.items()}
 
 
 def smooth(curve: Curve, window: int = WINDOW) -> Curve:
@@ -125,10 +141,6 @@ def smooth(curve: Curve, window: int = WINDOW) -> Curve:
 
 def _regimes(result: Result) -> list[str]:
     return [name.removesuffix("/entropy") for name in result.curves if name.endswith("/entropy")]
-
-
-def _shown(name: str) -> str:
-    return clean(name.replace("_", " "), 60).replace("$", r"\$")
 
 
 def _draw(axes: Axes, curve: Curve, **look: Any) -> None:

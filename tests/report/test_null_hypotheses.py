@@ -8,7 +8,7 @@ import pytest
 
 from anchorflow.report.cells import Cell, into_cells
 from anchorflow.report.collect import collect
-from anchorflow.report.tables.hypotheses import MARKS, differences, heat_map, hypotheses, sheet
+from anchorflow.report.views.label_relationships.hypotheses import MARKS, differences, heat_map, hypotheses, sheet
 from anchorflow.results import Result
 from tests.report.runs import write_run
 

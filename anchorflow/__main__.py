@@ -1,0 +1,8 @@
+"""`python -m anchorflow` is `anchorflow`."""
+
+import sys
+
+from anchorflow.cli import main
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,276 @@
+"""The library: what a notebook needs. It sees no Hydra, and writes no file unless asked to.
+
+import anchorflow as af
+
+lm = af.load_model("smollm2-135m")
+task = af.load_task("sst2")
+result = af.run(af.Saliency(n_queries=20), lm, task, seed=42)
+result.plot()
+"""
+
+from __future__ import annotations
+
+import logging
+import tempfile
+from collections.abc import Iterable, Mapping, Sequence
+from contextlib import AbstractContextManager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from anchorflow import attention
+from anchorflow.attention import Attend, Attention, Isolate, Tap, attention_weights
+from anchorflow.conf_files import conf_dir, option_groups
+from anchorflow.data import Dataset, Example, Novel, Source, Task, Template
+from anchorflow.errors import UserError
+from anchorflow.experiments import (
+    AttentionPrediction,
+    Classification,
+    Compression,
+    Diagnosis,
+    Experiment,
+    FewShot,
+    Isolation,
+    LabelRelationships,
+    Queries,
+    Reweighting,
+    Saliency,
+)
+from anchorflow.models import LanguageModel, Model, Pretrained, Tiny, choose_device, choose_dtype
+from anchorflow.prompts import Prompt, PromptBuilder, TooLong
+from anchorflow.results import Curve, Record, Result, Table
+from anchorflow.runs import Job, KeptModel, Memory, Settings, assemble, compute, execute_settings
+from anchorflow.settings import build, configurable, setting, target_of, to_node
+from anchorflow.tracking import Tracking
+
+if TYPE_CHECKING:
+    import pandas as pd
+    from matplotlib.figure import Figure
+
+__all__ = [
+    "Attend",
+    "Attention",
+    "AttentionPrediction",
+    "Classification",
+    "Compression",
+    "Curve",
+    "Dataset",
+    "Diagnosis",
+    "Example",
+    "Experiment",
+    "FewShot",
+    "Isolate",
+    "Isolation",
+    "LabelRelationships",
+    "LanguageModel",
+    "Novel",
+    "Pretrained",
+    "Prompt",
+    "PromptBuilder",
+    "Queries",
+    "Record",
+    "Result",
+    "Reweighting",
+    "RunResult",
+    "Saliency",
+    "Table",
+    "Tap",
+    "Task",
+    "Template",
+    "Tiny",
+    "UserError",
+    "attention_weights",
+    "configurable",
+    "load_model",
+    "load_task",
+    "read_runs",
+    "run",
+    "setting",
+    "tapped",
+]
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class RunResult(Result):
+    """A Result that knows which experiment it is of."""
+
+    experiment: Any = None
+    title: str = ""
+    records: Sequence[Record] = field(default=(), repr=False)
+    """The records that it was reduced from."""
+
+    def figures(self) -> dict[str, Figure]:
+        """The experiment's figures by name: the same that a run saves in its directory."""
+        from anchorflow.report.figures import draw
+        from anchorflow.report.view import view_of
+
+        return draw(view_of(self.experiment.name, target_of(type(self.experiment))), self, self.title)
+
+    def plot(self, name: str | None = None) -> Figure:
+        """The figure of this name, or the experiment's first. UserError for a name that it does not have."""
+        found = self.figures()
+        chosen = name or next(iter(found), "")
+        if chosen not in found:
+            raise UserError(
+                f"{self.experiment.name} has no figure {chosen!r}; allowed: {', '.join(found) or 'none here'}."
+            )
+        return found[chosen]
+
+
+def load_model(model: str | Path | Model, *, device: str = "auto", dtype: str = "auto") -> LanguageModel:
+    """A decoder language model, ready to be measured.
+
+    Args:
+        model: an option of conf/model ("smollm2-135m", "tiny"), a hub id, a directory, a .gguf file, or an object that
+            describes a model (`Pretrained`, `Tiny`).
+        device: auto (an accelerator where there is one), cpu, cuda, ...
+        dtype: auto (float32 on the CPU, bfloat16 on a GPU), float32, ...
+
+    Raises:
+        UserError: where it cannot be had, or does not fit the machine.
+    """
+    if isinstance(model, str | Path):
+        name = str(model)
+        model = _option("model", name) or Pretrained(name=Path(name).stem, path=name)
+    chosen = choose_device(device)
+    return model.load(chosen, choose_dtype(dtype, chosen))
+
+
+def load_task(task: str | Path | Source, **settings: Any) -> Task:
+    """Labelled examples and the way they are written.
+
+    Args:
+        task: an option of conf/dataset ("sst2", "sentence_answer/sst2"), a directory with train.jsonl and test.jsonl, or
+            an object that describes a dataset (`Dataset`, `Novel`).
+        settings: what differs from the option or, for a directory, from its dataset.yaml: template, label_words, ...
+
+    Raises:
+        UserError: where it cannot be had, or for a bad row.
+    """
+    if isinstance(task, str | Path):
+        name = str(task)
+        found = _option("dataset", name, settings)
+        task = found or Dataset(**{"name": Path(name).name, "path": name, "source": "directory", **settings})
+    elif settings:
+        raise UserError(f"load_task takes no settings ({', '.join(settings)}) beside an object that has its own.")
+    return task.load()
+
+
+def run(
+    experiment: Experiment,
+    lm: LanguageModel | str | Path,
+    task: Task | str | Path,
+    *,
+    seed: int = 42,
+    batch_tokens: int = 1024,
+    too_long: TooLong = "refuse",
+    folder: str | Path | None = None,
+) -> RunResult:
+    """Run an experiment and give back its result.
+
+    Args:
+        experiment: its settings: `Saliency(n_queries=20)`, or an own class.
+        lm: a loaded model, or what `load_model` takes.
+        task: a task, or what `load_task` takes.
+        seed: what queries, demonstrations and random controls are drawn from.
+        batch_tokens: padded tokens in a batch.
+        too_long: what becomes of a prompt longer than the context: refuse it, or skip its query and count it.
+        folder: a run's directory, with result.json, records.jsonl and figures. A run that is there is resumed, and one
+            that is complete is read. None writes no file.
+
+    Raises:
+        UserError: for settings that the data or the model cannot satisfy.
+    """
+    lm = lm if isinstance(lm, LanguageModel) else load_model(lm)
+    task = task if isinstance(task, Task) else load_task(task)
+    job = Job(seed=seed, batch_tokens=batch_tokens, too_long=too_long)
+    if folder is not None:
+        return _run_in(Path(folder), experiment, lm, task, job)
+    experiment.check(task, lm.shape)
+    with tempfile.TemporaryDirectory() as scratch:
+        store = Memory(Path(scratch))
+        computed = compute(experiment, lm, task, store, seed=seed, batch_tokens=batch_tokens, too_long=too_long)
+    assembled = assemble(experiment, lm, computed.records, task.labels)
+    return _known(assembled.result, experiment, lm, task, seed, assembled.records)
+
+
+def tapped(lm: LanguageModel, *taps: Tap) -> AbstractContextManager[None]:
+    """Within the block every attention layer of the model goes through the taps, the first one outermost.
+
+    A tap takes an `Attention` and the function that carries it out, and gives its output [batch, head, query, dim].
+    Afterwards, also after an exception, the model is as before. UserError at the first forward pass that does not bring
+    every layer through the taps.
+    """
+    return attention.tapped(lm.model, *taps)
+
+
+def read_runs(*paths: str | Path) -> pd.DataFrame:
+    """All complete runs at or below the paths: a row each, with what was run and every metric (`NAME_stderr` beside it).
+
+    What was left out, and why, is logged and kept in `attrs["problems"]`. UserError for a path that is not there.
+    """
+    import pandas as pd
+
+    from anchorflow.report.collect import collect
+
+    found = collect([Path(path) for path in paths])
+    rows = []
+    for each in found.runs:
+        result = each.numbers()
+        counting = each.result.get("identity_of", {}).get("experiment", {})
+        settings = {f"experiment.{name}": value for name, value in counting.items() if not name.startswith("_")}
+        named = {"experiment": each.experiment, "model": each.model, "dataset": each.dataset, "seed": each.seed}
+        errors = {f"{name}_stderr": value for name, value in result.stderr.items()}
+        rows.append({**named, **settings, **result.metrics, **errors, "path": str(each.path)})
+    table = pd.DataFrame(rows)
+    problems = [*found.problems, *(f"incomplete: {each.path} ({each.reason})" for each in found.incomplete)]
+    for problem in problems:
+        log.warning("%s", problem)
+    table.attrs["problems"] = problems
+    return table
+
+
+def _option(group: str, name: str, settings: Mapping[str, Any] | None = None) -> Any:
+    """The object that an option of conf/ describes, with these settings; None where there is no such option."""
+    if name not in option_groups([conf_dir()])[group] or name == "local":
+        return None
+    from anchorflow.sweep import compose_node
+
+    return build({**compose_node(group, name), **(settings or {})}, group)
+
+
+@dataclass(frozen=True)
+class _Given:
+    """A task that is there already."""
+
+    task: Task
+
+    @property
+    def name(self) -> str:
+        return self.task.name
+
+    def load(self) -> Task:
+        return self.task
+
+
+def _run_in(folder: Path, experiment: Experiment, lm: LanguageModel, task: Task, job: Job) -> RunResult:
+    if lm.source is None:
+        raise UserError("a run in a folder needs a model that load_model loaded: its weights are part of the identity.")
+    device, dtype = str(lm.device), str(lm.dtype).removeprefix("torch.")
+    job = build({**to_node(job), "device": device, "dtype": dtype}, "", Job)
+    settings = Settings(job, lm.source, _Given(task), experiment, Tracking(mode="none"))
+    written = {key: value for key, value in task.description().items() if key in ("name", "template", "label_words")}
+    nodes = {"model": to_node(lm.source), "dataset": written, "experiment": to_node(experiment)}
+    folder.mkdir(parents=True, exist_ok=True)
+    found = execute_settings(settings, {**to_node(job), **nodes}, folder, KeptModel(lm, lm.source, device, dtype))
+    assert found is not None, "only a shard gives back nothing"
+    return _known(Result.from_json(found), experiment, lm, task, job.seed, ())
+
+
+def _known(
+    result: Result, experiment: Any, lm: LanguageModel, task: Task, seed: int, records: Iterable[Record]
+) -> RunResult:
+    title = f"{lm.name}, {task.name}, seed {seed}"
+    return RunResult(**vars(result), experiment=experiment, title=title, records=tuple(records))

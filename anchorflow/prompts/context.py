@@ -1,0 +1,53 @@
+"""How long a prompt may be, and what becomes of a longer one."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Literal, TypeVar
+
+from anchorflow.errors import UserError
+
+log = logging.getLogger(__name__)
+T = TypeVar("T", bound=Any)
+TooLong = Literal["refuse", "skip"]
+
+
+@dataclass(frozen=True)
+class ContextLimit:
+    """The context length of the model called `model`, in tokens (None: it sets no limit)."""
+
+    tokens: int | None = None
+    model: str = "the model"
+    too_long: TooLong = "refuse"
+
+    def __str__(self) -> str:
+        return f"the {self.tokens} tokens of {self.model}"
+
+    def fits(self, unit: Any) -> bool:
+        """Whether the model can read it."""
+        return self.tokens is None or unit.length <= self.tokens
+
+    def sort_out(self, units: Sequence[T], one: str, several: str) -> tuple[list[T], list[dict[str, Any]]]:
+        """The units that fit, and a record for each of the others, which says why it is skipped.
+
+        UserError for a longer one where that is to be refused; `one` and `several` are what messages call them.
+        """
+        fitting, skipped = [], []
+        for unit in units:
+            if self.fits(unit):
+                fitting.append(unit)
+                continue
+            if self.too_long == "refuse":
+                raise UserError(
+                    f"the prompt for {one} {unit.number} has {unit.length} tokens; the context of {self.model} is "
+                    f"{self.tokens}. Use fewer demonstrations, or too_long=skip to leave such prompts out and count them."
+                )
+            skipped.append({**unit.head, "skipped": f"{unit.length} tokens, the context is {self.tokens}"})
+        if skipped:
+            log.warning("skipping %d of %d %s, longer than the context", len(skipped), len(units), several)
+        return fitting, skipped
+
+
+UNLIMITED = ContextLimit()

@@ -1,0 +1,244 @@
+"""What a report, its page and a comparison know of an experiment: its view. Where it is found."""
+
+from __future__ import annotations
+
+import importlib
+import pkgutil
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from functools import cache, partial
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
+
+from anchorflow.errors import UserError, first_line
+from anchorflow.report.per_query import Scores, of_predictions
+from anchorflow.results import Record, Result
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+    from anchorflow.report.cells import Cell
+    from anchorflow.report.collect import Run
+    from anchorflow.report.tables.sheets import Sheet
+
+BUILT_IN = "anchorflow.report.views"
+LISTED = 12
+"""How many names of what a result has a sentence lists."""
+
+
+class Place(NamedTuple):
+    """Where a curve is drawn: the panel, the line's name in it, and whether the panel's values span orders of magnitude."""
+
+    panel: str
+    variant: str = ""
+    log: bool = False
+
+
+def by_measure(curve: str) -> Place:
+    """VARIANT/MEASURE is a line in the panel of its measure."""
+    variant, _, measure = curve.rpartition("/")
+    return Place(measure, variant)
+
+
+@dataclass(frozen=True)
+class Panel:
+    """What a figure over models and datasets shows of each cell. Other processes draw, too: `draw` can be pickled."""
+
+    draw: Callable[[Axes, Result], bool | None]
+    """False where a result has nothing to draw, and rightly so: its place stays empty."""
+    errors: bool = True
+    """Whether it shows standard errors, which the figure's title then explains."""
+    remark: str = ""
+    """What else the figure's title says."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class View:
+    """Everything that is known of an experiment where its results are shown. `View()` is the plain view.
+
+    Where a view asks for a metric, curve or table that a result does not have, the report names it as a problem.
+    """
+
+    figures: Mapping[str, Callable[[Result, str], Figure | None]] | None = None
+    """The figures of a single run by file name: each is drawn from the result and a title, None where there is rightly
+    nothing to draw. Without them there is one for each panel in which `place` puts curves."""
+    panels: Mapping[str, Panel] | Callable[[Sequence[Cell]], Mapping[str, Panel]] | None = None
+    """The figures over models and datasets by file name; what they are may depend on the cells. Without them, as above."""
+    place: Callable[[str], Place] = by_measure
+    """Where a curve of this name is drawn, on the page and in plain figures."""
+    headings: Mapping[str, str] = field(default_factory=dict)
+    """The tables that the page shows as matrices from class to class, by name, with a heading for each."""
+    headline: Sequence[str] | Callable[[Result], Sequence[str]] | None = None
+    """The metrics that the experiment is run for (the overview has all, the page the first four), or a function that
+    chooses among those of a result. Without it, the first three."""
+    thirds: Sequence[str] = ()
+    """The curves over layers whose means over the first and the last third are reported and compared."""
+    thirds_ahead: Sequence[str] = ()
+    """Those of them that the overview shows."""
+    default_variant: str = ""
+    """The variant that a metric without a VARIANT/ in front of its name belongs to."""
+    rows: Callable[[Result], Mapping[str, tuple[str, str]]] | None = None
+    """The metrics of the experiment's table, each with its variant (a row) and its measure (a column). Without it, all
+    that are no settings, by the last / of their names."""
+    sheets: Callable[[Sequence[Cell]], Sequence[Sheet]] | None = None
+    """Further tables over all cells of the experiment."""
+    drawings: Callable[[Sequence[Cell]], Sequence[tuple[str, Callable[[], Figure | None]]]] | None = None
+    """Further figures over all cells of the experiment, with names for files. Other processes draw, too: each can be
+    pickled."""
+    pool: Callable[[Sequence[Run]], Result] | None = None
+    """The numbers of several seeds together, where they are not the mean over seeds: standard errors are then over units."""
+    scores: Callable[[Run, Sequence[Record]], Scores] = of_predictions
+    """By metric the score of every unit, by which two runs are paired. What does not have its metric as mean is ignored."""
+    timed: Sequence[str] = ()
+    """Measures that differ from one time to the next: two copies of a run may differ in them."""
+    given: Sequence[str] = ()
+    """Metrics that follow from the data alone: they are not compared."""
+    flows: bool = False
+    """Whether runs keep examples of flows (anchorflow.experiments.flows), which the page draws."""
+
+    experiment: str = ""
+    """The experiment's name; set where the view is found."""
+    problem: str = ""
+    """Why this is the plain view, though another was asked for; set where it is looked for."""
+
+    def headline_of(self, result: Result, problems: list[str]) -> list[str] | None:
+        """The names of the headline, which the result need not have; None where the view does not say."""
+        if not callable(self.headline):
+            return None if self.headline is None else list(self.headline)
+        choose = self.headline
+        return attempt(f"the headline of {self.experiment}", lambda: list(choose(result)), problems) or []
+
+    def rows_of(self, result: Result, problems: list[str]) -> Mapping[str, tuple[str, str]] | None:
+        """Variant and measure of the metrics in the experiment's table; None where the view does not say."""
+        if self.rows is None:
+            return None
+        choose = self.rows
+        return attempt(f"the table of {self.experiment}", lambda: dict(choose(result)), problems) or {}
+
+    def missing(self, result: Result) -> list[str]:
+        """A sentence for each metric, curve and table that the view asks for and the result does not have."""
+        problems: list[str] = []
+        asked = asking(self.experiment, result)
+        named = (
+            ({*(self.headline_of(asked, problems) or ()), *(self.rows_of(asked, problems) or ())}, asked.metrics),
+            ({*self.thirds, *self.thirds_ahead}, asked.curves),
+            (set(self.headings), asked.tables),
+        )
+        for names, found in named:
+            for name in sorted(names):
+                attempt(name, partial(found.__getitem__, name), problems)
+        return list(dict.fromkeys(problems))
+
+
+T = TypeVar("T")
+
+
+def attempt(what: str, make: Callable[[], T], problems: list[str]) -> T | None:
+    """What `make` makes of a view. Where it fails: None, and a sentence more in `problems`; all else goes on."""
+    try:
+        return make()
+    except MemoryError:
+        raise
+    except NotInResultError as error:
+        problems.append(str(error))
+    except Exception as error:
+        problems.append(f"{what} cannot be made ({type(error).__name__}: {first_line(error)})")
+    return None
+
+
+class NotInResultError(LookupError):
+    """A view asks for what a result does not have; the message is a sentence that says what and by which name."""
+
+
+class _Asked(dict[str, Any]):
+    """Metrics, curves or tables, which say what they are asked for in vain."""
+
+    def __init__(self, found: Mapping[str, Any], experiment: str, kind: str) -> None:
+        super().__init__(found)
+        self.experiment, self.kind = experiment, kind
+
+    def __missing__(self, name: str) -> Any:
+        has = [*list(self)[:LISTED], *[f"{len(self) - LISTED} more"] * (len(self) > LISTED)]
+        raise NotInResultError(
+            f"the view of {self.experiment} asks for the {self.kind} {name!r}, which this result does not have; "
+            f"it has: {', '.join(has) or 'none'}"
+        )
+
+
+def asking(experiment: str, result: Result) -> Result:
+    """The result, in which what is not there raises NotInResultError."""
+    return replace(
+        result,
+        metrics=_Asked(result.metrics, experiment, "metric"),
+        curves=_Asked(result.curves, experiment, "curve"),
+        tables=_Asked(result.tables, experiment, "table"),
+    )
+
+
+@cache
+def view_of(experiment: str, target: str | None = None) -> View:
+    """The view of the experiment with this name, whose class lies at the import path `target`.
+
+    It is the VIEW of the module that the class names (`view: ClassVar[str] = "my_package.echo_view"`), else that of
+    anchorflow.report.views.NAME, else the plain one. What cannot be imported has the plain view, whose `problem` says so.
+    """
+    found, problem = _built_in(experiment), ""
+    try:
+        named = None if target is None else getattr(_class(experiment, target), "view", None)
+        if named is not None:
+            found = _own(experiment, named)
+    except _ClassNotFoundError as error:
+        problem = "" if found else str(error)
+    except UserError as error:
+        found, problem = None, str(error)
+    return replace(found or View(), experiment=experiment, problem=problem)
+
+
+class _ClassNotFoundError(UserError):
+    """The class of an experiment cannot be imported."""
+
+
+def _class(experiment: str, target: str) -> type:
+    module, _, name = target.rpartition(".")
+    try:
+        found = getattr(_imported(module), name)
+        if not isinstance(found, type):
+            raise TypeError("it is no class")
+    except Exception as error:
+        raise _ClassNotFoundError(
+            f"{experiment} has the plain view: its class {target} cannot be imported ({first_line(error)}); "
+            "allowed: a class in a module that Python finds here"
+        ) from error
+    return found
+
+
+def _own(experiment: str, module: Any) -> View:
+    allowed = "allowed: the import path of a module with VIEW = View(...), as in anchorflow.report.views"
+    try:
+        found = _imported(module).VIEW
+        if not isinstance(found, View):
+            raise TypeError(f"its VIEW is a {type(found).__name__}")
+    except Exception as error:
+        raise UserError(
+            f"{experiment} has the plain view: its own, {module}, cannot be used ({first_line(error)}); {allowed}"
+        ) from error
+    return found
+
+
+def _imported(module: str) -> Any:
+    try:
+        return importlib.import_module(module)
+    except SystemExit as error:  # a script that runs when it is imported
+        raise ImportError(f"it ends Python with {error.code}") from error
+
+
+def _built_in(experiment: str) -> View | None:
+    if experiment not in _names():
+        return None
+    found = getattr(importlib.import_module(f"{BUILT_IN}.{experiment}"), "VIEW", None)
+    return found if isinstance(found, View) else None
+
+
+@cache
+def _names() -> frozenset[str]:
+    return frozenset(module.name for module in pkgutil.iter_modules(importlib.import_module(BUILT_IN).__path__))

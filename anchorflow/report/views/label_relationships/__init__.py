@@ -1,0 +1,33 @@
+"""What labels in the context do (In-Context Learning Learns Label Relationships): curves, both sides, null hypotheses."""
+
+from anchorflow.report.view import View
+from anchorflow.report.views.label_relationships.curves import both_sides, curves, panels
+from anchorflow.report.views.label_relationships.hypotheses import differing, heat_maps, sheets
+from anchorflow.report.views.label_relationships.repetitions import pool, scores
+from anchorflow.results import Result
+
+GUESSING = "guessing"
+
+
+def rows(result: Result) -> dict[str, tuple[str, str]]:
+    """A row for each regime. The number of examples is a setting, differences have a table of their own."""
+    apart = {name for difference in differing(result) for name in (difference, f"{difference}_p")}
+    parts = {name: name.rpartition("/") for name in result.metrics if name not in apart}  # a word may hold a /
+    return {
+        name: (regime, f"{measure}_at_max" if regime == GUESSING else measure)  # the same at every number of examples
+        for name, (regime, _, measure) in parts.items()
+        if regime
+    }
+
+
+VIEW = View(
+    figures={"label_relationships": curves, "changing_labels": both_sides},
+    panels=panels,
+    headline=differing,
+    rows=rows,
+    sheets=sheets,
+    drawings=heat_maps,
+    pool=pool,
+    scores=scores,
+    given=tuple(f"{GUESSING}/{measure}" for measure in ("accuracy", "log_likelihood", "entropy")),
+)

@@ -1,0 +1,181 @@
+"""The work of a run: prompts to records, and records to a Result."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
+
+from anchorflow.errors import UserError
+from anchorflow.experiments import Experiment, Unit
+from anchorflow.prompts import ContextLimit, PromptBuilder, TooLong
+from anchorflow.results import Record, Result
+
+if TYPE_CHECKING:
+    from anchorflow.data import Task
+    from anchorflow.models import LanguageModel
+
+log = logging.getLogger(__name__)
+
+
+class Shard(NamedTuple):
+    """Part `number` (from 1) of `of` parts of a run's batches, computed in a directory of its own below the run's."""
+
+    number: int
+    of: int
+
+
+class Store(Protocol):
+    """Where records are kept while a run goes on."""
+
+    @property
+    def run(self) -> Path:
+        """The directory for what else an experiment keeps."""
+        ...
+
+    def records(self) -> list[Record]:
+        """Those that are there, each unit once."""
+        ...
+
+    def elsewhere(self) -> list[Record]:
+        """Records of the same run in other places."""
+        ...
+
+    def append(self, records: Sequence[Record]) -> None:
+        """Add records."""
+        ...
+
+    def progress(self, done: int, total: int, rate: float) -> None:
+        """So many records are done, at so many a second."""
+        ...
+
+
+@dataclass
+class Memory:
+    """Records in memory; `run` is where an experiment's own files go."""
+
+    run: Path
+    kept: list[Record] = field(default_factory=list)
+
+    def records(self) -> list[Record]:
+        """Those that were added."""
+        return self.kept
+
+    def elsewhere(self) -> list[Record]:
+        """None."""
+        return []
+
+    def append(self, records: Sequence[Record]) -> None:
+        """Add records."""
+        self.kept.extend(records)
+
+    def progress(self, done: int, total: int, rate: float) -> None:
+        """The progress bar is enough."""
+
+
+@dataclass(frozen=True)
+class Computed:
+    """The units of a run, a record for each of them in their order, and how many were computed now."""
+
+    units: Sequence[Unit]
+    records: list[Record]
+    new: int
+
+
+@dataclass(frozen=True)
+class Assembled:
+    """What the records of a run come to. `finished` leaves out the skipped ones."""
+
+    result: Result
+    finished: Sequence[Record]
+    skipped: Sequence[Record]
+
+    @property
+    def records(self) -> list[Record]:
+        """All of them."""
+        return [*self.finished, *self.skipped]
+
+
+def compute(
+    experiment: Experiment,
+    lm: LanguageModel,
+    task: Task,
+    store: Store,
+    *,
+    seed: int,
+    batch_tokens: int,
+    too_long: TooLong = "refuse",
+    shard: Shard | None = None,
+) -> Computed:
+    """A record for every unit of the work (of a shard, for those of its part), those in the store taken as they are.
+
+    A batch is computed whole if any record of it is missing: then every number is what it would have been without an
+    interruption.
+    """
+    limit = ContextLimit(lm.max_length, lm.name, too_long)
+    builder = PromptBuilder(lm.tokenizer, task.template, task.label_words, task.separator, limit)
+    work = experiment.prepare(task, builder, seed)
+    kind, units = experiment.unit, work.units
+    fitting, skipped = limit.sort_out(units, kind.place, kind.several)
+    batches = experiment.plan(fitting, batch_tokens)
+    if shard is not None:
+        batches, skipped = batches[shard.number - 1 :: shard.of], []
+        units = [unit for batch in batches for unit in batch]
+    done = _resume(store, kind.key, {unit.number for unit in units}, skipped)
+    if len(done) > len(skipped):
+        log.info("resuming: %d of %d records are there", len(done), len(units))
+    before = len(done)
+    todo = [batch for batch in batches if any(unit.number not in done for unit in batch)]
+    _map(experiment, lm, work, todo, store, batch_tokens, done, len(units))
+    return Computed(units, [done[unit.number] for unit in units], len(done) - before)
+
+
+def assemble(experiment: Experiment, lm: LanguageModel, records: Sequence[Record], labels: Sequence[str]) -> Assembled:
+    """Finish and reduce the records of all units. UserError where none of their prompts fits the context."""
+    fitting = [record for record in records if "skipped" not in record]
+    skipped = [record for record in records if "skipped" in record]
+    if not fitting:
+        raise UserError(f"all {len(records)} prompts are longer than {ContextLimit(lm.max_length, lm.name)}.")
+    finished = experiment.finish(fitting)
+    result = experiment.reduce(finished, labels)
+    if skipped:
+        several = experiment.unit.several
+        note = f"{len(skipped)} of {len(records)} {several} are longer than the context and left out"
+        result = replace(result, notes=[*result.notes, note])
+    return Assembled(result, finished, skipped)
+
+
+def _resume(store: Store, key: str, numbers: set[int], skipped: Sequence[Record]) -> dict[int, Record]:
+    """The records that are there by their units' numbers; those from elsewhere and the skipped ones join the store."""
+    done = {record[key]: record for record in store.records()}
+    new = {record[key]: record for record in (*store.elsewhere(), *skipped) if record[key] in numbers - done.keys()}
+    if new:
+        store.append(list(new.values()))
+    return done | new
+
+
+def _map(
+    experiment: Experiment,
+    lm: LanguageModel,
+    work: Any,
+    batches: Sequence[Sequence[Unit]],
+    store: Store,
+    batch_tokens: int,
+    done: dict[int, Record],
+    total: int,
+) -> None:
+    """Compute these batches; their records go into the store and into `done`."""
+    from tqdm import tqdm
+
+    key = experiment.unit.key
+    began, before = time.perf_counter(), len(done)
+    with tqdm(total=total, initial=before, desc=experiment.name, unit=key, mininterval=0.5) as bar:
+        for records in experiment.map(lm, work, batches, store.run, batch_tokens):
+            found = [record for record in records if record[key] not in done]
+            store.append(found)
+            done |= {record[key]: record for record in found}
+            bar.update(len(found))
+            store.progress(len(done), total, (len(done) - before) / (time.perf_counter() - began))

@@ -1,0 +1,103 @@
+"""A run's settings: a configuration as checked objects, and what follows from them: its directory and its identity."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Literal
+
+from anchorflow.data import Source
+from anchorflow.experiments import Experiment
+from anchorflow.models import Model
+from anchorflow.prompts import TooLong
+from anchorflow.results import SCHEMA
+from anchorflow.settings import build, configurable, digest, fingerprint, require, setting, target_of, values
+from anchorflow.tracking import Tracker
+
+if TYPE_CHECKING:
+    from anchorflow.data import Task
+
+GROUPS: Mapping[str, type] = {"model": Model, "dataset": Source, "experiment": Experiment, "tracking": Tracker}
+"""The groups of the configuration that make a run, and what each one's class must have."""
+NAMED = ("model", "dataset", "experiment")
+"""The groups that a run's directory is named after."""
+SWEEP_WIDE = ("sweep", "launcher")
+"""Groups that are about a sweep as a whole: no part of a single run."""
+Dtype = Literal["auto", "float64", "float32", "bfloat16", "float16"]
+
+
+@configurable
+class Job:
+    """The top level of the configuration: what is neither model, dataset nor experiment."""
+
+    seed: int = 42
+    """What queries, demonstrations and random controls are drawn from."""
+    device: str = setting(default="auto", kind="run")
+    """auto (an accelerator where there is one), cpu, cuda, cuda:1, mps."""
+    dtype: Dtype = "auto"
+    """Of the weights; auto is float32 on the CPU and bfloat16 on a GPU."""
+    batch_tokens: int = setting(default=1024, kind="run")
+    """Padded tokens in a batch: how much memory a run takes, not what it finds."""
+    too_long: TooLong = "refuse"
+    """What becomes of a prompt longer than the context: refuse it, or skip its query and count it."""
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.seed < 2**63:
+            raise ValueError(f"seed is {self.seed}; allowed: 0 to 2^63 - 1")
+        if self.batch_tokens < 1:
+            raise ValueError(f"batch_tokens is {self.batch_tokens}; allowed: 1 or more (1024 is a good start)")
+
+
+@dataclass(frozen=True)
+class Settings:
+    """A configuration as objects, each checked by its own class."""
+
+    job: Job
+    model: Model
+    dataset: Source
+    experiment: Experiment
+    tracking: Tracker
+
+    @property
+    def name(self) -> str:
+        """Where the run's directory lies below `outputs/`: readable choices, then a hash of every setting that counts.
+
+        Settings that give the same numbers give the same name, so that a restart finds its records and a sweep its
+        finished cells.
+        """
+        nodes = {group: getattr(self, group) for group in NAMED}
+        counts = {group: {"_target_": target_of(type(node)), **_counting(node)} for group, node in nodes.items()}
+        names = (node.name for node in (self.experiment, self.model, self.dataset))
+        safe = "/".join("".join(c if c.isalnum() or c in "-_." else "-" for c in name) for name in names)
+        return f"{safe}/seed{self.job.seed}-{digest({**counts, **_counting(self.job)})[:8]}"
+
+    def identity_of(self, task: Task, dtype: str) -> dict[str, Any]:
+        """Everything that can change a number, and nothing else: not where, when, how fast, or who is told.
+
+        `dtype` is what the dtype `auto` was resolved to.
+        """
+        return {
+            "schema": SCHEMA,
+            "model": fingerprint(self.model),
+            "data": task.provenance.sha256,
+            "prompts": [task.name, task.template.source, list(task.label_words), task.separator],
+            "experiment": fingerprint(self.experiment),
+            **values(self.job, "number"),
+            "dtype": dtype,
+        }
+
+    def identity(self, task: Task, dtype: str) -> str:
+        """The hash of all that."""
+        return digest(self.identity_of(task, dtype))
+
+
+def _counting(node: Any) -> dict[str, Any]:
+    return values(node, "number", "source")
+
+
+def read_settings(config: Mapping[str, Any]) -> Settings:
+    """Check a resolved configuration. Loads no torch; SettingError for what is unknown, missing or impossible."""
+    require(config, (*GROUPS, *values(Job(), "number")))
+    parts = {group: build(config[group], group, like=like) for group, like in GROUPS.items()}
+    rest = {key: value for key, value in config.items() if key not in (*GROUPS, *SWEEP_WIDE)}
+    return Settings(job=build(rest, "", Job), **parts)

@@ -1,0 +1,76 @@
+"""From a command line to runs: Hydra composes the configuration, and one run or a sweep of them is started."""
+
+from __future__ import annotations
+
+import logging
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import hydra
+from hydra.core.hydra_config import HydraConfig
+from omegaconf import DictConfig, OmegaConf
+
+from anchorflow.conf_files import CONFIG, conf_dir
+from anchorflow.errors import UserError
+from anchorflow.runs import Stopped, execute, stop_signals
+from anchorflow.sweep import composition, hydra_internals
+from anchorflow.sweep.pack import tracebacks
+
+VERSION = "1.3"
+"""The version of Hydra whose behaviour is asked for."""
+
+
+def prepare_hydra() -> None:
+    """Make the project's resolvers and plugins known to Hydra, before it composes anything."""
+    composition.register_resolvers()
+    hydra_internals.register()
+
+
+def start(arguments: Sequence[str]) -> None:
+    """Run what a command line asks for; a mistake ends the program with a sentence and exit code 1."""
+    prepare_hydra()
+    sys.argv[1:] = composition.switches_first(arguments)
+    with composition.mistakes_told():
+        hydra.main(version_base=VERSION, config_path=str(conf_dir()), config_name=CONFIG)(run_job)()
+
+
+def run_job(config: DictConfig) -> None:
+    """Run what `config` describes in Hydra's directory for it.
+
+    A user's mistake ends as one or two sentences and exit code 1.
+    """
+    folder = Path(HydraConfig.get().runtime.output_dir)
+    logging.raiseExceptions = False  # a log that cannot be written (a full disk) is no reason for a traceback
+    try:
+        with stop_signals():
+            execute(OmegaConf.to_container(config, resolve=True), folder)  # type: ignore[arg-type]
+    except UserError as error:
+        tracebacks.error("%s", error, exc_info=True)
+        print(f"error: {error}", file=sys.stderr)
+        sys.exit(1)
+    except Stopped as stop:
+        print(f"stopped; {folder} keeps the finished records, the same command resumes from them", file=sys.stderr)
+        sys.exit(128 + stop.signal)
+
+
+def compose_node(
+    group: str, option: str, overrides: Sequence[str] = (), config_dir: Path | None = None
+) -> dict[str, Any]:
+    """The node of a group's option as a run would get it, as JSON's types. UserError for one that cannot be composed.
+
+    Options in `config_dir` come before the project's own.
+    """
+    from hydra.errors import HydraException
+    from omegaconf.errors import OmegaConfBaseException
+
+    prepare_hydra()
+    more = [] if config_dir is None else [f"hydra.searchpath=[file://{config_dir.absolute()}]"]
+    try:
+        with hydra.initialize_config_dir(str(conf_dir()), version_base=VERSION):
+            config = hydra.compose(CONFIG, overrides=[f"{group}={option}", *more, *overrides])
+            found: dict[str, Any] = composition.plain(OmegaConf.select(config, group.replace("/", ".")))
+            return found
+    except (HydraException, OmegaConfBaseException) as error:
+        raise UserError(composition.sentence(error)) from error
