@@ -132,6 +132,13 @@ def after_demonstrations(
         yield prompts, collate(prompts, lm.device, prompts[0].shared), contexts(prompts[0])
 
 
+def predict(lm: LanguageModel, prompts: Sequence[Prompt]) -> list[dict[str, Any]]:
+    """What a record keeps of each prompt of a batch, read whole: for prompts that share nothing."""
+    batch = collate(prompts, lm.device)
+    with torch.no_grad():
+        return scores(next_word_logits(lm, batch), batch)
+
+
 def next_word_logits(
     lm: LanguageModel, batch: Batch, context: Context | None = None, label_words_only: bool = False
 ) -> Float[Tensor, "batch word"]:

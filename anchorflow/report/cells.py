@@ -8,7 +8,6 @@ from typing import Any
 
 import numpy as np
 
-from anchorflow.errors import UserError
 from anchorflow.report.collect import Run
 from anchorflow.report.tables.sheets import Measured
 from anchorflow.report.view import View, asking, view_of
@@ -197,7 +196,7 @@ def _result(runs: Sequence[Run]) -> tuple[Result, str, str | None]:
         return mean(found, seeds), "seeds", None
     try:
         return pool(runs), units, None
-    except (UserError, ValueError, LookupError, TypeError) as error:
+    except Exception as error:  # damaged records, or an experiment of one's own that cannot do it
         return found[0], units, f"{runs[0].path} stands for its cell: {units} cannot be put together ({error})"
 
 

@@ -136,7 +136,7 @@ def _by_unit(
             try:
                 for name, of_units in per_query.scores(run).items():
                     into.setdefault(name, {}).update(of_units)
-            except (UserError, ValueError, LookupError, TypeError) as error:
+            except Exception as error:  # damaged records, or such as its experiment does not write
                 problems.append(f"not paired by {run.unit}: the records of {run.path} do not serve ({error})")
     if problems:
         return {}, problems

@@ -23,7 +23,7 @@ Scores = Mapping[str, Mapping[Unit, float]]
 def scores(run: Run) -> dict[str, Mapping[Unit, float]]:
     """By metric the score of each unit, of all metrics that are a mean of such scores.
 
-    UserError for damaged records; ValueError, LookupError or TypeError for such as the run's experiment does not write.
+    UserError for damaged records; any other exception for such as the run's experiment does not write.
     """
     means = run.result["metrics"]
     return {

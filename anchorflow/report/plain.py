@@ -31,7 +31,7 @@ def _panels(view: View, curves: Iterable[str]) -> dict[str, dict[str, Place]]:
     """The places of curves, by panel and curve."""
     found: dict[str, dict[str, Place]] = {}
     for curve in curves:
-        place = view.place(curve)
+        place = view.place_of(curve, [])
         found.setdefault(place.panel, {})[curve] = place
     return found
 

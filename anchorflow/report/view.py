@@ -101,6 +101,11 @@ class View:
     problem: str = ""
     """Why this is the plain view, though another was asked for; set where it is looked for."""
 
+    def place_of(self, curve: str, problems: list[str]) -> Place:
+        """Where the curve of this name is drawn."""
+        what = f"the place of {self.experiment}'s curve {curve!r}"
+        return attempt(what, lambda: Place(*self.place(curve)), problems) or by_measure(curve)
+
     def headline_of(self, result: Result, problems: list[str]) -> list[str] | None:
         """The names of the headline, which the result need not have; None where the view does not say."""
         if not callable(self.headline):
@@ -116,8 +121,13 @@ class View:
         return attempt(f"the table of {self.experiment}", lambda: dict(choose(result)), problems) or {}
 
     def missing(self, result: Result) -> list[str]:
-        """A sentence for each metric, curve and table that the view asks for and the result does not have."""
+        """A sentence for each metric, curve and table that the view asks for and the result does not have.
+
+        Also for each part of the view that fails, but for what it draws.
+        """
         problems: list[str] = []
+        for curve in result.curves:
+            self.place_of(curve, problems)
         asked = asking(self.experiment, result)
         named = (
             ({*(self.headline_of(asked, problems) or ()), *(self.rows_of(asked, problems) or ())}, asked.metrics),

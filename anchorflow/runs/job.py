@@ -18,7 +18,7 @@ from anchorflow.runs.provenance import environment, peak_memory
 from anchorflow.runs.rundir import RunDirectory
 from anchorflow.runs.settings import SWEEP_WIDE, Job, Settings, read_settings
 from anchorflow.runs.stopping import Stopped
-from anchorflow.settings import values
+from anchorflow.settings import target_of, values
 
 if TYPE_CHECKING:
     from anchorflow.data import Task
@@ -198,10 +198,13 @@ def describe(run: OpenRun, lm: LanguageModel, assembled: Assembled, timing: Mapp
 
 def draw(run: OpenRun, result: Result) -> list[Path]:
     """Draw the result's figures in the run's directory; the PNGs' paths come back."""
-    from anchorflow.report.views import figures
+    from anchorflow.report import figures
+    from anchorflow.report.view import view_of
 
+    experiment = run.settings.experiment
+    view = view_of(experiment.name, target_of(type(experiment)))
     title = f"{run.names.model}, {run.names.dataset}, seed {run.names.seed}"
-    return figures.save(figures.draw(run.names.experiment, result, title), run.directory.path / "figures")
+    return figures.save(figures.draw(view, result, title), run.directory.path / "figures")
 
 
 def _check(run: OpenRun) -> None:

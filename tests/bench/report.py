@@ -14,14 +14,14 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from anchorflow import cli
-from anchorflow.report.views.figures import FIGURES
+from anchorflow.conf_files import conf_dir, option_groups
 from anchorflow.results import Curve, Result
 from tests.report.runs import write_run, write_unfinished
 from tests.report.test_figures import made_up
 
 LAYERS = 48
 PLACES = 70
-FEW_SHOT = [name for name in FIGURES if name != "label_relationships"]
+FEW_SHOT = [name for name in option_groups([conf_dir()])["experiment"] if name != "label_relationships"]
 REGIMES = (("random",), ("flipped",), ("replaced_A_B", "replaced_B_A"), ("noise_0.25", "noise_0.5"), ("flip_after_20",))
 INSTRUCTED = "invert"
 GOAL_S = 60

@@ -9,7 +9,8 @@ from anchorflow.data import Example, Task
 from anchorflow.experiments import Classification, Saliency
 from anchorflow.models import LanguageModel
 from anchorflow.prompts import PromptBuilder
-from anchorflow.report.views import figures
+from anchorflow.report.figures import draw
+from anchorflow.report.view import view_of
 from anchorflow.scoring import plan
 from tests.conftest import mapped, toy_prompts
 
@@ -38,7 +39,7 @@ def test_classification_by_hand_and_its_figures_are_drawn() -> None:
     result = Classification().reduce(records, ["bad", "good"])
     assert result.metrics["accuracy"] == pytest.approx(2 / 3)
     assert [list(row) for row in result.tables["confusion"].values] == [[0.5, 0.5], [0.0, 1.0]]
-    drawn = figures.draw("classification", result, "title")
+    drawn = draw(view_of("classification"), result, "title")
     assert set(drawn) == {"confusion", "reliability"}
     assert drawn["confusion"].axes[0].get_xlabel() == "predicted"
 
@@ -46,7 +47,7 @@ def test_classification_by_hand_and_its_figures_are_drawn() -> None:
 def test_one_query_has_no_standard_error_and_still_a_result() -> None:
     result = Saliency().reduce([record(0, 0, [1.0, 0.0], S_wp=[0.0], S_pq=[0.0], S_ww=[0.0])], ["a", "b"])
     assert math.isnan(result.curves["S_wp_share"].values[0])
-    figures.draw("saliency", result, "an empty layer")
+    draw(view_of("saliency"), result, "an empty layer")
 
 
 def test_saliency_draws_demonstrations_for_every_query_classification_once_per_seed(

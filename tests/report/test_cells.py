@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from anchorflow.experiments import LabelRelationships
-from anchorflow.report.cells import Cell, into_cells, mean, planes
+from anchorflow.report.cells import Cell, into_cells, mean, planes, shared_settings
 from anchorflow.report.collect import collect
 from anchorflow.results import Curve, Record, Result, Table
 from tests.report.runs import write_run
@@ -68,6 +68,45 @@ def test_settings_that_differ_are_told_and_others_are_not(tmp_path: Path) -> Non
         ("classification", "gpt2", "trec", one, float32),
         ("saliency", "gpt2", "sst2"),
     }
+
+
+def test_settings_are_those_that_a_run_says_count_as_they_were_decided(tmp_path: Path) -> None:
+    def run(name: str, counted: dict[str, Any], **metrics: float) -> None:
+        settings = {"shards": 4, "keep_examples": 3, "written": "in the configuration", "lr": 0.1}
+        of = {"experiment": {"_target_": "own.Echo", **counted}}
+        names = {"identity": name, "seed": ord(name)}
+        write_run(tmp_path / name, "echo", Result({"x": 0.5, **metrics}), settings=settings, identity_of=of, **names)
+
+    run("a", {"version": "1", "layer": None, "lr": 0.5, "unit": "ms"}, layer=4)
+    run("b", {"version": "2", "layer": None, "lr": 0.5, "unit": "ms"}, layer=6)
+    run("c", {"layer": 4, "lr": 0.5, "unit": "ms"}, layer=math.nan)
+    cells = cells_of(tmp_path)
+    assert [dict(cell.settings) for cell in cells] == [{"version": "1", "layer": "4"}, {"version": "2", "layer": "6"}]
+    assert [len(cell.runs) for cell in cells] == [2, 1]
+    assert cells[0].decided == {"version", "layer", "lr", "unit"}
+    shared = {"lr": "0.5", "unit": "ms", "too_long": "refuse", "dtype": "float32"}
+    assert shared_settings(cells[0].runs) == {"layer": "4", **shared}
+    assert shared_settings([run for cell in cells for run in cell.runs]) == shared
+
+
+def test_settings_of_results_that_do_not_say_which_count_are_those_of_the_configuration(tmp_path: Path) -> None:
+    settings = {"_target_": "x", "shards": 4, "keep_examples": 3, "n_queries": 7}
+    write_run(tmp_path / "run", "echo", Result({"x": 0.5}), settings=settings)
+    (cell,) = cells_of(tmp_path)
+    assert shared_settings(cell.runs) == {"n_queries": "7", "too_long": "refuse", "dtype": "float32"}
+
+
+def test_settings_of_a_model_are_those_that_a_run_says_count(tmp_path: Path) -> None:
+    for name, layers, path in (("a", 2, "here"), ("b", 2, "there"), ("c", 4, "here")):
+        model = {"_target_": "own.Model", "layers": layers, "files": "same"}
+        config = {"model": {"name": "gpt2", "path": path}, "dataset": {"name": "sst2"}, "experiment": {}}
+        of = {"model": model}
+        environment = {"dtype": "float32", "weights": "same"}
+        result = Result({"x": 0.5})
+        seed = ord(name)
+        more = {"config": config, "identity_of": of, "environment": environment}
+        write_run(tmp_path / name, "echo", result, seed=seed, identity=name, **more)
+    assert [dict(cell.settings) for cell in cells_of(tmp_path)] == [{"model.layers": "2"}, {"model.layers": "4"}]
 
 
 def test_other_data_or_weights_of_the_same_name_are_other_cells(tmp_path: Path) -> None:

@@ -31,6 +31,15 @@ def test_a_complete_run_has_its_names_numbers_and_records(tmp_path: Path) -> Non
     assert run.numbers().curves["S_wp"].values == pytest.approx([0.25, float("nan")], nan_ok=True)
 
 
+def test_a_run_says_what_its_records_are_of_and_one_of_before_it_did_counts_them(tmp_path: Path) -> None:
+    counted = [{"queries": 2, "skipped": 0}, {"repetitions": 2, "skipped": 0}, {"skipped": 0, "echoes": 2}, {}]
+    said = [None, None, "echo", None]
+    for i, (unit, counts) in enumerate(zip(said, counted, strict=True)):
+        write_run(tmp_path / str(i), "saliency", PLAIN, seed=i, unit=unit, counts=counts)
+    found = [(run.unit, run.units) for run in collect([tmp_path]).runs]
+    assert found == [("query", "queries"), ("repetition", "repetitions"), ("echo", "echoes"), ("query", "queries")]
+
+
 def test_incomplete_runs_say_why(tmp_path: Path) -> None:
     write_unfinished(tmp_path / "a", progress={"done": 3, "total": 9})
     write_unfinished(tmp_path / "b", state="failed", error="out of memory\nand a traceback " + "x" * 10_000)
@@ -63,6 +72,7 @@ DAMAGE: dict[str, tuple[Any, str]] = {
     "no model": ({"config": {}}, "config.model"),
     "curve of two lengths": ({"curves": {"R": {"x": "layer", "at": [1, 2], "values": [1]}}}, "2 places has 1 values"),
     "empty curve": ({"curves": {"R": {"x": "layer", "at": [], "values": []}}}, "curves.R.at"),
+    "no settings": ({"identity_of": {"experiment": "x"}}, "identity_of.experiment"),
     "ragged table": (
         {"tables": {"confusion": {"rows": ["a"], "columns": ["b"], "values": [[1, 2]]}}},
         "not 1 rows of 1",

@@ -292,7 +292,7 @@ def test_problems_are_told_and_the_rest_is_reported(tmp_path: Path, capsys: pyte
     (tmp_path / "empty").mkdir()
     assert cli.main(["report", str(tmp_path), str(tmp_path / "empty"), "--out", str(tmp_path / "out")]) == 0
     out = capsys.readouterr().out
-    assert out.startswith("# 2 runs in 2 cells, 0 incomplete, 4 problems\n")
+    assert out.startswith("# 2 runs in 2 cells, 0 incomplete, 11 problems\n")
     for part in (
         "later/result.json is left out: its schema is 2",
         "half/result.json is left out",
@@ -300,4 +300,9 @@ def test_problems_are_told_and_the_rest_is_reported(tmp_path: Path, capsys: pyte
     ):
         assert part in out
     assert "identity aaaa and different numbers are left out" in out
+    page = (tmp_path / "out" / "report.md").read_text()
+    for name in ("S_wp", "S_pq", "S_ww", "S_wp_share", "S_pq_share", "S_ww_share"):  # each once, whatever asks for it
+        lacks = f"the view of saliency asks for the curve '{name}', which this result does not have; it has: none"
+        assert page.count(f"* problem: bare, sst2: {lacks}\n") == 1
+    assert "* problem: gpt2, sst2: the view of saliency asks for the metric 'accuracy'" in page
     assert (tmp_path / "out" / "figures" / "saliency_shares.png").exists()

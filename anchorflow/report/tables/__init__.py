@@ -1,0 +1,1 @@
+"""Tables: those of every report, and how one is written."""

@@ -88,15 +88,21 @@ def headline(cell: Cell) -> list[str]:
     """The metrics that a cell's experiment is run for, as far as it has them."""
     named = cell.view.headline_of(cell.result, [])
     if named is None:
-        return [name for name in cell.result.metrics if name not in cell.decided][:FIRST]
+        return _measures(cell)[:FIRST]
     return [name for name in named if name in cell.result.metrics]
+
+
+def _measures(cell: Cell) -> list[str]:
+    """The metrics that are no settings."""
+    settings = cell.decided
+    return [name for name in cell.result.metrics if name not in settings]
 
 
 def _variants(cell: Cell) -> dict[str, dict[str, Measured]]:
     """Numbers by variant and measure."""
     rows = cell.view.rows_of(cell.result, [])
     if rows is None:
-        parts = {name: name.rpartition("/") for name in cell.result.metrics if name not in cell.decided}
+        parts = {name: name.rpartition("/") for name in _measures(cell)}
         rows = {name: (variant or cell.view.default_variant, measure) for name, (variant, _, measure) in parts.items()}
     found: dict[str, dict[str, Measured]] = {}
     for name, (variant, measure) in rows.items():
