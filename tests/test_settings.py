@@ -13,8 +13,9 @@ from hydra.core.hydra_config import HydraConfig
 from omegaconf import OmegaConf
 
 from anchorflow.errors import UserError
+from anchorflow.help import documentation, options
 from anchorflow.runs import read_settings
-from anchorflow.settings import build, digest
+from anchorflow.settings import KINDS, build, defaults_of, digest, kind_of, locate
 from anchorflow.sweep import prepare_hydra
 from tests.conftest import ROOT
 
@@ -148,16 +149,74 @@ assert not heavy, heavy
     assert done.returncode == 0, done.stderr
 
 
-def test_a_run_has_a_directory_of_its_own_for_every_setting_that_matters() -> None:
+def test_the_same_numbers_have_the_same_directory_and_others_another() -> None:
     def name(*overrides: str) -> str:
         return read_settings(composed(*overrides)).name
 
-    assert name() == name("device=cpu", "batch_tokens=7", "tracking=none")
     base = name()
     assert base.startswith("saliency/smollm2-135m/sst2/seed42-")
-    different = [name(o) for o in ("seed=43", "experiment.n_queries=7", "dtype=float64", "dataset.separator=x")]
-    assert len({base, *different}) == 5
+    how = ("device=cpu", "batch_tokens=7", "tracking=none", "tracking.project=x", "launcher=slurm", "launcher.packs=3")
+    how += ("experiment.shards=4", "experiment.keep_examples=0", "model.device_map=auto", "sweep.dry_run=true")
+    assert {name(override) for override in how} == {base}
+    what = (
+        "seed=43",
+        "experiment.n_queries=7",
+        "dtype=float64",
+        "dataset.separator=x",
+        "too_long=skip",
+        "model.path=x",
+    )
+    assert len({base, *map(name, what)}) == 1 + len(what)
     assert ".." not in name("model.name=../../etc").split("/")
+    # A number is the same however it is written, and what has no effect does not count.
+    weights = "experiment=reweighting"
+    assert name(weights, "experiment.lr=1") == name(weights, "experiment.lr=1.0") != name(weights)
+    labels = ("experiment=label_relationships", "experiment.n_demonstrations=5")
+    assert name(*labels, "experiment.at_most=9") == name(*labels)
+
+
+def test_a_run_is_identified_by_what_changes_a_number() -> None:
+    def counted(*overrides: str) -> dict[str, Any]:
+        chosen = read_settings(composed("model=tiny", "dataset=novel", *overrides))
+        return chosen.identity_of(chosen.dataset.load(), "float32")
+
+    base = counted()
+    assert set(base["experiment"]) == {"_target_", "version", "n_queries", "shots_per_class"}
+    same = ("experiment.keep_examples=0", "experiment.shards=2", "batch_tokens=5", "model.name=other", "tracking=none")
+    assert all(counted(override) == base for override in same)
+    other = ("model.layers=2", "experiment.n_queries=3", "dataset.rule_seed=1", "seed=1", "too_long=skip")
+    assert len({digest(counted(override)) for override in other} | {digest(base)}) == 1 + len(other)
+
+
+@pytest.mark.parametrize(("group", "option"), OPTIONS)
+def test_every_setting_says_what_it_does_and_one_line_of_help(group: str, option: str) -> None:
+    if "/" in option or group == "launcher":
+        group, option = ("launcher", "auto") if group == "launcher" else (group, option)
+    text = options(f"{group}={option}")
+    node = composed(f"{group}={option}", *(["dataset.path=x"] if (group, option) == ("dataset", "local") else []))[
+        group
+    ]
+    target = locate(node["_target_"], group)
+    for field in fields(target):
+        assert kind_of(field) in KINDS
+        assert documentation(target)[field.name], field.name
+        assert f"{group}.{field.name}" in text
+
+
+def test_a_yaml_holds_only_what_differs_from_the_defaults() -> None:
+    for group, option in OPTIONS:
+        written = yaml.safe_load((CONF / group / f"{option}.yaml").read_text())
+        if "_target_" in written:
+            defaults = defaults_of(locate(written["_target_"], group))
+            repeated = [key for key, value in written.items() if key in defaults and defaults[key] == value]
+            assert not repeated, (group, option, repeated)
+
+
+def test_options_that_there_are_not_are_answered_with_those_that_there_are() -> None:
+    with pytest.raises(UserError, match="experiment is 'salience'; allowed: attention_prediction, "):
+        options("salience")
+    with pytest.raises(UserError, match="there is no group 'models'; allowed: dataset, experiment, "):
+        options("models=tiny")
 
 
 def test_a_digest_does_not_depend_on_the_order_of_keys() -> None:

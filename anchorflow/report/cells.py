@@ -17,6 +17,9 @@ from anchorflow.settings import digest
 
 PLACES = ("_target_", "name", "device_map", "label_names", "source", "path", "root", "hub", "package")
 """Keys of a model or dataset that say where it is found: what is found there is told by its hash."""
+CONTENT = ("_target_", "files", "hub")
+"""What a model's identity says of its weights, which `weights` tells."""
+NULL = "null"
 OF_DATASET = ("template", "label_words", "separator")
 
 
@@ -201,7 +204,10 @@ def _result(runs: Sequence[Run]) -> tuple[Result, str, str | None]:
 
 
 def varying_settings(runs: Sequence[Run]) -> list[dict[str, str]]:
-    """Of each run the settings that differ: between all runs, or for a model's and dataset's own between those of one name."""
+    """Of each run the settings that differ: between all runs, or for a model's and dataset's own between those of one name.
+
+    A setting that a run does not have (it had no effect, given the others) does not differ from null.
+    """
     scopes: Sequence[tuple[Callable[[Run], Any], Callable[[Run], Mapping[str, Any]]]] = (
         (lambda run: None, _of_experiment),
         (lambda run: run.model, _of_model),
@@ -210,11 +216,11 @@ def varying_settings(runs: Sequence[Run]) -> list[dict[str, str]]:
     varying: list[dict[str, str]] = [{} for _ in runs]
     for scope, settings in scopes:
         found = [(scope(run), {name: _text(value) for name, value in settings(run).items()}) for run in runs]
-        values: dict[tuple[Any, str], set[str | None]] = {}
+        values: dict[tuple[Any, str], set[str]] = {}
         names = _names(of_run for _, of_run in found)
         for name in names:
             for where, of_run in found:
-                values.setdefault((where, name), set()).add(of_run.get(name))
+                values.setdefault((where, name), set()).add(of_run.get(name, NULL))
         for kept, (where, of_run) in zip(varying, found, strict=True):
             kept.update({name: of_run.get(name, "") for name in names if len(values[where, name]) > 1})
     return varying
@@ -233,14 +239,15 @@ def _of_experiment(run: Run) -> Mapping[str, Any]:
 
 
 def _of_model(run: Run) -> Mapping[str, Any]:
-    counted = _counted(run, "model")
+    """Its settings, its path (for people), and a hash of its weights."""
+    config, counted = run.result["config"]["model"], _counted(run, "model")
     if "_target_" in counted:
-        kept = {f"model.{key}": value for key, value in counted.items() if key not in ("_target_", "files")}
+        found = {key: value for key, value in counted.items() if key not in CONTENT}
     else:  # from before a run said of each of its model's settings whether it counts
-        config = run.result["config"]["model"]
-        kept = {f"model.{key}": value for key, value in config.items() if key == "path" or key not in PLACES}
-    weights = run.result.get("environment", {}).get("weights") or digest(counted)[:8]
-    return {**kept, "weights": weights}
+        found = {key: value for key, value in config.items() if key not in PLACES}
+    found = {f"model.{key}": value for key, value in {"path": config.get("path"), **found}.items()}
+    weights = run.result.get("environment", {}).get("weights") or digest(counted.get("files", counted))[:8]
+    return {**found, "weights": weights}
 
 
 def _of_dataset(run: Run) -> Mapping[str, Any]:

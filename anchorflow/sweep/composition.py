@@ -124,7 +124,7 @@ def mistakes_told() -> Iterator[None]:
     try:
         yield
     except (KeyboardInterrupt, Stopped) as stop:
-        print("stopped; finished records are kept, the same command goes on from them", file=sys.stderr)
+        print("stopped; finished records are kept, the same command resumes from them", file=sys.stderr)
         sys.exit(128 + (stop.signal if isinstance(stop, Stopped) else signal.SIGINT))
     except (HydraException, OmegaConfBaseException) as error:  # some are ValueErrors or OSErrors, too
         refuse(sentence(error))

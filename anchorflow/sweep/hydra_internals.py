@@ -40,28 +40,27 @@ class ConfigFiles(FileConfigSource):  # type: ignore[misc]
     def load_config(self, config_path: str) -> ConfigResult:
         """The file as Hydra reads it, completed."""
         found = super().load_config(config_path)
-        found.config = _completed(found.config)
+        written = OmegaConf.to_container(found.config, resolve=False)
+        completed = _completed(written)
+        if completed != written:
+            found.config = OmegaConf.create(completed)
         return found
 
 
-def _completed(config: Any) -> Any:
-    """The node with the defaults of its class for what it leaves out; so for the nodes below it, but not Hydra's own."""
-    if not isinstance(config, DictConfig) or config._is_none():
-        return config
-    for key in list(config):
-        if key != "hydra" and not OmegaConf.is_missing(config, key) and not OmegaConf.is_interpolation(config, key):
-            config[key] = _completed(config._get_node(key))
-    target = config._get_node("_target_")
-    if target is None:
-        return config
+def _completed(node: Any) -> Any:
+    """A node with the defaults of its class for what it leaves out; so for the nodes below it, but not Hydra's own."""
+    if not isinstance(node, dict):
+        return node
+    given = {key: value if key == "hydra" else _completed(value) for key, value in node.items()}
+    if "_target_" not in given:
+        return given
     try:
-        cls = locate(target._value(), "")
+        cls = locate(given["_target_"], "")
     except UserError:  # said when the node is built
-        return config
+        return given
     defaults = defaults_of(cls)
-    known = [each.name for each in fields(cls) if each.name in (defaults.keys() | config.keys())]
-    whole = {"_target_": target._value(), **{name: defaults.get(name) for name in known}}
-    return OmegaConf.merge(OmegaConf.create(whole), config)
+    known = [each.name for each in fields(cls) if each.name in (defaults.keys() | given.keys())]
+    return {"_target_": given["_target_"], **{name: defaults.get(name) for name in known}, **given}
 
 
 def register() -> None:

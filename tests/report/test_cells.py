@@ -77,13 +77,13 @@ def test_settings_are_those_that_a_run_says_count_as_they_were_decided(tmp_path:
         names = {"identity": name, "seed": ord(name)}
         write_run(tmp_path / name, "echo", Result({"x": 0.5, **metrics}), settings=settings, identity_of=of, **names)
 
-    run("a", {"version": "1", "layer": None, "lr": 0.5, "unit": "ms"}, layer=4)
+    run("a", {"version": "1", "layer": None, "lr": 0.5, "unit": "ms", "at_most": None}, layer=4)
     run("b", {"version": "2", "layer": None, "lr": 0.5, "unit": "ms"}, layer=6)
     run("c", {"layer": 4, "lr": 0.5, "unit": "ms"}, layer=math.nan)
     cells = cells_of(tmp_path)
     assert [dict(cell.settings) for cell in cells] == [{"version": "1", "layer": "4"}, {"version": "2", "layer": "6"}]
     assert [len(cell.runs) for cell in cells] == [2, 1]
-    assert cells[0].decided == {"version", "layer", "lr", "unit"}
+    assert cells[0].decided == {"version", "layer", "lr", "unit", "at_most"}
     shared = {"lr": "0.5", "unit": "ms", "too_long": "refuse", "dtype": "float32"}
     assert shared_settings(cells[0].runs) == {"layer": "4", **shared}
     assert shared_settings([run for cell in cells for run in cell.runs]) == shared
@@ -97,16 +97,21 @@ def test_settings_of_results_that_do_not_say_which_count_are_those_of_the_config
 
 
 def test_settings_of_a_model_are_those_that_a_run_says_count(tmp_path: Path) -> None:
-    for name, layers, path in (("a", 2, "here"), ("b", 2, "there"), ("c", 4, "here")):
-        model = {"_target_": "own.Model", "layers": layers, "files": "same"}
-        config = {"model": {"name": "gpt2", "path": path}, "dataset": {"name": "sst2"}, "experiment": {}}
-        of = {"model": model}
-        environment = {"dtype": "float32", "weights": "same"}
-        result = Result({"x": 0.5})
-        seed = ord(name)
-        more = {"config": config, "identity_of": of, "environment": environment}
-        write_run(tmp_path / name, "echo", result, seed=seed, identity=name, **more)
-    assert [dict(cell.settings) for cell in cells_of(tmp_path)] == [{"model.layers": "2"}, {"model.layers": "4"}]
+    def run(name: str, written: dict[str, Any], counted: dict[str, Any]) -> None:
+        model = {"name": "gpt2", "path": "here", **written}
+        config = {"model": model, "dataset": {"name": "sst2"}, "experiment": {}}
+        more = {"config": config, "identity_of": {"model": counted}}
+        write_run(tmp_path / name, "echo", Result({"x": 0.5}), seed=ord(name), identity=name, **more)
+
+    run("a", {}, {"_target_": "own.Model", "quantization": None, "files": "abc"})
+    run("b", {"quantization": None}, {"_target_": "own.Model", "quantization": None, "files": "abc"})
+    run("c", {"quantization": None, "revision": None}, {"quantization": None, "files": "abc"})  # of the version before
+    run("d", {"quantization": "8bit"}, {"_target_": "own.Model", "quantization": "8bit", "files": "abc"})
+    cells = cells_of(tmp_path)
+    assert [(dict(cell.settings), len(cell.runs)) for cell in cells] == [
+        ({"model.quantization": "null"}, 3),
+        ({"model.quantization": "8bit"}, 1),
+    ]
 
 
 def test_other_data_or_weights_of_the_same_name_are_other_cells(tmp_path: Path) -> None:

@@ -16,6 +16,7 @@ from anchorflow.results import Curve, Result, Table
 from tests.report.browser import Browser, chromium
 from tests.report.runs import write_run, write_unfinished
 
+pytestmark = pytest.mark.browser
 LAYERS = 6
 TOKENS = (
     *("Review", " a", " good", " film", "\n", "Sentiment", ":", " Positive", "\n"),
@@ -68,15 +69,15 @@ def example(query: int = 3, tokens: Sequence[str] = TOKENS, layers: int = LAYERS
 
 
 def saliency(accuracy: float = 0.5) -> Result:
-    curves = {
-        f"{flow}_share": Curve("layer", range(1, LAYERS + 1), [accuracy] * LAYERS, [0.1] * LAYERS) for flow in FLOWS
-    }
+    curve = Curve("layer", range(1, LAYERS + 1), [accuracy] * LAYERS, [0.1] * LAYERS)
+    curves = {f"{flow}{kind}": curve for kind in ("_share", "") for flow in FLOWS}
     return Result({"accuracy": accuracy}, {"accuracy": 0.05}, curves)
 
 
 def classification(names: Sequence[str] = ("bad", "good")) -> Result:
     table = Table(names, names, np.eye(len(names)).tolist())
-    return Result({"accuracy": 0.5, "macro_f1": 0.4, "ece": 0.1}, tables={"confusion": table})
+    curves = {name: Curve("confidence", [0.5], [0.5]) for name in ("reliability", "confidence_share")}
+    return Result({"accuracy": 0.5, "macro_f1": 0.4, "ece": 0.1}, curves=curves, tables={"confusion": table})
 
 
 @pytest.fixture(scope="module")
@@ -238,19 +239,21 @@ def test_the_prompt_is_written_token_by_token_with_its_label_words_and_target(op
 
 
 def test_toggles_hide_runs_and_seeds(opened: Browser) -> None:
-    assert lines(opened) == 2 * 3  # two cells, three curves
+    assert lines(opened) == 2 * 6  # two cells, six curves
     opened.all("#curve-controls input[type=radio]")[0].click()  # each run
-    assert lines(opened) == 4 * 3
+    assert lines(opened) == 4 * 6
     opened.all("#run-table tbody input")[0].click()
-    assert lines(opened) == 3 * 3
+    assert lines(opened) == 3 * 6
     assert opened.text("#curve-legend").count("gpt2") == 1
     opened.all("#run-filters .controls")[1].find_elements("css selector", "input")[0].send_keys(Keys.SPACE)  # gpt2
-    assert lines(opened) == 2 * 3
+    assert lines(opened) == 2 * 6
     assert "gpt2" not in opened.text("#curve-legend")
     assert len(opened.all("#run-table tbody tr")) == 2
     opened.all("#run-filters .controls")[2].find_elements("css selector", "input")[1].click()  # seed 43
+    assert lines(opened) == 6
+    opened.all("#curve-controls fieldset")[1].find_elements("css selector", "input")[0].click()  # the panel of shares
     assert lines(opened) == 3
-    opened.all("#curve-controls fieldset")[1].find_elements("css selector", "input")[0].click()
+    opened.all("#curve-controls fieldset")[2].find_elements("css selector", "input")[0].click()  # S_wp
     assert lines(opened) == 2
     opened.one("#run-table thead input").click()
     assert "No shown run" in opened.text("#curve-legend")
@@ -373,7 +376,7 @@ def test_a_script_that_got_into_the_page_would_not_run(browser: Browser, page: P
 
 
 def test_a_page_without_examples_or_curves_says_so(browser: Browser, tmp_path: Path) -> None:
-    write_run(tmp_path / "run", "classification", classification())
+    write_run(tmp_path / "run", "echo", Result({"accuracy": 0.5}), settings={"_target_": "builtins.object"})
     report([tmp_path], tmp_path / "report")
     browser.open(tmp_path / "report" / "index.html")
     assert "experiment.keep_examples" in browser.text("#flow-view")

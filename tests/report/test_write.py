@@ -15,9 +15,9 @@ from anchorflow import cli
 from anchorflow.report import write
 from anchorflow.results import Curve, Result, Table
 from tests.conftest import write_dataset
+from tests.launching import launch, records
 from tests.report.runs import write_run, write_unfinished
 from tests.report.test_figures import known, made_up
-from tests.test_launch import launch, records
 
 EXPERIMENTS = ("saliency", "isolation", "compression", "reweighting", "attention_prediction", "classification")
 Records = Sequence[dict[str, Any]]

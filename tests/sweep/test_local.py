@@ -17,8 +17,10 @@ from anchorflow.sweep import pack
 from anchorflow.sweep.cells import Cell
 from anchorflow.sweep.status import Jobs, look
 from tests.conftest import write_dataset
+from tests.launching import command, failed_politely, launch, records, without_timing
 from tests.sweep.test_plan import cells
-from tests.test_launch import command, failed_politely, launch, records, without_timing
+
+pytestmark = pytest.mark.slow
 
 
 @pytest.fixture

@@ -14,8 +14,8 @@ import pytest
 
 from anchorflow.sweep import slurm
 from tests.conftest import ROOT, write_dataset
+from tests.launching import command, failed_politely, records, without_timing
 from tests.sweep.cluster import Cluster
-from tests.test_launch import command, failed_politely, records, without_timing
 
 pytestmark = pytest.mark.slurm
 QUERIES = 300

@@ -16,6 +16,8 @@ from anchorflow.tracking.fragments import fragments
 from tests.tracking.fake_wandb import FakeWandb, fake_wandb
 from tests.tracking.test_tracking import CONFIG, CURVES, HISTORY, content
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture(scope="module")
 def recorded(tmp_path_factory: pytest.TempPathFactory) -> Path:

@@ -20,6 +20,8 @@ from anchorflow.tracking.samples import Sample
 from tests.conftest import ROOT, write_dataset
 from tests.tracking.fake_wandb import KEY, FakeWandb, fake_wandb
 
+pytestmark = pytest.mark.slow
+
 SETTINGS = {"shots_per_class": 1, "n_queries": 2, "ks": [1]}
 NAMES = Names("saliency", "tiny", "sst2", 42)
 CONFIG = {
