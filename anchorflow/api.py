@@ -198,8 +198,7 @@ def read_runs(*paths: str | Path) -> pd.DataFrame:
     rows = []
     for each in found.runs:
         result = each.numbers()
-        counting = each.result.get("identity_of", {}).get("experiment", {})
-        settings = {f"experiment.{name}": value for name, value in counting.items() if not name.startswith("_")}
+        settings = {f"experiment.{name}": value for name, value in each.settings.items()}
         named = {"experiment": each.experiment, "model": each.model, "dataset": each.dataset, "seed": each.seed}
         errors = {f"{name}_stderr": value for name, value in result.stderr.items()}
         rows.append({**named, **settings, **result.metrics, **errors, "path": str(each.path)})

@@ -32,8 +32,8 @@ def test_help_is_a_page_of_our_own_and_loads_nothing_heavy(tmp_path: Path) -> No
         [sys.executable, "-X", "importtime", *command("--help")[1:]], cwd=tmp_path, capture_output=True, text=True
     )
     imported = {line.rsplit("|", 1)[-1].strip() for line in traced.stderr.splitlines()}
-    assert "hydra" in imported
-    assert not imported & {"torch", "transformers", "datasets", "wandb", "matplotlib", "numpy", "pydantic"}
+    assert "anchorflow.help" in imported
+    assert not imported & {"torch", "transformers", "datasets", "wandb", "matplotlib", "numpy", "pydantic", "hydra"}
 
 
 @pytest.mark.parametrize("experiment", ["saliency", "classification"])

@@ -7,7 +7,7 @@ at a time, and leaves three numbers per prompt: the means S_wp, S_pq and S_ww.
 
 from collections.abc import Sequence
 from itertools import pairwise
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from jaxtyping import Bool, Float, Int
@@ -136,60 +136,94 @@ class _Flow(torch.autograd.Function):
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, grad_output: Tensor) -> tuple[Tensor | None, ...]:
-        query, key, value, whole_mask = ctx.saved_tensors
-        batch, kv_heads, length = key.shape[:3]
-        group = query.shape[1] // kv_heads
-        precision = torch.promote_types(query.dtype, torch.float32)
-        n_rows = query.shape[2]  # all of the prompt's, or the target's alone
-        q, dout = (t.to(precision).reshape(batch, kv_heads, group, n_rows, -1) for t in (query, grad_output))
-        k, v = (t.to(precision).contiguous() for t in (key, value))
-
+        query, key, value, mask = ctx.saved_tensors
+        attention = Attention(ctx.layer, query, key, value, mask, ctx.scaling, ctx.softcap)
         inputs = any(ctx.needs_input_grad[:3])  # not so in the first layer: its inputs depend on nothing
-        of_query: list[Tensor] = []
-        of_key = of_value = torch.empty(0)
-        total = torch.zeros(batch, n_rows, length, dtype=precision, device=query.device)
-        # No row of a decoder sees a later position, so a block of rows takes the keys up to its own end. The last
-        # block comes first: it takes all of them.
-        for start, stop in reversed(row_blocks(n_rows, batch * query.shape[1] * total.element_size())):
-            end = length - n_rows + stop
-            rows, drows = (t[:, :, :, start:stop].reshape(batch, kv_heads, -1, t.shape[-1]) for t in (q, dout))
-            keys, values = k[:, :, :end], v[:, :, :end]
-            mask = fold_mask(whole_mask[:, :, start:stop, :end], kv_heads, group)
-            weights = attention_weights(rows, keys, mask, ctx.scaling, ctx.softcap)
-            product = torch.matmul(drows, values.transpose(-1, -2))  # ∂L/∂A
-            product *= weights  # A ⊙ ∂L/∂A, signed
-            torch.sum(product.view(batch, -1, stop - start, end), dim=1, out=total[:, start:stop, :end])
-            if not inputs:
-                continue
-            # Softmax: ∂L/∂score = A ⊙ (∂L/∂A − Σ_j A ⊙ ∂L/∂A)
-            scores = product.addcmul_(weights, product.sum(dim=-1, keepdim=True), value=-1)
-            if ctx.softcap is not None:
-                raw = torch.matmul(rows, keys.transpose(-1, -2)) * ctx.scaling
-                scores *= 1 - torch.tanh(raw / ctx.softcap) ** 2
-            scores *= ctx.scaling
-            of_query.insert(0, torch.matmul(scores, keys).view(batch, kv_heads, group, stop - start, -1))
-            dkeys = torch.matmul(scores.transpose(-1, -2), rows)
-            dvalues = torch.matmul(weights.transpose(-1, -2), drows)
-            if end == length:
-                of_key, of_value = dkeys, dvalues
-            else:
-                of_key[:, :, :end] += dkeys
-                of_value[:, :, :end] += dvalues
-
+        found = flow_and_gradients(attention, grad_output, gradients=inputs)
         means = torch.zeros_like(ctx.flow._means)
-        total.abs_()
-        if n_rows < length:
-            row = torch.arange(batch, device=total.device)
-            total = total.new_zeros(batch, length, length).index_put_(
-                (row, ctx.flow._targets.to(row.device)), total[:, 0]
-            )
-        ctx.flow.keep(ctx.layer, total)
-        means[ctx.layer] = ctx.flow.reduce(total).to(means.device)
-        if not inputs:
-            return None, None, None, means, None, None, None
-        whole = of_query[0] if len(of_query) == 1 else torch.cat(of_query, dim=3)
-        gradients = (whole.view(query.shape), of_key, of_value)
-        return *(t.to(query.dtype) for t in gradients), means, None, None, None
+        total = found.flow
+        if total.shape[1] < total.shape[2]:  # the target's row alone
+            row = torch.arange(len(total), device=total.device)
+            square = total.new_zeros(len(total), total.shape[2], total.shape[2])
+            total = square.index_put_((row, ctx.flow._targets.to(row.device)), total[:, 0])
+        ctx.flow.keep(attention.layer, total)
+        means[attention.layer] = ctx.flow.reduce(total).to(means.device)
+        return found.query, found.key, found.value, means, None, None, None
+
+
+class FlowAndGradients(NamedTuple):
+    """I = |Σ_h A ⊙ ∂L/∂A| of a layer, and the gradients of L in the dtype of its inputs (None where they are not needed)."""
+
+    flow: Float[Tensor, "batch query key"]
+    query: Float[Tensor, "batch head query dim"] | None = None
+    key: Float[Tensor, "batch kv_head key dim"] | None = None
+    value: Float[Tensor, "batch kv_head key dim"] | None = None
+
+
+def plain_flow_and_gradients(
+    attention: Attention, grad_output: Float[Tensor, "batch head query dim"]
+) -> FlowAndGradients:
+    """What `flow_and_gradients` computes, written down: whole maps, and autograd's own gradients. Tests compare the two."""
+    query, key, value = (t.detach().requires_grad_() for t in (attention.query, attention.key, attention.value))
+    with torch.enable_grad():
+        scores = query @ key.repeat_interleave(attention.group, dim=1).mT * attention.scaling
+        if attention.softcap is not None:
+            scores = attention.softcap * torch.tanh(scores / attention.softcap)
+        weights = torch.softmax(scores + attention.mask, dim=-1)
+        output = weights @ value.repeat_interleave(attention.group, dim=1)
+        of_weights, *gradients = torch.autograd.grad(output, (weights, query, key, value), grad_output)
+    return FlowAndGradients((weights * of_weights).sum(dim=1).abs().detach(), *gradients)
+
+
+def flow_and_gradients(
+    attention: Attention, grad_output: Float[Tensor, "batch head query dim"], gradients: bool = True
+) -> FlowAndGradients:
+    """The flow of a layer and the gradients of its inputs, from that of its output; the maps are computed again, a few
+    rows at a time.
+
+    The queries are the last rows of the keys' positions, and no row sees a later position.
+    """
+    query, key, value = attention.query, attention.key, attention.value
+    batch, kv_heads, length = key.shape[:3]
+    group, n_rows = attention.group, query.shape[2]
+    precision = torch.promote_types(query.dtype, torch.float32)
+    q, dout = (t.to(precision).reshape(batch, kv_heads, group, n_rows, -1) for t in (query, grad_output))
+    k, v = (t.to(precision).contiguous() for t in (key, value))
+
+    of_query: list[Tensor] = []
+    of_key = of_value = torch.empty(0)
+    total = torch.zeros(batch, n_rows, length, dtype=precision, device=query.device)
+    # A block of rows takes the keys up to its own end. The last block comes first: it takes all of them.
+    for start, stop in reversed(row_blocks(n_rows, batch * query.shape[1] * total.element_size())):
+        end = length - n_rows + stop
+        rows, drows = (t[:, :, :, start:stop].reshape(batch, kv_heads, -1, t.shape[-1]) for t in (q, dout))
+        keys, values = k[:, :, :end], v[:, :, :end]
+        mask = fold_mask(attention.mask[:, :, start:stop, :end], kv_heads, group)
+        weights = attention_weights(rows, keys, mask, attention.scaling, attention.softcap)
+        product = torch.matmul(drows, values.transpose(-1, -2))  # ∂L/∂A
+        product *= weights  # A ⊙ ∂L/∂A, signed
+        torch.sum(product.view(batch, -1, stop - start, end), dim=1, out=total[:, start:stop, :end])
+        if not gradients:
+            continue
+        # Softmax: ∂L/∂score = A ⊙ (∂L/∂A − Σ_j A ⊙ ∂L/∂A)
+        scores = product.addcmul_(weights, product.sum(dim=-1, keepdim=True), value=-1)
+        if attention.softcap is not None:
+            raw = torch.matmul(rows, keys.transpose(-1, -2)) * attention.scaling
+            scores *= 1 - torch.tanh(raw / attention.softcap) ** 2
+        scores *= attention.scaling
+        of_query.insert(0, torch.matmul(scores, keys).view(batch, kv_heads, group, stop - start, -1))
+        dkeys = torch.matmul(scores.transpose(-1, -2), rows)
+        dvalues = torch.matmul(weights.transpose(-1, -2), drows)
+        if end == length:
+            of_key, of_value = dkeys, dvalues
+        else:
+            of_key[:, :, :end] += dkeys
+            of_value[:, :, :end] += dvalues
+    total.abs_()
+    if not gradients:
+        return FlowAndGradients(total)
+    whole = of_query[0] if len(of_query) == 1 else torch.cat(of_query, dim=3)
+    return FlowAndGradients(total, *(t.to(query.dtype) for t in (whole.view(query.shape), of_key, of_value)))
 
 
 def row_blocks(length: int, row_bytes: int) -> list[tuple[int, int]]:

@@ -3,10 +3,11 @@
 from anchorflow.runs.compute import Memory, Shard, assemble, compute
 from anchorflow.runs.job import KeptModel, execute, execute_settings
 from anchorflow.runs.rundir import RunDirectory, State
-from anchorflow.runs.settings import SWEEP_WIDE, Job, Settings, read_settings
+from anchorflow.runs.settings import GROUPS, SWEEP_WIDE, Job, Settings, read_settings
 from anchorflow.runs.stopping import Stopped, stop_signals
 
 __all__ = [
+    "GROUPS",
     "SWEEP_WIDE",
     "Job",
     "KeptModel",

@@ -5,14 +5,17 @@ import sys
 from pathlib import Path
 from typing import Any
 
-PACKAGES = ("torch", "transformers", "tokenizers", "datasets", "numpy", "hydra-core", "wandb", "anchorflow")
+from anchorflow import __version__
+
+PACKAGES = ("torch", "transformers", "tokenizers", "datasets", "numpy", "hydra-core", "wandb")
+ROOT = Path(__file__).parents[2]
 
 
 def environment(device: str, dtype: str) -> dict[str, Any]:
     """What result.json keeps of them."""
     from importlib.metadata import PackageNotFoundError, version
 
-    packages: dict[str, str | None] = {"python": sys.version.split()[0]}
+    packages: dict[str, str | None] = {"python": sys.version.split()[0], "anchorflow": __version__}
     for package in PACKAGES:
         try:
             packages[package] = version(package)
@@ -22,12 +25,12 @@ def environment(device: str, dtype: str) -> dict[str, Any]:
 
 
 def _git_revision() -> str | None:
-    """The commit of this code, with a + where files differ from it; None outside a checkout."""
+    """The commit of this code, with a + where files differ from it; None outside a checkout of its own."""
+    if not (ROOT / "launch.py").exists():  # installed, perhaps inside another project's repository
+        return None
     command = ["git", "describe", "--always", "--abbrev=40", "--dirty=+", "--exclude=*"]
     try:
-        done = subprocess.run(
-            command, cwd=Path(__file__).parent, capture_output=True, text=True, timeout=10, check=True
-        )
+        done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=10, check=True)
     except (OSError, subprocess.SubprocessError):
         return None
     return done.stdout.strip()

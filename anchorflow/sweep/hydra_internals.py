@@ -28,8 +28,8 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from anchorflow.errors import UserError
-from anchorflow.runs import SWEEP_WIDE
-from anchorflow.settings import defaults_of, locate
+from anchorflow.runs import GROUPS, SWEEP_WIDE
+from anchorflow.settings import defaults_of, locate, require
 from anchorflow.sweep.cells import Cell
 from anchorflow.sweep.composition import plain, sentence
 
@@ -147,6 +147,10 @@ def _opened(config: DictConfig) -> DictConfig:
 def _freeze(config: DictConfig, number: int, overrides: Sequence[str]) -> Cell:
     config.hydra.overrides.task = list(overrides)
     config.hydra.job.id = config.hydra.job.num = number
+    own = [key for key in config if key != "hydra" and key not in SWEEP_WIDE]
+    # Interpolations may lead to what is left out, so that they are resolved in place.
+    resolved = {str(key): plain(config[key]) for key in own}
+    require(resolved, GROUPS)
     sweep_dir, problem = Path(config.hydra.sweep.dir).absolute(), None
     try:
         folder = sweep_dir / config.hydra.sweep.subdir  # a name made of the settings, where a mistake comes to light
@@ -155,7 +159,4 @@ def _freeze(config: DictConfig, number: int, overrides: Sequence[str]) -> Cell:
     config.hydra.runtime.output_dir = str(folder)
     logs = {key: plain(config.hydra[key]) for key in ("job_logging", "verbose")}
     hydra = {**OmegaConf.to_container(config.hydra, resolve=False), **logs}  # type: ignore[dict-item]
-    own = [key for key in config if key != "hydra" and key not in SWEEP_WIDE]
-    # Interpolations may lead to what is left out, so that they are resolved in place.
-    resolved = {str(key): plain(config[key]) for key in own}
     return Cell(folder, resolved, hydra, tuple(overrides), problem=problem)

@@ -119,7 +119,7 @@ def _shards(cell: Cell, whole: bool) -> list[Cell]:
 
 def _decide(cell: Cell, check: _Check, only_failed: bool, jobs: Jobs) -> Planned:
     if cell.problem is not None:
-        return Planned(cell, "refused", cell.problem)
+        return Planned(cell, "left out") if only_failed else Planned(cell, "refused", cell.problem)
     found = look(cell.folder, jobs)
     try:
         if (cell.folder / "result.json").exists():

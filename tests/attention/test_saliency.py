@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from anchorflow.attention import SaliencyFlow, saliency, tapped
+from anchorflow.attention import Attention, SaliencyFlow, saliency, tapped
 from anchorflow.attention.core import fold_mask
 from anchorflow.data import Task
 from anchorflow.experiments import Saliency
@@ -201,3 +201,29 @@ def test_no_map_of_all_layers_is_kept(task: Task) -> None:
         loss = -label_log_probabilities(logits, batch)[0, 0]
     flow.gather(loss)
     assert len(held) == 1, "of N × N there must be the model's mask alone, shared by its layers"
+
+
+@pytest.mark.parametrize("softcap", [None, 2.0])
+@pytest.mark.parametrize("heads", [(4, 4), (4, 2), (6, 1)])
+@pytest.mark.parametrize("rows", [1, 3, 150])
+def test_flow_and_gradients_are_those_of_the_formula_written_down(
+    softcap: float | None, heads: tuple[int, int], rows: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(saliency, "MIN_ROWS", 40)
+    monkeypatch.setattr(saliency, "MAP_BYTES", 8 * 2 * heads[0] * 150 * 40)  # so that 150 rows are several blocks
+    generator = torch.Generator().manual_seed(0)
+
+    def made(*shape: int) -> torch.Tensor:
+        return torch.randn(2, *shape, generator=generator, dtype=torch.float64)
+
+    length = 150
+    query, key, value = made(heads[0], rows, 8), made(heads[1], length, 8), made(heads[1], length, 8)
+    hidden = torch.ones(rows, length, dtype=torch.bool).triu(length - rows + 1)
+    mask = torch.zeros(1, 1, rows, length, dtype=torch.float64).masked_fill(hidden, torch.finfo(torch.float64).min)
+    attention = Attention(0, query, key, value, mask, 0.3, softcap)
+    grad_output = made(heads[0], rows, 8)
+    plain = saliency.plain_flow_and_gradients(attention, grad_output)
+    found = saliency.flow_and_gradients(attention, grad_output)
+    for ours, theirs in zip(found, plain, strict=True):
+        torch.testing.assert_close(ours, theirs, rtol=1e-10, atol=1e-12)
+    assert saliency.flow_and_gradients(attention, grad_output, gradients=False)[1:] == (None, None, None)

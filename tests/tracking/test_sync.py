@@ -14,7 +14,7 @@ from anchorflow import cli
 from anchorflow.tracking import Names, Tracking, sync
 from anchorflow.tracking.fragments import fragments
 from tests.tracking.fake_wandb import FakeWandb, fake_wandb
-from tests.tracking.test_tracking import CONFIG, CURVES, HISTORY, content
+from tests.tracking.test_tracking import CONFIG, CURVES, HISTORY, SETTINGS, content
 
 pytestmark = pytest.mark.slow
 
@@ -60,7 +60,7 @@ def names(model: str) -> Names:
 
 
 def record(folder: Path, identity: str) -> None:
-    with Tracking(mode="offline").run(folder, identity, CONFIG, names(folder.name)) as tracker:
+    with Tracking(mode="offline").run(folder, identity, CONFIG, names(folder.name), SETTINGS) as tracker:
         tracker.log(content(folder))
 
 
