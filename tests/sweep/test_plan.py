@@ -66,10 +66,10 @@ def test_cells_that_share_a_composition_are_what_hydra_composes_for_each(tmp_pat
             assert cell.config == resolved
             if cell.problem is None:
                 assert cell.folder == tmp_path / read_settings(resolved).name
-    assert [cell.problem for cell in found[:-1]] == [None] * (len(grid) - 1)
-    assert "experiment.more is not a setting of Saliency" in str(found[-1].problem)
             assert cell.hydra["overrides"]["task"] == list(overrides) == list(cell.overrides)
             assert Path(cell.hydra["job_logging"]["handlers"]["file"]["filename"]).parent == cell.folder
+    assert [cell.problem for cell in found[:-1]] == [None] * (len(grid) - 1)
+    assert "experiment.more is not a setting of Saliency" in str(found[-1].problem)
 
 
 def _resolved(config: Any, key: str) -> Any:
