@@ -16,6 +16,8 @@ from anchorflow.sweep import prepare_hydra
 from tests.launching import failed_politely, launch
 from tests.test_settings import CONF, composed
 
+pytestmark = pytest.mark.slow
+
 FOUR = "sst2,trec,agnews,emo"
 PRESETS = {  # experiments, models, datasets of scale=full
     "fig3_saliency": ("saliency", "gpt2-xl,gpt-j", FOUR),

@@ -109,11 +109,12 @@ def test_the_strongest_flows_of_the_first_queries_are_kept(
         assert example.probs == records[example.query]["variants"]["full"]["probs"]
         assert example.means == {name: records[example.query][name] for name in ("S_wp", "S_pq", "S_ww")}
         for whole, flows, total in zip(maps(lm, prompt), example.strongest, example.totals, strict=True):
-            pairs = {(i, j): float(whole[i, j]) for i in range(len(prompt.ids)) for j in range(i)}
-            largest = sorted((value for value in pairs.values() if value), reverse=True)[:strongest]
-            assert [value for _, _, value in flows] == pytest.approx(largest, rel=1e-5)
-            assert all(value == pytest.approx(pairs[to, start], rel=1e-5) for to, start, value in flows)
-            assert total == pytest.approx(sum(pairs.values()), rel=1e-5)
+            pairs = whole.tril(-1)
+            largest = pairs[pairs > 0].sort(descending=True).values[:strongest]
+            to, start, values = (torch.tensor(column) for column in zip(*flows, strict=True))
+            torch.testing.assert_close(values.double(), largest, rtol=1e-5, atol=0)
+            torch.testing.assert_close(values.double(), pairs[to, start], rtol=1e-5, atol=0)
+            assert total == pytest.approx(float(pairs.sum()), rel=1e-5)
 
 
 def test_no_example_is_kept_where_none_is_asked_for(lm: LanguageModel, task: Task, tmp_path: Path) -> None:

@@ -77,7 +77,7 @@ def check_against_cut_prompts(lm: LanguageModel, task: Task, batch_tokens: int, 
                 assert found["log_probabilities"][i] == pytest.approx(expected, abs=1e-5), (regime.name, i)
 
 
-@pytest.mark.parametrize("batch_tokens", [1, 1500, 100_000])
+@pytest.mark.parametrize("batch_tokens", [1500, *(pytest.param(n, marks=pytest.mark.slow) for n in (1, 100_000))])
 def test_one_pass_gives_what_prompts_cut_before_each_label_give(
     lm: LanguageModel, task: Task, batch_tokens: int
 ) -> None:

@@ -134,6 +134,7 @@ def run(data: Path, *overrides: str, run_dir: str = "run") -> tuple[str, ...]:
     )
 
 
+@pytest.mark.slow
 def test_a_run_of_the_command_line_goes_on_after_a_kill(tmp_path: Path) -> None:
     data = write_dataset(tmp_path / "data", train=60)
     several = (
@@ -162,6 +163,7 @@ def test_a_run_of_the_command_line_goes_on_after_a_kill(tmp_path: Path) -> None:
     assert {path.suffix for path in (tmp_path / "run" / "figures").iterdir()} == {".png", ".pdf"}
 
 
+@pytest.mark.slow
 def test_a_repetition_longer_than_the_context_is_refused_or_skipped(tmp_path: Path) -> None:
     data = write_dataset(tmp_path / "data", train=12)
     with (data / "train.jsonl").open("a") as file:

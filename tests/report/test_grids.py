@@ -40,7 +40,10 @@ def texts(figure: Figure) -> list[str]:
 
 
 @pytest.mark.parametrize("experiment", EXPERIMENTS)
-@pytest.mark.parametrize(("models", "datasets"), [(1, 1), (2, 4), (3, 6)])
+@pytest.mark.parametrize(
+    ("models", "datasets"),
+    [(1, 1), pytest.param(2, 4, marks=pytest.mark.slow), pytest.param(3, 6, marks=pytest.mark.slow)],
+)
 def test_every_experiment_has_its_panels_and_nothing_is_written_over_anything(
     experiment: str, models: int, datasets: int
 ) -> None:

@@ -19,6 +19,8 @@ from tests.launching import launch, records
 from tests.report.runs import write_run, write_unfinished
 from tests.report.test_figures import known, made_up
 
+pytestmark = pytest.mark.slow
+
 EXPERIMENTS = ("saliency", "isolation", "compression", "reweighting", "attention_prediction", "classification")
 Records = Sequence[dict[str, Any]]
 
