@@ -123,3 +123,7 @@ def _compare(chosen: argparse.Namespace) -> int:
     sys.path.insert(0, str(Path.cwd()))
     print(compare(chosen.a, chosen.b, chosen.csv))
     return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

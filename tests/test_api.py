@@ -126,6 +126,20 @@ def test_direct_construction_is_checked_as_the_configuration_is(
     assert complaint in str(refused.value)
 
 
+def test_a_task_of_ones_own_examples(lm: af.LanguageModel) -> None:
+    def examples(*texts: str) -> tuple[af.Example, ...]:
+        return tuple(af.Example(row, text, row % 2) for row, text in enumerate(texts))
+
+    words = {"template": af.Template("{text} is{label}"), "label_words": (" bad", " good")}
+    task = af.Task(
+        name="mine", train=examples("rain", "sun", "hail", "heat"), test=examples("fog", "blue sky"), **words
+    )
+    other = af.Task(name="mine", train=task.test, test=task.train, **words)
+    assert task.provenance.source == "given"
+    assert task.provenance.sha256["train"] == other.provenance.sha256["test"] != task.provenance.sha256["test"]
+    assert len(af.run(af.Classification(n_queries=None), lm, task).records) == 2
+
+
 def test_results_as_data_frames() -> None:
     curves = {"S": Curve("layer", [1, 2], [0.5, 0.25], [0.1, 0.2])}
     frame = Result(metrics={"accuracy": 0.5}, stderr={"accuracy": 0.1}, curves=curves).to_pandas()

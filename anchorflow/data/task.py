@@ -1,8 +1,10 @@
 """A task: labelled examples, how they are written in a prompt, and where they came from; the draws from it."""
 
+import hashlib
+import json
 import random
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from anchorflow.data.templates import Template
@@ -22,24 +24,39 @@ class Example:
 
 @dataclass(frozen=True)
 class Provenance:
-    """Where the examples came from: `directory`, `hub`, `package` or `synthetic`; a hash of each split's content."""
+    """Where the examples came from: `directory`, `hub`, `package`, `synthetic` or `given`; each split's hash."""
 
     source: str
     revision: str | None
     sha256: dict[str, str]
 
 
-@dataclass(frozen=True)
+def content_hash(examples: Sequence[Example]) -> str:
+    """The same rows in the same order give the same hash, wherever they were read."""
+    state = hashlib.sha256()
+    for e in examples:
+        own = [[d.text, d.text_pair, d.label] for d in e.demonstrations] if e.demonstrations else None
+        state.update(json.dumps([e.text, e.text_pair, e.label, own], ensure_ascii=False).encode("utf-8", "replace"))
+    return state.hexdigest()
+
+
+@dataclass(frozen=True, kw_only=True)
 class Task:
     """Examples and the way they are written."""
 
     name: str
     template: Template
-    separator: str
     label_words: tuple[str, ...]
     train: tuple[Example, ...]
     test: tuple[Example, ...]
-    provenance: Provenance
+    separator: str = "\n"
+    provenance: Provenance = field(default_factory=lambda: Provenance("given", None, {}))
+    """Of examples that were given directly: their hashes."""
+
+    def __post_init__(self) -> None:
+        if not self.provenance.sha256:
+            hashes = {"train": content_hash(self.train), "test": content_hash(self.test)}
+            object.__setattr__(self, "provenance", replace(self.provenance, sha256=hashes))
 
     @property
     def labels(self) -> tuple[str, ...]:

@@ -47,7 +47,7 @@ def main() -> None:
             held = ("launcher=slurm", "launcher.partition=held", "launcher.packs=100", "sweep.wait=false")
             seconds, _ = timed(*launch, *held, cwd=folder)
             print(f"{cells} cells planned and submitted in 100 packs: {seconds:.1f} s (goal: 30)")
-            status = (sys.executable, "-m", "anchorflow.cli", "status", "outputs")
+            status = (sys.executable, "-m", "anchorflow", "status", "outputs")
             seconds, last = timed(*status, cwd=folder)
             print(f"anchorflow status, {last}: {seconds:.1f} s")
             cluster.stop()
@@ -63,7 +63,7 @@ def main() -> None:
                 "job_id": f"7_{number}",
             }
             (run / "status.json").write_text(json.dumps(said))
-        seconds, last = timed(sys.executable, "-m", "anchorflow.cli", "status", "outputs", cwd=folder)
+        seconds, last = timed(sys.executable, "-m", "anchorflow", "status", "outputs", cwd=folder)
         print(f"anchorflow status, {last}: {seconds:.1f} s (goal: 5)")
 
 

@@ -14,7 +14,7 @@ from scipy import stats
 from tokenizers.processors import TemplateProcessing
 from torch import Tensor, nn
 
-from anchorflow.data import Example, Provenance, Task, Template
+from anchorflow.data import Example, Task, Template
 from anchorflow.errors import UserError
 from anchorflow.experiments import LabelRelationships
 from anchorflow.experiments.label_relationships import Repetitions, instruct
@@ -135,7 +135,8 @@ def pairs() -> Task:
     """Two classes, one twice as frequent as the other."""
     rows = tuple(Example(10 + i, f"x{i}", int(i % 3 > 0), f"y{i}") for i in range(60))
     template = Template("Sentence: '{text}' / '{text_pair}' \nAnswer:{label}")
-    return Task("pairs", template, "\n\n", (" bad", " good"), rows, rows[:2], Provenance("synthetic", None, {}))
+    words = (" bad", " good")
+    return Task(name="pairs", template=template, separator="\n\n", label_words=words, train=rows, test=rows[:2])
 
 
 BOTH: tuple[str | dict[str, Any], ...] = (
