@@ -18,6 +18,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from typing_extensions import get_protocol_members
+
 from anchorflow import attention, experiments
 from anchorflow.attention import Attend, Attention, Isolate, Tap, attention_weights
 from anchorflow.conf_files import conf_dir, option_groups
@@ -28,7 +30,7 @@ from anchorflow.experiments import Experiment
 from anchorflow.models import LanguageModel, Model, Pretrained, Tiny, choose_device, choose_dtype
 from anchorflow.prompts import Prompt, PromptBuilder, TooLong
 from anchorflow.results import Curve, Record, Result, Table
-from anchorflow.runs import Job, KeptModel, Memory, Settings, assemble, compute, execute_settings
+from anchorflow.runs import Job, KeptModel, Memory, RunDirectory, Settings, assemble, compute, execute_settings
 from anchorflow.settings import build, configurable, setting, target_of, to_node
 from anchorflow.tracking import Tracking
 
@@ -157,11 +159,18 @@ def run(
         batch_tokens: padded tokens in a batch.
         too_long: what becomes of a prompt longer than the context: refuse it, or skip its query and count it.
         folder: a run's directory, with result.json, records.jsonl and figures. A run that is there is resumed, and one
-            that is complete is read. None writes no file.
+            that is complete is read. Weights are identified by where they were loaded from: do not change them. None
+            writes no file.
 
     Raises:
         UserError: for settings that the data or the model cannot satisfy.
     """
+    if isinstance(experiment, type) or not all(hasattr(experiment, name) for name in get_protocol_members(Experiment)):
+        raise UserError(f"experiment is {experiment!r:.60}; allowed: an object such as Saliency(n_queries=20).")
+    if not isinstance(lm, LanguageModel | str | Path):
+        raise UserError(f"lm is {lm!r:.60}; allowed: what load_model gives back, or takes.")
+    if not isinstance(task, Task | str | Path):
+        raise UserError(f"task is {task!r:.60}; allowed: what load_task gives back, or takes.")
     lm = lm if isinstance(lm, LanguageModel) else load_model(lm)
     task = task if isinstance(task, Task) else load_task(task)
     job = Job(seed=seed, batch_tokens=batch_tokens, too_long=too_long)
@@ -234,6 +243,8 @@ class _Given:
 
 
 def _run_in(folder: Path, experiment: Experiment, lm: LanguageModel, task: Task, job: Job) -> RunResult:
+    if attention.in_force():
+        raise UserError("a run in a folder cannot be made within tapped(...): taps are no part of its identity.")
     if lm.source is None:
         raise UserError("a run in a folder needs a model that load_model loaded: its weights are part of the identity.")
     device, dtype = str(lm.device), str(lm.dtype).removeprefix("torch.")
@@ -241,10 +252,14 @@ def _run_in(folder: Path, experiment: Experiment, lm: LanguageModel, task: Task,
     settings = Settings(job, lm.source, _Given(task), experiment, Tracking(mode="none"))
     written = {key: value for key, value in task.description().items() if key in ("name", "template", "label_words")}
     nodes = {"model": to_node(lm.source), "dataset": written, "experiment": to_node(experiment)}
-    folder.mkdir(parents=True, exist_ok=True)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise UserError(f"folder is {str(folder)!r}, which cannot be made ({error.strerror}).") from error
     found = execute_settings(settings, {**to_node(job), **nodes}, folder, KeptModel(lm, lm.source, device, dtype))
     assert found is not None, "only a shard gives back nothing"
-    return _known(Result.from_json(found), experiment, lm, task, job.seed, ())
+    records = RunDirectory(folder, experiment.unit.key).records()
+    return _known(Result.from_json(found), experiment, lm, task, job.seed, records)
 
 
 def _known(

@@ -36,6 +36,9 @@ def run(arguments: Sequence[str] | None = None) -> None:
 
         print(page(_config_dir(given)))
         return
+    if "--version" in given:
+        print(f"anchorflow {__version__}")
+        return
     here = str(Path.cwd())
     if here not in sys.path:  # where a user's own classes lie
         sys.path.insert(0, here)

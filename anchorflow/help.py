@@ -83,6 +83,12 @@ def options(option: str, config_dir: Path | None = None) -> str:
     if group not in known or group == "sweep":
         allowed = ", ".join(group for group in known if group != "sweep")
         raise UserError(f"there is no group {group!r}; allowed: {allowed} (anchorflow options GROUP=OPTION).")
+    if "=" not in option and name not in known[group]:
+        elsewhere = [
+            f"anchorflow options {other}={name}" for other in known if name in known[other] and other != "sweep"
+        ]
+        if elsewhere:
+            raise UserError(f"{name!r} is no experiment; write {' or '.join(elsewhere)}.")
     if name not in known[group]:
         raise UserError(f"{group} is {name!r}; allowed: {', '.join(known[group])}.")
     node = compose_node(group, name, config_dir=config_dir)
@@ -126,7 +132,8 @@ def _documented(node: ast.ClassDef) -> Iterator[tuple[str, ast.expr | None, str]
 
 
 def _type(annotation: Any) -> str:
-    text = annotation if isinstance(annotation, str) else getattr(annotation, "__name__", str(annotation))
+    plain = isinstance(annotation, type) and not hasattr(annotation, "__args__")
+    text = annotation.__name__ if plain else str(annotation)
     return text.replace("typing.", "").replace("None", "null")
 
 

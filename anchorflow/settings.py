@@ -93,14 +93,18 @@ def build(node: Mapping[str, Any], where: str, default: type | None = None, like
 
 def locate(path: Any, where: str) -> type:
     """The class at an import path. SettingError where there is none that a node can describe."""
-    module, _, name = str(path).rpartition(".")
+    if not isinstance(path, str) or "." not in path:
+        raise SettingError(f"{where}._target_ is {path!r}; allowed: the import path of a class, MODULE.CLASS.")
+    module, _, name = path.rpartition(".")
     try:
         found = getattr(importlib.import_module(module), name)
-    except (ImportError, AttributeError, ValueError) as error:
-        raise SettingError(f"{where}._target_ is {path!r}, which cannot be imported ({error}).") from error
-    if not (isinstance(found, type) and is_dataclass(found)):
+    except Exception as error:  # the module is perhaps a user's own: anything may be wrong with it
+        kind = "" if isinstance(error, ImportError | AttributeError) else f"{type(error).__name__}: "
+        raise SettingError(f"{where}._target_ is {path!r}, which cannot be imported ({kind}{error}).") from error
+    # Not is_dataclass, which is also true of a subclass whose own fields nobody has looked at.
+    if not (isinstance(found, type) and "__dataclass_fields__" in vars(found)):
         raise SettingError(
-            f"{where}._target_ is {path!r}; allowed: a dataclass such as anchorflow.experiments.Saliency."
+            f"{where}._target_ is {path!r}; allowed: a class with @configurable (anchorflow.settings) above it."
         )
     return found
 
@@ -197,6 +201,8 @@ def _refuse_unknown(target: type, arguments: Mapping[str, Any], where: str) -> N
 def _refuse_disguised(built: Any, arguments: Mapping[str, Any], where: str) -> None:
     """Pydantic takes 1.0 and true for 1."""
     for key, value in arguments.items():
+        if isinstance(value, bool) and type(getattr(built, key)) is float:
+            raise SettingError(f"{_join(where, key)} is {value!r}; allowed: a number.")
         if isinstance(value, bool | float) and type(getattr(built, key)) is int:
             raise SettingError(
                 f"{_join(where, key)} is {value!r}; allowed: a whole number, written as one ({int(value)})."

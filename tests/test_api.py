@@ -1,5 +1,6 @@
 """The library: what the top of the package offers, checked as the configuration is, and without files."""
 
+import dataclasses
 import subprocess
 import sys
 from pathlib import Path
@@ -74,7 +75,7 @@ def test_a_run_in_a_folder_is_the_command_lines_run(tmp_path: Path) -> None:
     assert list(found["experiment.n_queries"]) == [5]
     again = af.run(experiment, "tiny", task, folder=tmp_path / "run")  # read, not computed
     assert again.to_json() == first.to_json()
-    assert again.records == ()
+    assert again.records == first.records
     with pytest.raises(af.UserError, match="holds records of another run"):
         af.run(experiment, "tiny", task, seed=1, folder=tmp_path / "run")
 
@@ -162,3 +163,34 @@ def test_models_and_tasks_by_name_path_or_object(tmp_path: Path) -> None:
         af.load_task("novel", n_testt=7)
     with pytest.raises(af.UserError, match="which is not there"):
         af.load_model(tmp_path / "nothing")
+
+
+def test_a_run_in_a_folder_is_refused_where_its_identity_would_not_say_what_ran(
+    lm: af.LanguageModel, task: af.Task, tmp_path: Path
+) -> None:
+    def through(attention: af.Attention, attend: af.Attend) -> torch.Tensor:
+        return attend(attention)
+
+    experiment = af.Classification(n_queries=2)
+    with af.tapped(lm, through), pytest.raises(af.UserError, match="taps are no part of its identity"):
+        af.run(experiment, lm, task, folder=tmp_path / "run")
+    af.run(experiment, lm, task, folder=tmp_path / "run")
+    with pytest.raises(af.UserError, match="holds records of another run"):
+        af.run(experiment, lm, dataclasses.replace(task, test=task.test[5:20]), folder=tmp_path / "run")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "complaint"),
+    [
+        ((af.Saliency, "tiny", "novel"), "experiment is <class "),
+        (("saliency", "tiny", "novel"), "experiment is 'saliency'; allowed: an object such as"),
+        ((af.Saliency(), None, "novel"), "lm is None; allowed: what load_model"),
+        ((af.Saliency(), "tiny", 3), "task is 3; allowed: what load_task"),
+    ],
+)
+def test_arguments_of_another_kind_are_refused_by_name(arguments: tuple[Any, ...], complaint: str) -> None:
+    with pytest.raises(af.UserError) as refused:
+        af.run(*arguments)
+    assert complaint in str(refused.value)
+    with pytest.raises(af.UserError, match="dtype is 'float8'; allowed: auto, float64"):
+        af.load_model("tiny", dtype="float8")

@@ -84,7 +84,8 @@ def test_a_project_of_ones_own(project: Path) -> None:
             "experiment._target_ is 'my_experiments.recency.Recency', which lacks map; needed: ",
         ),
         (('name: ClassVar[str] = "recency"', "pass"), "which lacks name; needed: "),
-        (("@configurable\nclass Recency(FewShot)", "class Recency"), "allowed: a dataclass such as anchorflow"),
+        (("@configurable\nclass Recency", "class Recency"), "allowed: a class with @configurable"),
+        (("@configurable\nclass Recency", "class Recency:\n"), "which cannot be imported (SyntaxError: "),
         (("class Recency", "class Recent"), "'my_experiments.recency.Recency', which cannot be imported"),
     ],
 )

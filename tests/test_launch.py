@@ -246,7 +246,7 @@ def test_the_switch_for_sweeps_may_stand_anywhere(tmp_path: Path, data: Path) ->
 def test_a_rehearsal_whose_cells_are_refused_fails(tmp_path: Path, data: Path) -> None:
     settings = (*tiny(data)[:-2], "experiment.n_queries=99,2", "sweep.dry_run=true")
     done = launch("-m", *[one for one in settings if not one.startswith("hydra.run")], cwd=tmp_path)
-    assert "1 were refused" in failed_politely(done)
+    assert "1 cell refused" in failed_politely(done)
 
 
 def test_a_prompt_longer_than_the_context_is_refused_or_skipped_and_counted(tmp_path: Path, data: Path) -> None:

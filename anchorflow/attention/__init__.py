@@ -4,7 +4,7 @@
 attention: it receives an `Attention` and the function that carries it out, and returns the output.
 """
 
-from anchorflow.attention.backend import Attend, Tap, tapped
+from anchorflow.attention.backend import Attend, Tap, in_force, tapped
 from anchorflow.attention.core import Attention, attention_weights
 from anchorflow.attention.halfway import Halfway
 from anchorflow.attention.isolation import Isolate
@@ -26,6 +26,7 @@ __all__ = [
     "Tap",
     "Vectors",
     "attention_weights",
+    "in_force",
     "read",
     "reweighted",
     "tapped",

@@ -103,6 +103,11 @@ def _linear_maps(layer: nn.Module) -> list[nn.Module]:
 _taps: ContextVar[tuple[Tap, ...]] = ContextVar("taps", default=())
 
 
+def in_force() -> bool:
+    """Whether this is within a block of `tapped`."""
+    return bool(_taps.get())
+
+
 def _run(attention: Attention, vanilla: Attend) -> Tensor:
     """The taps in force, each around the next, the model's own attention innermost."""
 

@@ -32,11 +32,14 @@ class Provenance:
 
 
 def content_hash(examples: Sequence[Example]) -> str:
-    """The same rows in the same order give the same hash, wherever they were read."""
+    """The same rows, under the same numbers, give the same hash, wherever they were read."""
     state = hashlib.sha256()
     for e in examples:
         own = [[d.text, d.text_pair, d.label] for d in e.demonstrations] if e.demonstrations else None
-        state.update(json.dumps([e.text, e.text_pair, e.label, own], ensure_ascii=False).encode("utf-8", "replace"))
+        # The row as well: what is drawn for a query depends on it.
+        state.update(
+            json.dumps([e.row, e.text, e.text_pair, e.label, own], ensure_ascii=False).encode("utf-8", "replace")
+        )
     return state.hexdigest()
 
 
@@ -51,12 +54,11 @@ class Task:
     test: tuple[Example, ...]
     separator: str = "\n"
     provenance: Provenance = field(default_factory=lambda: Provenance("given", None, {}))
-    """Of examples that were given directly: their hashes."""
+    """Where they came from; the hashes are always those of the examples that are here."""
 
     def __post_init__(self) -> None:
-        if not self.provenance.sha256:
-            hashes = {"train": content_hash(self.train), "test": content_hash(self.test)}
-            object.__setattr__(self, "provenance", replace(self.provenance, sha256=hashes))
+        hashes = {"train": content_hash(self.train), "test": content_hash(self.test)}
+        object.__setattr__(self, "provenance", replace(self.provenance, sha256=hashes))
 
     @property
     def labels(self) -> tuple[str, ...]:

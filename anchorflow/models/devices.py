@@ -1,6 +1,11 @@
 """Where a model runs and in which dtype."""
 
+from typing import Literal, get_args
+
 from anchorflow.errors import UserError
+
+Dtype = Literal["auto", "float64", "float32", "bfloat16", "float16"]
+DTYPES: tuple[str, ...] = get_args(Dtype)
 
 
 def choose_device(device: str) -> str:
@@ -24,6 +29,8 @@ def choose_dtype(dtype: str, device: str) -> str:
     """`auto` is float32 on the CPU and bfloat16 (float16 on older GPUs) on an accelerator."""
     import torch
 
+    if dtype not in DTYPES:
+        raise UserError(f"dtype is {dtype!r}; allowed: {', '.join(DTYPES)}.")
     if dtype != "auto":
         return dtype
     if not device.startswith("cuda"):

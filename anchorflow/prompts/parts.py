@@ -63,7 +63,7 @@ class Prompt:
 
     def predictions(self, record: Record, decode: Callable[[Sequence[int]], str]) -> Iterator[Prediction]:
         """Those of every variant in its record."""
-        for name, variant in record["variants"].items():
+        for name, variant in record.get("variants", {}).items():  # an experiment need not have any
             yield name, self.label, variant["probs"], self.text
 
     @property

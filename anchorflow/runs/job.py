@@ -7,6 +7,7 @@ import json
 import logging
 import time
 from collections.abc import Iterator, Mapping
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -23,7 +24,7 @@ from anchorflow.settings import target_of, values
 if TYPE_CHECKING:
     from anchorflow.data import Task
     from anchorflow.models import LanguageModel, Model
-    from anchorflow.tracking import Content, Names
+    from anchorflow.tracking import Content, Names, Recorder
 
 log = logging.getLogger(__name__)
 
@@ -130,6 +131,8 @@ def execute_settings(
 
 
 def _execute(settings: Settings, config: Mapping[str, Any], directory: RunDirectory, kept: KeptModel) -> dict[str, Any]:
+    from anchorflow.tracking import recording
+
     started = time.perf_counter()
     run = open_run(settings, config, directory)
     if (done := directory.result()) is not None:
@@ -137,8 +140,14 @@ def _execute(settings: Settings, config: Mapping[str, Any], directory: RunDirect
         return done
     _check(run)
     whole_config, counting = {**run.config, "identity": run.identity}, values(settings.experiment, "number")
-    tracking = settings.tracking.run(directory.path, run.identity, whole_config, run.names, counting)
-    with tracking as tracker, _told(directory, settings.job):  # told before the tracker ends, which may take a while
+
+    def begin() -> AbstractContextManager[Recorder]:
+        return settings.tracking.run(directory.path, run.identity, whole_config, run.names, counting)
+
+    with (
+        recording(begin) as tracker,
+        _told(directory, settings.job),
+    ):  # told before the tracker ends, which may take a while
         lm, new = _load(run, kept)
         loaded = time.perf_counter()
         computed = run.compute(lm)

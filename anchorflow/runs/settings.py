@@ -4,14 +4,24 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
 from anchorflow.data import Source
-from anchorflow.experiments import Experiment
-from anchorflow.models import Model
+from anchorflow.experiments import Experiment, UnitKind
+from anchorflow.models import Dtype, Model
 from anchorflow.prompts import TooLong
 from anchorflow.results import SCHEMA
-from anchorflow.settings import build, configurable, digest, fingerprint, require, setting, target_of, values
+from anchorflow.settings import (
+    SettingError,
+    build,
+    configurable,
+    digest,
+    fingerprint,
+    require,
+    setting,
+    target_of,
+    values,
+)
 from anchorflow.tracking import Tracker
 
 if TYPE_CHECKING:
@@ -23,7 +33,6 @@ NAMED = ("model", "dataset", "experiment")
 """The groups that a run's directory is named after."""
 SWEEP_WIDE = ("sweep", "launcher")
 """Groups that are about a sweep as a whole: no part of a single run."""
-Dtype = Literal["auto", "float64", "float32", "bfloat16", "float16"]
 
 
 @configurable
@@ -92,12 +101,18 @@ class Settings:
 
 
 def _counting(node: Any) -> dict[str, Any]:
-    return values(node, "number", "source")
+    version = {"version": node.version} if hasattr(node, "version") else {}
+    return {**values(node, "number", "source"), **version}
 
 
 def read_settings(config: Mapping[str, Any]) -> Settings:
     """Check a resolved configuration. Loads no torch; SettingError for what is unknown, missing or impossible."""
     require(config, (*GROUPS, *values(Job(), "number")))
     parts = {group: build(config[group], group, like=like) for group, like in GROUPS.items()}
+    if not isinstance(parts["experiment"].unit, UnitKind):
+        raise SettingError(
+            f"{target_of(type(parts['experiment']))}.unit is {parts['experiment'].unit!r}; allowed: a UnitKind such as "
+            "anchorflow.experiments.QUERY."
+        )
     rest = {key: value for key, value in config.items() if key not in (*GROUPS, *SWEEP_WIDE)}
     return Settings(job=build(rest, "", Job), **parts)

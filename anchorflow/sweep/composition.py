@@ -10,6 +10,7 @@ from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Any, NoReturn
 
+import yaml
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.errors import HydraException, MissingConfigException, OverrideParseException
 from hydra.experimental.callback import Callback
@@ -18,7 +19,7 @@ from omegaconf.errors import ConfigAttributeError, ConfigKeyError, OmegaConfBase
 
 from anchorflow.errors import UserError, first_line, of_system
 from anchorflow.runs import SWEEP_WIDE, Stopped, read_settings
-from anchorflow.settings import build
+from anchorflow.settings import build, locate
 from anchorflow.sweep.settings import Sweep
 
 
@@ -136,16 +137,25 @@ def mistakes_told() -> Iterator[None]:
         if (known := of_system(error)) is None:
             raise
         refuse(str(known))
+    except yaml.YAMLError as error:
+        refuse(sentence(error))
 
 
 def sentence(error: Exception) -> str:
     """What is wrong with a configuration, said in one sentence."""
+    if isinstance(error, yaml.YAMLError):
+        return f"a configuration file is not YAML: {' '.join(str(error).split())}."
     if isinstance(error, MissingConfigException) and error.options and error.missing_cfg_file:
         group, _, name = error.missing_cfg_file.rpartition("/")
         return f"{group} is {name!r}; allowed: {', '.join(error.options)}."
     cause = error.__cause__ if isinstance(error.__cause__, OmegaConfBaseException) else error
     parent = getattr(cause, "parent_node", None)
     if isinstance(cause, (ConfigKeyError, ConfigAttributeError)) and isinstance(parent, DictConfig):
+        if "_target_" in parent:
+            try:
+                locate(parent._target_, str(cause.full_key).rpartition(".")[0])
+            except UserError as unknown:  # without its class, a node's settings are not known
+                return str(unknown)
         allowed = sorted(str(key) for key in parent if key not in ("_target_", "hydra"))
         return f"there is no {cause.full_key}; allowed: {', '.join(allowed)}."
     first = re.sub(r"^\w+Error raised while resolving interpolation: ", "", first_line(error))

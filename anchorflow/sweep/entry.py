@@ -62,8 +62,12 @@ def compose_node(
 
     Options in `config_dir` come before the project's own.
     """
+    import yaml
     from hydra.errors import HydraException
     from omegaconf.errors import OmegaConfBaseException
+
+    if config_dir is not None and not config_dir.is_dir():
+        raise UserError(f"--config-dir is {str(config_dir)!r}, which is not there; allowed: a directory with options.")
 
     prepare_hydra()
     more = [] if config_dir is None else [f"hydra.searchpath=[file://{config_dir.absolute()}]"]
@@ -72,5 +76,5 @@ def compose_node(
             config = hydra.compose(CONFIG, overrides=[f"{group}={option}", *more, *overrides])
             found: dict[str, Any] = composition.plain(OmegaConf.select(config, group.replace("/", ".")))
             return found
-    except (HydraException, OmegaConfBaseException) as error:
+    except (HydraException, OmegaConfBaseException, yaml.YAMLError) as error:
         raise UserError(composition.sentence(error)) from error

@@ -1,6 +1,6 @@
 """All that depends on Hydra's internals: plugins, the defaults that a YAML leaves out, fast composition of a grid.
 
-Written for Hydra 1.3 (tried with 1.3.2 to 1.3.8; `pyproject.toml` admits no other). What to look at for another version:
+Written for Hydra 1.3 (checked with 1.3.8; `pyproject.toml` admits no other than 1.3). What to look at for another version:
 `ConfigFiles` replaces a class in `SourcesRegistry`, which has no method for that; `register` makes the namespace
 `hydra_plugins`, the only one that Hydra takes plugins from; `compose` sets Hydra's own node of a configuration, and the
 singleton that answers `${hydra:...}`.

@@ -106,9 +106,13 @@ def _refuse_doubles(cells: Sequence[Cell]) -> None:
     for cell in cells:
         first = seen.setdefault(cell.folder, cell)
         if first is not cell:
+            apart = [
+                " ".join(o for o in a.overrides if o not in b.overrides) for a, b in ((first, cell), (cell, first))
+            ]
+            which = f" ({' and '.join(apart)})" if all(apart) else ""
             raise UserError(
-                f"two cells of the sweep are the same run, {cell.name}: [{' '.join(first.overrides)}] and "
-                f"[{' '.join(cell.overrides)}]; give every value once, and leave hydra.sweep.subdir as it is."
+                f"two cells of the sweep are the same run, {cell.name}{which}; give every value once, and leave "
+                "hydra.sweep.subdir as it is."
             )
 
 

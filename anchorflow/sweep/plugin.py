@@ -14,6 +14,7 @@ from hydra.types import HydraContext, TaskFunction
 from omegaconf import DictConfig
 
 from anchorflow.errors import UserError
+from anchorflow.results import counted
 from anchorflow.settings import build
 from anchorflow.sweep.composition import plain, refuse
 from anchorflow.sweep.settings import Sweep
@@ -118,7 +119,7 @@ def _close(plan: Plan, found: Sequence[Found]) -> None:
     incomplete = sum(one.state != "completed" for one in found)
     if incomplete or refused:
         parts = [f"{incomplete} of {len(found)} cells are not complete"] if incomplete else []
-        parts += [f"{len(refused)} were refused"] if refused else []
+        parts += [f"{counted(len(refused), 'cell')} refused"] if refused else []
         refuse(f"{', '.join(parts)}; the same command goes on from what is there.")
 
 

@@ -1,13 +1,17 @@
 """What a tracker is: whatever a run tells of itself to somebody else."""
 
-from collections.abc import Mapping, Sequence
-from contextlib import AbstractContextManager
+import logging
+import sys
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
 from anchorflow.results import Result
 from anchorflow.tracking.samples import Sample
+
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -65,3 +69,40 @@ class Tracker(Protocol):
             settings: those of the experiment that change a number.
         """
         ...
+
+
+class _Careful:
+    """A recorder, or none, whose trouble is one line in the log."""
+
+    def __init__(self, recorder: Recorder | None) -> None:
+        self._recorder = recorder
+
+    def log(self, content: Content) -> None:
+        if self._recorder is not None:
+            recorder = self._recorder
+            _attempt(lambda: recorder.log(content))
+
+
+@contextmanager
+def recording(begin: Callable[[], AbstractContextManager[Recorder]]) -> Iterator[Recorder]:
+    """The recorder of a run for a block. Whatever a tracker raises is one line in the log and costs no result."""
+    manager = _attempt(begin)
+    recorder = None if manager is None else _attempt(manager.__enter__)
+    try:
+        yield _Careful(recorder)
+    except BaseException:
+        if manager is not None and recorder is not None:
+            how = sys.exc_info()
+            _attempt(lambda: manager.__exit__(*how))
+        raise
+    if manager is not None and recorder is not None:
+        _attempt(lambda: manager.__exit__(None, None, None))
+
+
+def _attempt(act: Callable[[], Any]) -> Any:
+    try:
+        return act()
+    except Exception as error:
+        log.debug("the tracker's traceback", exc_info=True)
+        log.warning("tracker: it failed (%s: %s); the run continues without it", type(error).__name__, error)
+    return None

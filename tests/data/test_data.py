@@ -2,12 +2,13 @@
 
 import json
 from collections import Counter
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from anchorflow import hub
-from anchorflow.data import Dataset, Hub, Novel, Package
+from anchorflow.data import Dataset, Hub, Novel, Package, Task
 from anchorflow.errors import UserError
 from tests.conftest import write_dataset
 
@@ -227,3 +228,9 @@ def test_a_home_directory_may_be_written_short(tmp_path: Path, monkeypatch: pyte
     assert local(Path("~/mine")).load().test
     with pytest.raises(UserError, match=r"~nobody-there/mine/train.jsonl is not there"):
         local(Path("~nobody-there/mine")).load()
+
+
+def test_rows_count_in_the_hash_since_demonstrations_are_drawn_by_them(task: Task) -> None:
+    moved = tuple(replace(example, row=example.row + 1) for example in task.test)
+    assert replace(task, test=moved).provenance.sha256["test"] != task.provenance.sha256["test"]
+    assert replace(task, name="other").provenance.sha256 == task.provenance.sha256

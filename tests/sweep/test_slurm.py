@@ -336,7 +336,7 @@ def test_what_is_edited_while_jobs_wait_changes_nothing(
     mine = conf / "experiment" / "mine.yaml"
     mine.parent.mkdir(parents=True)
     base = (ROOT / "conf" / "experiment" / "classification.yaml").read_text()
-    mine.write_text(base.replace("shots_per_class: 1", "shots_per_class: 3"))
+    mine.write_text(base + "shots_per_class: 3\n")
     held = "launcher.additional_parameters={hold: true}"
     chosen = (f"hydra.searchpath=[file://{conf}]", "experiment=mine", "sweep.wait=false", held)
     submitted = sweep(*chosen)

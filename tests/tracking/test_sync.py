@@ -29,7 +29,7 @@ def recorded(tmp_path_factory: pytest.TempPathFactory) -> Path:
     record(folder / "finished", "f" * 16)
     with (
         pytest.raises(SystemExit),
-        Tracking(mode="offline").run(folder / "resumed", "a" * 16, CONFIG, names("resumed")),
+        Tracking(mode="offline").run(folder / "resumed", "a" * 16, CONFIG, names("resumed"), SETTINGS),
     ):
         raise SystemExit
     record(folder / "resumed", "a" * 16)
