@@ -36,6 +36,7 @@ wheel: $(VENV)/test.done ## build the wheel and the sdist, install the wheel in 
 	mkdir build/wheel/elsewhere
 	cd build/wheel/elsewhere && ../bin/anchorflow run experiment.n_queries=10 && ../bin/anchorflow report outputs
 	ANCHORFLOW_INSTALLED=$(CURDIR)/build/wheel/bin/python $(BIN)/python -m pytest -q tests/test_installed.py
+	tar xzf dist/*.tar.gz -C build/wheel && cd build/wheel/anchorflow-* && $(CURDIR)/$(BIN)/python -m pytest -q tests/prompts tests/results
 
 bench: $(VENV)/test.done ## ours against a plain loop, side by side
 	$(BIN)/python -m tests.bench.experiments
