@@ -85,7 +85,7 @@ def test_a_project_of_ones_own(project: Path) -> None:
         ),
         (('name: ClassVar[str] = "recency"', "pass"), "which lacks name; needed: "),
         (("@configurable\nclass Recency", "class Recency"), "allowed: a class with @configurable"),
-        (("@configurable\nclass Recency", "class Recency:\n"), "which cannot be imported (SyntaxError: "),
+        (("@configurable\nclass Recency", "class Recency:\n"), "which cannot be imported (IndentationError: "),
         (("class Recency", "class Recent"), "'my_experiments.recency.Recency', which cannot be imported"),
     ],
 )

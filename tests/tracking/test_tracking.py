@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 
 from anchorflow.results import Curve, Result, Table
-from anchorflow.tracking import Content, Names, Tracking, recording, tracker
+from anchorflow.tracking import Content, Names, Tracking, tracker
 from anchorflow.tracking.content import _artifact_name, flat, labels
 from anchorflow.tracking.samples import Sample
 from tests.conftest import ROOT, write_dataset
@@ -386,33 +386,3 @@ def test_a_killed_and_resumed_run_is_one_run_with_its_history_once(tmp_path: Pat
 def written(run: Path) -> int:
     path = run / "records.jsonl"
     return path.read_bytes().count(b"\n") if path.exists() else 0
-
-
-@pytest.mark.parametrize("at", ["begin", "enter", "log", "end"])
-def test_a_tracker_of_ones_own_that_raises_costs_no_result(
-    at: str, tmp_path: Path, caplog: pytest.LogCaptureFixture
-) -> None:
-    def fail(where: str) -> None:
-        if where == at:
-            raise OSError("no luck")
-
-    class Broken:
-        def __enter__(self) -> "Broken":
-            fail("enter")
-            return self
-
-        def __exit__(self, *how: object) -> None:
-            fail("end")
-
-        def log(self, content: Content) -> None:
-            fail("log")
-
-    def begin() -> Broken:
-        fail("begin")
-        return Broken()
-
-    with recording(begin) as recorder:
-        recorder.log(content(tmp_path))
-    assert caplog.text.count("tracker: it failed (OSError: no luck); the run continues without it") == 1
-    with pytest.raises(ZeroDivisionError), recording(begin):
-        raise ZeroDivisionError
