@@ -54,8 +54,8 @@ def run(lm: LanguageModel, prompts: list[Prompt], batch_tokens: int) -> Tensor:
     return torch.tensor([[records[p.query][k] for k in ("S_wp", "S_pq", "S_ww")] for p in prompts], dtype=torch.float64)
 
 
-@pytest.mark.parametrize("shots", [1, 2])
-@pytest.mark.parametrize("batch_tokens", [1, 300, 10_000])
+@pytest.mark.parametrize("shots", [1, pytest.param(2, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("batch_tokens", [300, *(pytest.param(n, marks=pytest.mark.slow) for n in (1, 10_000))])
 def test_equal_to_the_oracle_alone_and_batched_with_padding(
     lm: LanguageModel, task: Task, shots: int, batch_tokens: int
 ) -> None:
@@ -82,7 +82,7 @@ def test_prompts_with_different_numbers_of_demonstrations_share_a_batch(lm: Lang
     torch.testing.assert_close(run(lm, mixed, 10_000), expected, rtol=1e-6, atol=0)
 
 
-@pytest.mark.parametrize("batch_tokens", [1, 10_000])
+@pytest.mark.parametrize("batch_tokens", [1, pytest.param(10_000, marks=pytest.mark.slow)])
 @pytest.mark.parametrize("strongest", [7, 100_000])
 def test_the_strongest_flows_of_the_first_queries_are_kept(
     lm: LanguageModel,

@@ -37,8 +37,8 @@ def kept_alone(lm: LanguageModel, prompt: Prompt, kept: list[int], restart: bool
 
 
 @pytest.mark.parametrize("positions", ["original", "restart"])
-@pytest.mark.parametrize("shots", [1, 2])
-@pytest.mark.parametrize("batch_tokens", [1, 10_000])
+@pytest.mark.parametrize("shots", [1, pytest.param(2, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("batch_tokens", [1, pytest.param(10_000, marks=pytest.mark.slow)])
 def test_every_variant_equals_its_oracle(
     lm: LanguageModel, task: Task, positions: str, shots: int, batch_tokens: int
 ) -> None:

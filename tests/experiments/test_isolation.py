@@ -29,8 +29,8 @@ def isolated(lm: LanguageModel, prompt: Prompt, positions: list[int], layers: ra
     return torch.softmax(logits[list(prompt.label_tokens)], dim=0).tolist(), logits.topk(5).indices.tolist()
 
 
-@pytest.mark.parametrize("shots", [1, 2])
-@pytest.mark.parametrize("batch_tokens", [1, 300, 10_000])
+@pytest.mark.parametrize("shots", [1, pytest.param(2, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("batch_tokens", [300, *(pytest.param(n, marks=pytest.mark.slow) for n in (1, 10_000))])
 def test_every_variant_equals_masked_full_prompts(lm: LanguageModel, task: Task, shots: int, batch_tokens: int) -> None:
     experiment = Isolation(n_queries=4, shots_per_class=shots, first_or_last_k=(1, 2, 3), random_draws=2)
     work = toy_work(experiment, lm, task)
