@@ -144,16 +144,14 @@ def _execute(settings: Settings, config: Mapping[str, Any], directory: RunDirect
     def begin() -> AbstractContextManager[Recorder]:
         return settings.tracking.run(directory.path, run.identity, whole_config, run.names, counting)
 
-    with (
-        recording(begin) as tracker,
-        _told(directory, settings.job),
-    ):  # told before the tracker ends, which may take a while
+    # The status says how the run ended before the tracker ends, which may take a while.
+    with recording(begin) as tracker, _told(directory, settings.job):
         lm, new = _load(run, kept)
         loaded = time.perf_counter()
         computed = run.compute(lm)
         assembled = assemble(settings.experiment, lm, computed.records, run.task.labels)
         timing = Timing(started, loaded, time.perf_counter(), int(new))
-        if assembled.records != computed.records:
+        if list(assembled.finished) != [record for record in computed.records if "skipped" not in record]:
             directory.rewrite(assembled.records)
         found = describe(run, lm, assembled, timing.to_json(computed.new))
         tracker.log(_content(run, lm, assembled, computed))
