@@ -26,6 +26,7 @@ def task() -> af.Task:
     return af.load_task("novel")
 
 
+@pytest.mark.slow
 def test_importing_the_package_loads_nothing_and_asking_for_a_name_finds_it() -> None:
     code = """
 import sys

@@ -16,8 +16,8 @@ from pathlib import Path
 from anchorflow import cli
 from anchorflow.conf_files import conf_dir, option_groups
 from anchorflow.results import Curve, Result
+from tests.report.made_up import made_up
 from tests.report.runs import write_run, write_unfinished
-from tests.report.test_figures import made_up
 
 LAYERS = 48
 PLACES = 70

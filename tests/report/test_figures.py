@@ -1,8 +1,6 @@
 """Figures from made-up results: they show the numbers, leave gaps for what is undefined, and overlap nowhere."""
 
 import itertools
-import math
-from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import numpy as np
@@ -17,90 +15,14 @@ from anchorflow.report import figures
 from anchorflow.report.view import view_of
 from anchorflow.report.views.label_relationships.curves import smooth
 from anchorflow.results import Curve, Result, Table
-from tests.report.runs import EXPERIMENTS
-
-NAN = math.nan
-LONG = "a label with quite a long name"
-Numbers = Iterator[float | None]
-
-
-def known() -> Numbers:
-    return itertools.cycle([0.3, 0.9, 0.5, 0.0, 0.7])
-
-
-def with_gaps(hole: float | None) -> Callable[[], Numbers]:
-    return lambda: itertools.cycle([0.3, hole, 0.5, hole, hole, 0.7])
-
-
-def undefined(hole: float | None) -> Callable[[], Numbers]:
-    return lambda: itertools.repeat(hole)
-
-
-VALUES = {
-    "known": known,
-    "nan in places": with_gaps(NAN),
-    "None in places": with_gaps(None),
-    "nan everywhere": undefined(NAN),
-    "None everywhere": undefined(None),
-}
-
-
-def made_up(experiment: str, values: Numbers, places: int = 8, classes: int = 6, stderr: bool = True) -> Result:
-    """A result with the names that the experiment's reduce gives, and these values at so many layers, epochs, heads or ks."""
-    names = ["$5", LONG, "$x_$", "Person", "Location", "Number"][:classes]
-
-    def take(n: int) -> list[float]:
-        return list(itertools.islice(values, n))  # type: ignore[arg-type]
-
-    def curve(x: str, n: int = places) -> Curve:
-        return Curve(x, range(1, n + 1), take(n), take(n) if stderr else None)
-
-    def table(rows: list[str], columns: list[str]) -> Table:
-        return Table(rows, columns, [take(len(columns)) for _ in rows])
-
-    counted = [str(i + 1) for i in range(places)]
-    if experiment == "saliency":
-        flows = ("S_wp", "S_pq", "S_ww")
-        return Result({}, curves={flow + suffix: curve("layer") for flow in flows for suffix in ("", "_share")})
-    if experiment == "classification":
-        bins = [(i + 0.5) / places for i in range(places)]
-        curves = {name: Curve("confidence", bins, take(places)) for name in ("reliability", "confidence_share")}
-        return Result({}, curves=curves, tables={"confusion": table(names, names)})
-    if experiment == "isolation":
-        return Result({}, curves={f"{kind}/{measure}": curve("k") for kind in KINDS for measure in MEASURES})
-    if experiment == "attention_prediction":
-        return Result(
-            {}, curves={"AUCROC": curve("layer"), "R": curve("layer")}, notes=["what is left out: " + LONG * 9]
-        )
-    if experiment == "reweighting":
-        return Result({}, curves={"train_loss": curve("epoch")}, tables={"beta": table(counted, counted)})
-    if experiment == "compression":
-        keys = [f"{name}/{key}" for name in VARIANTS for key in (*MEASURES, "kept_tokens", "kept_share", "speedup")]
-        found = dict(zip(keys, take(len(keys)), strict=True))
-        return Result(found, stderr=found if stderr else {})
-    if experiment == "label_relationships":
-        regimes = ("default", "flipped", "flip_after_2", "alternating_1", "replaced_A_B")
-        keys = [f"{name}/{measure}" for name in regimes for measure in MEASURES_OF_LABELS]
-        keys += [f"{name}/flipped_{measure}" for name in regimes[1:4] for measure in ("accuracy", "log_likelihood")]
-        drawn = {
-            key: Curve("n_demonstrations", range(places), *[take(places) for _ in range(1 + stderr)]) for key in keys
-        }
-        guessing = dict(zip([f"guessing/{measure}" for measure in MEASURES_OF_LABELS], take(3), strict=True))
-        return Result(guessing, curves=drawn, notes=["flip_after_2 has no place with as many labels of both sides"])
-    assert experiment == "diagnosis"
-    return Result(
-        {"layer": places},
-        curves={"spearman_by_layer": curve("layer")},
-        tables={"confusion": table(names, names), "predicted_confusion": table(names, names)},
-        notes=["spearman is undefined", "no query of these classes was drawn"],
-    )
+from tests.report.made_up import MADE_UP, NAN, VALUES, known, made_up, undefined, with_gaps
 
 
 def drawn(experiment: str, result: Result) -> dict[str, Figure]:
     return figures.draw(view_of(experiment), result, "smollm2-135m, medical_questions_pairs, seed 42")
 
 
-@pytest.mark.parametrize("experiment", EXPERIMENTS)
+@pytest.mark.parametrize("experiment", MADE_UP)
 @pytest.mark.parametrize(
     ("values", "places", "classes", "stderr"),
     [
@@ -120,7 +42,7 @@ def test_every_experiment_draws_what_is_known(
         figure.draw_without_rendering()
 
 
-@pytest.mark.parametrize("experiment", EXPERIMENTS)
+@pytest.mark.parametrize("experiment", MADE_UP)
 @pytest.mark.parametrize(("places", "classes"), [(1, 2), (4, 3), (30, 6)])
 def test_nothing_is_written_over_anything(experiment: str, places: int, classes: int) -> None:
     for figure in drawn(experiment, made_up(experiment, known(), places, classes)).values():
@@ -138,7 +60,7 @@ def test_nothing_is_written_over_anything(experiment: str, places: int, classes:
                     assert not first.overlaps(second)
 
 
-@pytest.mark.parametrize("experiment", EXPERIMENTS)
+@pytest.mark.parametrize("experiment", MADE_UP)
 def test_figures_are_saved_as_png_and_pdf(tmp_path: Path, experiment: str) -> None:
     found = drawn(experiment, made_up(experiment, with_gaps(NAN)()))
     paths = figures.save(found, tmp_path / "figures")

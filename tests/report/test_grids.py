@@ -12,8 +12,7 @@ from anchorflow.report.cells import Cell
 from anchorflow.report.grids import MOST_COLUMNS, MOST_ROWS, Grid, panels_of
 from anchorflow.report.grids import grids as grids_and_problems
 from anchorflow.results import Curve, Result
-from tests.report.runs import EXPERIMENTS
-from tests.report.test_figures import known, made_up
+from tests.report.made_up import MADE_UP, known, made_up
 
 
 def cell(experiment: str, model: str, dataset: str, result: Result) -> Cell:
@@ -39,7 +38,7 @@ def texts(figure: Figure) -> list[str]:
     return [axes.get_title() for axes in figure.axes if axes.axison]
 
 
-@pytest.mark.parametrize("experiment", EXPERIMENTS)
+@pytest.mark.parametrize("experiment", MADE_UP)
 @pytest.mark.parametrize(
     ("models", "datasets"),
     [(1, 1), pytest.param(2, 4, marks=pytest.mark.slow), pytest.param(3, 6, marks=pytest.mark.slow)],
@@ -125,7 +124,7 @@ def test_labels_that_change_side_and_entropy_have_figures_where_they_were_run() 
     ]
 
 
-@pytest.mark.parametrize("experiment", EXPERIMENTS)
+@pytest.mark.parametrize("experiment", MADE_UP)
 def test_a_figure_can_be_drawn_by_another_process(experiment: str, tmp_path: Path) -> None:
     found = next(grids([cell(experiment, "a", "x", made_up(experiment, known()))], {}))
     again = pickle.loads(pickle.dumps(found)).draw([])

@@ -16,8 +16,8 @@ from anchorflow.report import write
 from anchorflow.results import Curve, Result, Table
 from tests.conftest import write_dataset
 from tests.launching import launch, records
+from tests.report.made_up import known, made_up
 from tests.report.runs import write_run, write_unfinished
-from tests.report.test_figures import known, made_up
 
 pytestmark = pytest.mark.slow
 
