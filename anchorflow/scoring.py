@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from anchorflow.attention.backend import replaced
 from anchorflow.attention.kv_cache import Context, positions_after, positions_given, read
-from anchorflow.models import LanguageModel
+from anchorflow.models import LanguageModel, to_device
 from anchorflow.prompts import Prompt, Series
 
 T = TypeVar("T")
@@ -42,7 +42,7 @@ class Batch:
 
     def targets_alone(self, of: Sequence[int] | None = None) -> "Batch":
         """The last token of each prompt, or of some: what is left to read where all that it sees was kept."""
-        rows = torch.tensor(range(len(self.ids)) if of is None else of, device=self.ids.device)
+        rows = to_device(range(len(self.ids)) if of is None else of, self.ids.device)
         targets = self.targets[rows]
         return replace(
             self,
@@ -100,12 +100,12 @@ def collate(prompts: Sequence[Prompt], device: torch.device | str, context: tupl
     anchors = [(*p.anchors, *[(p.anchors or (0,))[0]] * n) for p, n in zip(prompts, fill, strict=True)]
     return Batch(
         context=context,
-        ids=torch.tensor([(*ids, *[0] * (length - len(ids))) for ids in follow], device=device),
-        targets=torch.tensor([len(ids) - 1 for ids in follow], device=device),
-        anchors=torch.tensor(anchors, dtype=torch.long, device=device),
-        is_anchor=torch.tensor([[True] * (most - n) + [False] * n for n in fill], dtype=torch.bool, device=device),
-        labels=torch.tensor([p.label for p in prompts], device=device),
-        label_tokens=torch.tensor(prompts[0].label_tokens, device=device),
+        ids=to_device([(*ids, *[0] * (length - len(ids))) for ids in follow], device),
+        targets=to_device([len(ids) - 1 for ids in follow], device),
+        anchors=to_device(anchors, device, torch.long),
+        is_anchor=to_device([[True] * (most - n) + [False] * n for n in fill], device, torch.bool),
+        labels=to_device([p.label for p in prompts], device),
+        label_tokens=to_device(prompts[0].label_tokens, device),
     )
 
 
@@ -164,19 +164,17 @@ def next_word_logits(
 
 
 def label_log_probabilities_along(lm: LanguageModel, batch: Sequence[Series]) -> list[Float[Tensor, "target label"]]:
-    """Log-probabilities at every target of each series, normalised over its own label words' first tokens.
+    """Log-probabilities at every target of each series, normalised over its own label words' first tokens, on the CPU.
 
     One pass for all of them, padded on the right; logits at the targets alone, of the batch's label words alone.
     """
     length, most = max(len(series.ids) for series in batch), max(len(series.targets) for series in batch)
-    ids = torch.tensor([(*series.ids, *[0] * (length - len(series.ids))) for series in batch], device=lm.device)
-    targets = torch.tensor(
-        [(*series.targets, *[0] * (most - len(series.targets))) for series in batch], device=lm.device
-    )
+    ids = to_device([(*series.ids, *[0] * (length - len(series.ids))) for series in batch], lm.device)
+    targets = to_device([(*series.targets, *[0] * (most - len(series.targets))) for series in batch], lm.device)
     words = sorted({token for series in batch for token in series.label_tokens})
-    with torch.no_grad(), _at(lm, targets), _words(lm, torch.tensor(words, device=lm.device)):
+    with torch.no_grad(), _at(lm, targets), _words(lm, to_device(words, lm.device)):
         logits = lm.model(input_ids=ids, use_cache=False).logits
-    logits = logits.to(torch.promote_types(logits.dtype, torch.float32))
+    logits = logits.to(torch.promote_types(logits.dtype, torch.float32)).cpu()
     found = []
     for row, series in zip(logits, batch, strict=True):
         own = [words.index(token) for token in series.label_tokens]

@@ -4,6 +4,7 @@ from collections.abc import Collection, Sequence
 from dataclasses import replace
 
 import torch
+from jaxtyping import Float
 from torch import Tensor
 
 from anchorflow.attention.backend import Attend
@@ -20,14 +21,20 @@ class Isolate:
     def __init__(self, positions: Sequence[int], layers: Collection[int]) -> None:
         self._positions = positions
         self._layers = layers
+        self._last: tuple[Tensor, Tensor] | None = None
 
     def __call__(self, attention: Attention, attend: Attend) -> Tensor:
         if attention.layer not in self._layers:
             return attend(attention)
-        length, total = attention.query.shape[2], attention.key.shape[2]
-        mask = attention.mask.clone()
+        if self._last is None or self._last[0] is not attention.mask:  # layers share their mask, or two of them
+            self._last = attention.mask, self._isolated(attention.mask)
+        return attend(replace(attention, mask=self._last[1]))
+
+    def _isolated(self, mask: Float[Tensor, "mask_batch mask_head query key"]) -> Tensor:
+        found = mask.clone()
+        length, total = mask.shape[2:]
         for position in self._positions:
             row = position - (total - length)
             if 0 <= row < length:
-                mask[:, :, row, :position] = torch.finfo(mask.dtype).min
-        return attend(replace(attention, mask=mask))
+                found[:, :, row, :position] = torch.finfo(mask.dtype).min
+        return found

@@ -11,9 +11,10 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 from transformers import PreTrainedModel
-from transformers.cache_utils import Cache, DynamicCache, DynamicLayer
+from transformers.cache_utils import Cache, DynamicLayer
 
 from anchorflow.errors import UserError
+from anchorflow.models import to_device
 from anchorflow.results import write_atomically
 
 
@@ -41,7 +42,8 @@ class Context:
         """The same with these of the kept positions alone; the text goes on where it did, or at `next_position`."""
 
         def kept(tensors: Sequence[Tensor]) -> tuple[Tensor, ...]:
-            return tuple(t[:, :, list(positions)] for t in tensors)
+            places = to_device(positions, tensors[0].device)
+            return tuple(t.index_select(2, places.to(t.device)) for t in tensors)
 
         return Context(
             kept(self.keys), kept(self.values), self.next_position if next_position is None else next_position
@@ -55,8 +57,8 @@ class Context:
         """Write a safetensors file that `load` reads."""
         from safetensors.torch import save
 
-        tensors = {f"key.{i}": t.contiguous() for i, t in enumerate(self.keys)}
-        tensors |= {f"value.{i}": t.contiguous() for i, t in enumerate(self.values)}
+        tensors = {f"key.{i}": t.cpu().contiguous() for i, t in enumerate(self.keys)}
+        tensors |= {f"value.{i}": t.cpu().contiguous() for i, t in enumerate(self.values)}
         write_atomically(path, save(tensors, metadata={"next_position": str(self.next_position)}))
 
     @classmethod
@@ -74,13 +76,32 @@ class Context:
             raise UserError(f"{path} does not hold a context's keys and values ({error}).") from error
 
 
-class _Lent(DynamicLayer):  # type: ignore[misc]
-    """One layer of a context: every prompt of a batch sees it and none adds to it, so nothing new is kept."""
+class _Growing(DynamicLayer):  # type: ignore[misc]
+    """One layer of a text that is read, which may begin with what was read before.
 
-    def __init__(self, keys: Tensor, values: Tensor) -> None:
+    Transformers' own begins with two empty tensors, which it copies to the device: waiting for a GPU in each layer.
+    """
+
+    def __init__(self, keys: Tensor | None = None, values: Tensor | None = None) -> None:
         super().__init__()
-        self.lazy_initialization(keys, values)
+        if keys is not None and values is not None:
+            self._hold(keys, values)
+
+    def _hold(self, keys: Tensor, values: Tensor) -> None:
         self.keys, self.values = keys, values
+        self.dtype, self.device, self.is_initialized = keys.dtype, keys.device, True
+
+    def update(self, key_states: Tensor, value_states: Tensor, *_: object, **__: object) -> tuple[Tensor, Tensor]:
+        """What is there and new positions after one another."""
+        if self.is_initialized:
+            key_states = torch.cat([self.keys, key_states], dim=2)
+            value_states = torch.cat([self.values, value_states], dim=2)
+        self._hold(key_states, value_states)
+        return key_states, value_states
+
+
+class _Lent(_Growing):
+    """One layer of a context: every prompt of a batch sees it and none adds to it, so nothing new is kept."""
 
     def update(self, key_states: Tensor, value_states: Tensor, *_: object, **__: object) -> tuple[Tensor, Tensor]:
         """Context and new positions after one another, in every prompt."""
@@ -95,12 +116,13 @@ def read(
     """Read a text, alone or `after` another, under the taps in force: every layer's keys and values of all positions."""
     if not len(ids):
         return after or Context((), (), 0)
-    known = [] if after is None else list(zip(after.keys, after.values, strict=True))
-    cache = DynamicCache(known)  # made without the configuration, it also keeps what a sliding window would drop
+    # Layers of one kind, whatever the model's own are: these also keep what a sliding window would drop.
+    known = [] if after is None else [_Growing(k, v) for k, v in zip(after.keys, after.values, strict=True)]
+    cache = Cache(layers=known) if known else Cache(layer_class_to_replicate=_Growing)
     start = 0 if after is None else after.next_position
     given = {} if after is None else positions_after(model, after, (1, len(ids)), device)
     with torch.no_grad():
-        tokens = torch.tensor([list(ids)], device=device)
+        tokens = to_device([list(ids)], device)
         model.base_model(input_ids=tokens, past_key_values=cache, use_cache=True, **given)
     layers = cache.layers
     return Context(tuple(layer.keys for layer in layers), tuple(layer.values for layer in layers), start + len(ids))

@@ -17,6 +17,7 @@ from torch.nn.functional import pad
 from anchorflow.attention.backend import Attend, Tap
 from anchorflow.attention.core import Attention, fold_mask, softmax_of
 from anchorflow.attention.target import mask_of_target
+from anchorflow.models import to_device
 
 Change = Callable[[int, Tensor], Tensor]
 """Takes a layer and row q of its attention maps, [batch, head, position], and gives another row q."""
@@ -36,9 +37,10 @@ class _Layer:
     itself: Tensor
     """[batch, mask_head, 1, 1]: the target comes again after all others, and does not see what it was."""
 
-    def of(self, rows: list[int]) -> _Layer:
+    def of(self, rows: Int[Tensor, " row"]) -> _Layer:
         """Of these prompts."""
-        key, value, mask, itself = (t[rows] for t in (self.key, self.value, self.mask, self.itself))
+        parts = (self.key, self.value, self.mask, self.itself)
+        key, value, mask, itself = (t.index_select(0, rows.to(t.device)) for t in parts)
         return replace(self, key=key, value=value, mask=mask, itself=itself)
 
     def joined(self, others: Sequence[_Layer]) -> _Layer:
@@ -77,8 +79,9 @@ class Seen:
 
     def of(self, rows: Sequence[int]) -> Seen:
         """The same for some prompts of the batch, in this order; one may come several times."""
-        found = Seen(self._targets[list(rows)], self._shared)
-        found._layers = {layer: noted.of(list(rows)) for layer, noted in self._layers.items()}
+        places = to_device(rows, self._targets.device)
+        found = Seen(self._targets[places], self._shared)
+        found._layers = {layer: noted.of(places) for layer, noted in self._layers.items()}
         return found
 
     def joined(self, others: Sequence[Seen]) -> Seen:

@@ -1,5 +1,6 @@
 """The target position's view of the other positions, above all of the label words (Label Words are Anchors, sec. 2.3)."""
 
+from collections.abc import Mapping
 from dataclasses import replace
 
 import torch
@@ -35,13 +36,23 @@ def mask_of_target(attention: Attention, targets: Int[Tensor, " batch"]) -> Floa
 
 
 class LabelAttention:
-    """A tap that reads Σ_h A[l,h](q, p_k) in every layer; `found` holds [layer, batch, anchor] after the pass."""
+    """A tap that reads Σ_h A[l,h](q, p_k) in every layer."""
 
-    def __init__(self, n_layers: int, anchors: Int[Tensor, "batch anchor"], targets: Int[Tensor, " batch"]) -> None:
-        self.found = torch.zeros(n_layers, *anchors.shape, dtype=torch.float64, device="cpu")
+    def __init__(self, anchors: Int[Tensor, "batch anchor"], targets: Int[Tensor, " batch"]) -> None:
         self._anchors, self._targets = anchors, targets
+        self._found: dict[int, Tensor] = {}
 
     def __call__(self, attention: Attention, attend: Attend) -> Tensor:
         weights = target_weights(attention, self._targets).sum(dim=1)
-        self.found[attention.layer] = weights.gather(1, self._anchors.to(weights.device)).cpu().double()
+        self._found[attention.layer] = weights.gather(1, self._anchors.to(weights.device))
         return attend(attention)
+
+    def read(self) -> Float[Tensor, "layer batch anchor"]:
+        """What the last pass found, on the CPU, in float64."""
+        return by_layer(self._found)
+
+
+def by_layer(found: Mapping[int, Float[Tensor, "..."]]) -> Float[Tensor, "layer ..."]:
+    """The layers' tensors in one, on the CPU, in float64: it waits for a GPU once, not once a layer."""
+    device = found[0].device
+    return torch.stack([found[layer].to(device) for layer in sorted(found)]).cpu().double()

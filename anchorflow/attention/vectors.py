@@ -1,34 +1,38 @@
 """Query vectors of the target and key vectors of the label words, as they meet in the scores (sec. 3.3)."""
 
 import torch
-from jaxtyping import Int
+from jaxtyping import Float, Int
 from torch import Tensor
 
 from anchorflow.attention.backend import Attend
 from anchorflow.attention.core import Attention
+from anchorflow.attention.target import by_layer
 
 
 class Vectors:
     """A tap that reads q's query vector, all heads one after another, and its product with each anchor's key vector.
 
     Both are taken as the scores take them: after rotary positions, before scaling. Keys of grouped-query models stand
-    once for every query head. After the pass `queries` is [layer][batch, head × dim], `products` [layer, batch, anchor].
+    once for every query head.
     """
 
-    def __init__(self, n_layers: int, anchors: Int[Tensor, "batch anchor"], targets: Int[Tensor, " batch"]) -> None:
-        self.queries: list[Tensor] = [torch.empty(0)] * n_layers
-        self.products = torch.zeros(n_layers, *anchors.shape, dtype=torch.float64)
+    def __init__(self, anchors: Int[Tensor, "batch anchor"], targets: Int[Tensor, " batch"]) -> None:
         self._anchors, self._targets = anchors, targets
+        self._queries: dict[int, Tensor] = {}
+        self._products: dict[int, Tensor] = {}
 
     def __call__(self, attention: Attention, attend: Attend) -> Tensor:
         device = attention.query.device
-        rows, targets, anchors = (
-            t.to(device) for t in (torch.arange(len(self._targets)), self._targets, self._anchors)
-        )
+        rows = torch.arange(len(self._targets), device=device)
+        targets, anchors = (t.to(device) for t in (self._targets, self._anchors))
         precision = torch.promote_types(attention.query.dtype, torch.float32)
         query = attention.query[rows, :, targets].to(precision)  # [batch, head, dim]
         key = attention.key[rows[:, None], :, anchors].to(precision)  # [batch, anchor, kv_head, dim]
         key = key.repeat_interleave(attention.group, dim=2)
-        self.queries[attention.layer] = query.flatten(1).float().cpu()
-        self.products[attention.layer] = torch.einsum("bhd,bahd->ba", query, key).cpu().double()
+        self._queries[attention.layer] = query.flatten(1)
+        self._products[attention.layer] = torch.einsum("bhd,bahd->ba", query, key)
         return attend(attention)
+
+    def read(self) -> tuple[Float[Tensor, "layer batch vector"], Float[Tensor, "layer batch anchor"]]:
+        """The queries and the products of the last pass, on the CPU, in float64."""
+        return by_layer(self._queries), by_layer(self._products)

@@ -34,14 +34,15 @@ class AttentionPrediction(FewShot):
         from anchorflow.scoring import after_demonstrations, next_word_logits, scores
 
         for prompts, batch, context in after_demonstrations(lm, batches):
-            attention = LabelAttention(lm.shape.layers, batch.anchors, batch.targets)
-            with torch.no_grad(), tapped(lm.model, attention):
+            attention = LabelAttention(batch.anchors, batch.targets)
+            with torch.no_grad(), tapped(lm.model, attention, only=batch.targets):
                 found = scores(next_word_logits(lm, batch, context), batch)
+            to_anchors = attention.read().numpy()
             yield [
                 {
                     **p.head,
                     "variants": {"full": s},
-                    "label_attention": _by_class(p, attention.found[:, i].numpy()).tolist(),
+                    "label_attention": _by_class(p, to_anchors[:, i]).tolist(),
                 }
                 for i, (p, s) in enumerate(zip(prompts, found, strict=True))
             ]

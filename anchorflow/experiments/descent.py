@@ -46,12 +46,13 @@ def adam(
         count = min(len(examples) - done, most, round(4 * pace))
         while len(guesses) < count:  # on as it went last
             guesses.append(2 * guesses[-1] - guesses[-2] if len(guesses) > 1 else guesses[-1])
-        losses, slopes = gradients(examples[done : done + count], torch.stack(guesses[:count]))
+        found, slopes = gradients(examples[done : done + count], torch.stack(guesses[:count]))
         states = list(accumulate(slopes, lambda before, slope: before.after(slope, lr), initial=state))
         begin = torch.stack([each.at for each in states[:count]])
-        apart = (begin - torch.stack(guesses[:count])).abs().flatten(1).amax(dim=1).tolist()
+        distances = (begin - torch.stack(guesses[:count])).abs().flatten(1).amax(dim=1)
+        losses, apart = torch.stack([found.to(distances), distances]).tolist()  # the one wait for a GPU in a pass
         right = next((i for i in range(1, count) if not apart[i] <= tolerance), count)
-        yield from zip(losses[:right].tolist(), (each.at for each in states[1 : right + 1]), strict=True)
+        yield from zip(losses[:right], (each.at for each in states[1 : right + 1]), strict=True)
         state, guesses = states[right], [each.at for each in states[right:]]
         pace += (right - pace) / 8
         done += right

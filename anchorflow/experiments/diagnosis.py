@@ -63,15 +63,16 @@ class Diagnosis(FewShot):
         from anchorflow.scoring import after_demonstrations, next_word_logits, scores
 
         for prompts, batch, context in after_demonstrations(lm, batches):
-            vectors = Vectors(lm.shape.layers, batch.anchors, batch.targets)
-            with torch.no_grad(), tapped(lm.model, vectors):
+            vectors = Vectors(batch.anchors, batch.targets)
+            with torch.no_grad(), tapped(lm.model, vectors, only=batch.targets):
                 found = scores(next_word_logits(lm, batch, context), batch)
+            queries, products = (t.numpy() for t in vectors.read())
             yield [
                 {
                     **p.head,
                     "variants": {"full": s},
-                    "query_vectors": [_packed(layer[i].numpy()) for layer in vectors.queries],
-                    "anchor_products": _by_class(p, vectors.products[:, i].numpy()).tolist(),
+                    "query_vectors": [_packed(layer[i]) for layer in queries],
+                    "anchor_products": _by_class(p, products[:, i]).tolist(),
                 }
                 for i, (p, s) in enumerate(zip(prompts, found, strict=True))
             ]

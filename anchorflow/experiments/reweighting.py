@@ -240,7 +240,9 @@ def learn(
         zip(turns, steps, strict=True), "learning β", len(turns), unit="step", mininterval=0.5, leave=False
     ):
         losses[epoch][i], beta = loss, after
-        if not bool(beta.isfinite().all()):
+        # A β that is not finite gives such a loss at the next step; looking at β itself would wait for a GPU.
+        last = (epoch, i) == turns[-1]
+        if not math.isfinite(loss) or (last and not bool(beta.isfinite().all())):
             raise UserError(
                 f"β is nan or infinite after training with lr={lr}; try a smaller experiment.lr, or dtype=float32."
             )

@@ -81,14 +81,15 @@ class Saliency(FewShot):
                 flows = flow.gather(loss).permute(1, 2, 0).tolist()  # prompt, kind, layer
             found = scores(logits, batch)
             for i in keep:  # before the records, which count as done once they are written
+                strongest, totals = flow.strongest(i)
                 kept = FlowExample(
                     query=prompts[i].query,
                     label=prompts[i].label,
                     probs=found[i]["probs"],
                     tokens=work.pieces[prompts[i].query],
                     demonstrations=prompts[i].demonstrations,
-                    strongest=flow.strongest[i],
-                    totals=flow.totals[i],
+                    strongest=strongest,
+                    totals=totals,
                     means=dict(zip(FLOWS, flows[i], strict=True)),
                 )
                 kept.write(folder)

@@ -1,8 +1,19 @@
 """Models: load a Hugging Face decoder, or make a tiny one. Nothing here imports torch until a model is loaded."""
 
-from anchorflow.models.devices import Dtype, choose_device, choose_dtype
+from anchorflow.models.devices import Dtype, choose_device, choose_dtype, to_device
 from anchorflow.models.language_model import LanguageModel, Model, Shape, prepare
 from anchorflow.models.pretrained import Pretrained
 from anchorflow.models.tiny import Tiny
 
-__all__ = ["Dtype", "LanguageModel", "Model", "Pretrained", "Shape", "Tiny", "choose_device", "choose_dtype", "prepare"]
+__all__ = [
+    "Dtype",
+    "LanguageModel",
+    "Model",
+    "Pretrained",
+    "Shape",
+    "Tiny",
+    "choose_device",
+    "choose_dtype",
+    "prepare",
+    "to_device",
+]

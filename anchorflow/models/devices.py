@@ -1,8 +1,14 @@
 """Where a model runs and in which dtype."""
 
-from typing import Literal, get_args
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any, Literal, get_args
 
 from anchorflow.errors import UserError
+
+if TYPE_CHECKING:
+    import torch
 
 Dtype = Literal["auto", "float64", "float32", "bfloat16", "float16"]
 DTYPES: tuple[str, ...] = get_args(Dtype)
@@ -36,3 +42,13 @@ def choose_dtype(dtype: str, device: str) -> str:
     if not device.startswith("cuda"):
         return "float32"
     return "bfloat16" if torch.cuda.is_bf16_supported() else "float16"
+
+
+def to_device(numbers: Sequence[Any], device: torch.device | str, dtype: torch.dtype | None = None) -> torch.Tensor:
+    """A tensor of these numbers (nested lists have more dimensions). The host does not wait for the device."""
+    import torch
+
+    tensor = torch.tensor(numbers, dtype=dtype)
+    if torch.device(device).type == "cuda":  # which copies in the background from pinned memory alone
+        return tensor.pin_memory().to(device, non_blocking=True)
+    return tensor.to(device)

@@ -6,8 +6,8 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from anchorflow.attention import Attention, SaliencyFlow, saliency, tapped
-from anchorflow.attention.core import fold_mask
+from anchorflow.attention import Attention, SaliencyFlow, backward, saliency, tapped
+from anchorflow.attention.core import attention_weights, fold_mask
 from anchorflow.data import Task
 from anchorflow.experiments import Saliency
 from anchorflow.experiments.flows import read_examples
@@ -70,7 +70,7 @@ def test_the_same_numbers_at_every_batch_size_and_with_few_heads_at_a_time(
 ) -> None:
     prompts = toy_prompts(lm, task)
     alone = run(lm, prompts, 1)
-    monkeypatch.setattr(saliency, "MAP_BYTES", 1)
+    monkeypatch.setattr(backward, "MAP_BYTES", 1)
     for batch_tokens in (200, 500, 10_000):
         torch.testing.assert_close(run(lm, prompts, batch_tokens), alone, rtol=1e-6, atol=0)
 
@@ -161,7 +161,7 @@ def test_gradients_pass_through_a_softcap() -> None:
         batch, kv_heads = attention.key.shape[:2]
         query = attention.query.reshape(batch, kv_heads, -1, attention.query.shape[-1])
         mask = fold_mask(attention.mask, kv_heads, attention.group)
-        weights = saliency.attention_weights(query, attention.key, mask, attention.scaling, attention.softcap)
+        weights = attention_weights(query, attention.key, mask, attention.scaling, attention.softcap)
         gates.append(torch.ones_like(weights, requires_grad=True))
         return ((weights * gates[-1]) @ attention.value).reshape(attention.query.shape)
 
@@ -210,8 +210,8 @@ def test_no_map_of_all_layers_is_kept(task: Task) -> None:
 def test_flow_and_gradients_are_those_of_the_formula_written_down(
     softcap: float | None, heads: tuple[int, int], rows: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(saliency, "MIN_ROWS", 40)
-    monkeypatch.setattr(saliency, "MAP_BYTES", 8 * 2 * heads[0] * 150 * 40)  # so that 150 rows are several blocks
+    monkeypatch.setattr(backward, "MIN_ROWS", 40)
+    monkeypatch.setattr(backward, "MAP_BYTES", 8 * 2 * heads[0] * 150 * 40)  # so that 150 rows are several blocks
     generator = torch.Generator().manual_seed(0)
 
     def made(*shape: int) -> torch.Tensor:
@@ -223,8 +223,16 @@ def test_flow_and_gradients_are_those_of_the_formula_written_down(
     mask = torch.zeros(1, 1, rows, length, dtype=torch.float64).masked_fill(hidden, torch.finfo(torch.float64).min)
     attention = Attention(0, query, key, value, mask, 0.3, softcap)
     grad_output = made(heads[0], rows, 8)
-    plain = saliency.plain_flow_and_gradients(attention, grad_output)
-    found = saliency.flow_and_gradients(attention, grad_output)
-    for ours, theirs in zip(found, plain, strict=True):
+    flow = torch.zeros(2, rows, length, dtype=torch.float64)
+
+    def take(start: int, block: torch.Tensor) -> None:
+        flow[:, start : start + block.shape[1], : block.shape[2]] += block
+
+    plain_flow, plain = backward.plain_flow_and_gradients(attention, grad_output)
+    found = backward.flow_and_gradients(attention, grad_output, take)
+    assert found is not None
+    for ours, theirs in zip((flow, *found), (plain_flow, *plain), strict=True):
         torch.testing.assert_close(ours, theirs, rtol=1e-10, atol=1e-12)
-    assert saliency.flow_and_gradients(attention, grad_output, gradients=False)[1:] == (None, None, None)
+    flow.zero_()
+    assert backward.flow_and_gradients(attention, grad_output, take, gradients=False) is None
+    torch.testing.assert_close(flow, plain_flow, rtol=1e-10, atol=1e-12)

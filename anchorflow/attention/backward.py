@@ -1,0 +1,106 @@
+"""A layer's attention taken backwards: the flow |Σ_h A ⊙ ∂L/∂A| beside the gradients of queries, keys and values.
+
+Keeping the attention maps of all layers for the backward pass would take layers × heads × N² numbers. Here the maps are
+computed again, a few rows at a time, and nothing of the size N² is ever held.
+"""
+
+from collections.abc import Callable
+from itertools import pairwise
+from typing import NamedTuple
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from anchorflow.attention.core import Attention, attention_weights, fold_mask
+
+MAP_BYTES = 64 * 2**20
+"""How much of a layer's attention maps the backward pass holds at a time, in each of its two or three buffers."""
+
+MIN_ROWS = 128
+"""Fewer rows at a time cost more in calls than they save in keys."""
+
+Rows = Callable[[int, Float[Tensor, "batch row key"]], None]
+"""Takes some rows of a layer's I, from a number on: of all prompts, up to the last key that any of these rows sees."""
+
+
+class Gradients(NamedTuple):
+    """Of L, in the dtype of a layer's inputs."""
+
+    query: Float[Tensor, "batch head query dim"]
+    key: Float[Tensor, "batch kv_head key dim"]
+    value: Float[Tensor, "batch kv_head key dim"]
+
+
+def plain_flow_and_gradients(
+    attention: Attention, grad_output: Float[Tensor, "batch head query dim"]
+) -> tuple[Float[Tensor, "batch query key"], Gradients]:
+    """I and the gradients as `flow_and_gradients` computes them, written down: whole maps, and autograd's own gradients.
+
+    Tests compare the two.
+    """
+    query, key, value = (t.detach().requires_grad_() for t in (attention.query, attention.key, attention.value))
+    with torch.enable_grad():
+        scores = query @ key.repeat_interleave(attention.group, dim=1).mT * attention.scaling
+        if attention.softcap is not None:
+            scores = attention.softcap * torch.tanh(scores / attention.softcap)
+        weights = torch.softmax(scores + attention.mask, dim=-1)
+        output = weights @ value.repeat_interleave(attention.group, dim=1)
+        of_weights, *gradients = torch.autograd.grad(output, (weights, query, key, value), grad_output)
+    return (weights * of_weights).sum(dim=1).abs().detach(), Gradients(*gradients)
+
+
+def flow_and_gradients(
+    attention: Attention, grad_output: Float[Tensor, "batch head query dim"], flow: Rows, gradients: bool = True
+) -> Gradients | None:
+    """The gradients of a layer's inputs from that of its output (None where they are not needed), and its flow.
+
+    The queries are the last rows of the keys' positions, and no row sees a later position. `flow` is given the rows of
+    I = |Σ_h A ⊙ ∂L/∂A| in blocks, the last ones first, in float32 at least; it may change them.
+    """
+    query, key, value = attention.query, attention.key, attention.value
+    batch, kv_heads, length = key.shape[:3]
+    group, n_rows = attention.group, query.shape[2]
+    precision = torch.promote_types(query.dtype, torch.float32)
+    q, dout = (t.to(precision).reshape(batch, kv_heads, group, n_rows, -1) for t in (query, grad_output))
+    k, v = (t.to(precision).contiguous() for t in (key, value))
+
+    of_query: list[Tensor] = []
+    of_key = of_value = torch.empty(0)
+    # A block of rows takes the keys up to its own end. The last block comes first: it takes all of them.
+    for start, stop in reversed(row_blocks(n_rows, batch * query.shape[1] * q.element_size())):
+        end = length - n_rows + stop
+        rows, drows = (t[:, :, :, start:stop].reshape(batch, kv_heads, -1, t.shape[-1]) for t in (q, dout))
+        keys, values = k[:, :, :end], v[:, :, :end]
+        mask = fold_mask(attention.mask[:, :, start:stop, :end], kv_heads, group)
+        weights = attention_weights(rows, keys, mask, attention.scaling, attention.softcap)
+        product = torch.matmul(drows, values.transpose(-1, -2))  # ∂L/∂A
+        product *= weights  # A ⊙ ∂L/∂A, signed
+        flow(start, product.view(batch, -1, stop - start, end).sum(dim=1).abs_())
+        if not gradients:
+            continue
+        # Softmax: ∂L/∂score = A ⊙ (∂L/∂A − Σ_j A ⊙ ∂L/∂A)
+        scores = product.addcmul_(weights, product.sum(dim=-1, keepdim=True), value=-1)
+        if attention.softcap is not None:
+            raw = torch.matmul(rows, keys.transpose(-1, -2)) * attention.scaling
+            scores *= 1 - torch.tanh(raw / attention.softcap) ** 2
+        scores *= attention.scaling
+        of_query.insert(0, torch.matmul(scores, keys).view(batch, kv_heads, group, stop - start, -1))
+        dkeys = torch.matmul(scores.transpose(-1, -2), rows)
+        dvalues = torch.matmul(weights.transpose(-1, -2), drows)
+        if end == length:
+            of_key, of_value = dkeys, dvalues
+        else:
+            of_key[:, :, :end] += dkeys
+            of_value[:, :, :end] += dvalues
+    if not gradients:
+        return None
+    whole = of_query[0] if len(of_query) == 1 else torch.cat(of_query, dim=3)
+    return Gradients(*(t.to(query.dtype) for t in (whole.view(query.shape), of_key, of_value)))
+
+
+def row_blocks(length: int, row_bytes: int) -> list[tuple[int, int]]:
+    """Blocks of the rows of a map with `row_bytes` a key: small enough for the budget, and several where that saves work."""
+    size = max(1, min(MAP_BYTES // (row_bytes * length), max(MIN_ROWS, length // 8)))
+    count = -(-length // size)  # of even size: a last block of a few rows would take as many calls
+    return list(pairwise(length * i // count for i in range(count + 1)))
