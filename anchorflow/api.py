@@ -30,7 +30,7 @@ from anchorflow.experiments import Experiment
 from anchorflow.models import LanguageModel, Model, Pretrained, Tiny, choose_device, choose_dtype
 from anchorflow.prompts import Prompt, PromptBuilder, TooLong
 from anchorflow.results import Curve, Record, Result, Table
-from anchorflow.runs import Job, KeptModel, Memory, RunDirectory, Settings, assemble, compute, execute_settings
+from anchorflow.runs import Budget, Job, KeptModel, Memory, RunDirectory, Settings, assemble, compute, execute_settings
 from anchorflow.settings import build, configurable, setting, target_of, to_node
 from anchorflow.tracking import Tracking
 
@@ -145,7 +145,7 @@ def run(
     task: Task | str | Path,
     *,
     seed: int = 42,
-    batch_tokens: int = 1024,
+    batch_tokens: Budget = "auto",
     too_long: TooLong = "refuse",
     folder: str | Path | None = None,
 ) -> RunResult:
@@ -156,7 +156,7 @@ def run(
         lm: a loaded model, or what `load_model` takes.
         task: a task, or what `load_task` takes.
         seed: what queries, demonstrations and random controls are drawn from.
-        batch_tokens: padded tokens in a batch.
+        batch_tokens: padded tokens in a batch; auto is what fits a GPU, 1024 on the CPU.
         too_long: what becomes of a prompt longer than the context: refuse it, or skip its query and count it.
         folder: a run's directory, with result.json, records.jsonl and figures. A run that is there is resumed, and one
             that is complete is read. Weights are identified by where they were loaded from: do not change them. None

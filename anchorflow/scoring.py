@@ -1,5 +1,6 @@
 """Label-word probabilities of prompts: shared demonstrations read once, logits only where they are needed."""
 
+import math
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
@@ -17,6 +18,9 @@ from anchorflow.prompts import Prompt, Series
 T = TypeVar("T")
 TOP = 5
 """How many of the most probable next words a record keeps (word loyalty compares them)."""
+
+ENOUGH, PADDING = 1024, 0.1
+"""A batch of so many padded tokens keeps a device busy, and then this share of padding is not worth fewer batches."""
 
 LENT = 8
 """So many tokens of a shared context count as one of the budget: only one layer's copy of them is alive at a time."""
@@ -74,15 +78,21 @@ def plan(prompts: Sequence[Prompt], batch_tokens: int, shared: bool = False) -> 
 
 
 def pack(items: Sequence[T], sizes: Sequence[int | float], budget: int) -> list[list[T]]:
-    """Batches of items, largest first, whose size padded to the largest is at most `budget` (a larger one goes alone)."""
+    """Batches of items, largest first, whose size padded to the largest is at most `budget` (a larger one goes alone).
+
+    A batch that is large enough takes no more items that would make more than a tenth of it padding.
+    """
     batches: list[list[T]] = []
     largest: int | float = 0
+    whole: int | float = 0
     for item, size in zip(items, sizes, strict=True):
-        if batches and (len(batches[-1]) + 1) * largest <= budget:
+        padded = (len(batches[-1]) + 1) * largest if batches else math.inf
+        if padded <= budget and (padded - largest < ENOUGH or whole + size >= (1 - PADDING) * padded):
             batches[-1].append(item)
+            whole += size
         else:
             batches.append([item])
-            largest = size
+            largest = whole = size
     return batches
 
 

@@ -56,8 +56,6 @@ class SaliencyFlow:
         n_wp = (anchors * is_anchor).sum(dim=1).to(self._precision)
         # Pairs j < i of each kind; a pair q-p_k is never also one of p_k-j, since q comes last.
         self._pairs = torch.stack([n_wp, k.to(self._precision), n * (n - 1) / 2 - n_wp - k], dim=1)
-        if not bool((self._pairs > 0).all()):
-            raise ValueError("a prompt needs a word before and a word beside its label words")
         self._keep = tuple(keep)
         self._kept: dict[tuple[int, int], _Strongest] = {}
 
@@ -72,7 +70,7 @@ class SaliencyFlow:
         return output.expand(-1, -1, length, -1)
 
     def gather(self, loss: Float[Tensor, ""]) -> Float[Tensor, "layer batch 3"]:
-        """S_wp, S_pq and S_ww of every layer and prompt, from the sum of the prompts' losses."""
+        """S_wp, S_pq and S_ww of every layer and prompt, from the sum of the losses; nan where no pair is of a kind."""
         return torch.autograd.grad(loss, self._means)[0]
 
     def strongest(self, row: int) -> tuple[list[list[tuple[int, int, float]]], list[float]]:

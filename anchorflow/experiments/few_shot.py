@@ -48,6 +48,8 @@ class FewShot:
     unit: ClassVar[UnitKind] = QUERY
     version: ClassVar[str] = "1"
     fewest_shots: ClassVar[int] = 1
+    gradients: ClassVar[bool] = False
+    """Whether its passes go back through the model, too, which takes several times the memory."""
     demonstrations: ClassVar[Literal["per query", "per seed"]] = "per seed"
     """Drawn anew for every query, or once per seed (the papers' "common protocol")."""
 

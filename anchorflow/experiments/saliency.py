@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, ClassVar, Literal
 import numpy as np
 
 from anchorflow.data import Task
+from anchorflow.errors import UserError
 from anchorflow.experiments import variants
 from anchorflow.experiments.few_shot import FewShot, Queries
 from anchorflow.experiments.flows import FLOWS, FlowExample
@@ -37,6 +38,7 @@ class Saliency(FewShot):
     """
 
     name: ClassVar[str] = "saliency"
+    gradients: ClassVar[bool] = True
     demonstrations: ClassVar[Literal["per query", "per seed"]] = "per query"
     keep_examples: int = setting(default=3, kind="shown")
     """Queries whose strongest flows are kept, for the page of `anchorflow report`."""
@@ -49,6 +51,12 @@ class Saliency(FewShot):
     def prepare(self, task: Task, builder: PromptBuilder, seed: int) -> SaliencyWork:
         """One prompt per query, and the pieces of the first that the model can read."""
         prompts = self.prompts(task, builder, seed)
+        for prompt in prompts:
+            words, others = sum(prompt.anchors), set(range(prompt.target)) - set(prompt.anchors)
+            if not words or not others:
+                raise UserError(
+                    f"experiment=saliency needs words before the label words; the prompt of test row {prompt.query} has none."
+                )
         drawn = zip(prompts, self.draw(task, seed), strict=True)
         fitting = (of_query for prompt, of_query in drawn if builder.limit.fits(prompt))
         first = islice(fitting, min(self.keep_examples, len(prompts)))

@@ -47,9 +47,13 @@ class Pretrained:
 
     def shape(self) -> Shape:
         """From the configuration alone. UserError where it cannot be had."""
+        return Shape.of(self.name, self.config())
+
+    def config(self) -> Any:
+        """Transformers' configuration. UserError where it cannot be had."""
         from transformers import AutoConfig
 
-        return Shape.of(self.name, _fetch(self._converted(), self.revision, AutoConfig))
+        return _fetch(self._converted(), self.revision, AutoConfig)
 
     def load(self, device: str, dtype: str) -> LanguageModel:
         """The model in evaluation mode. UserError where it cannot be had or does not fit the machine."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Any, Literal
 
 from anchorflow.models.language_model import LanguageModel, Shape, prepare
 from anchorflow.settings import configurable, setting
@@ -45,9 +45,14 @@ class Tiny:
 
         from anchorflow.models import toys
 
-        tokenizer = toys.tokenizer()
-        config = toys.config(self.family, len(tokenizer), self.layers, self.heads, self.width)
+        config = self.config()
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(self.seed)
             model = AutoModelForCausalLM.from_config(config)
-        return prepare(self.name, model.to(device=device, dtype=getattr(torch, dtype)), tokenizer, self)
+        return prepare(self.name, model.to(device=device, dtype=getattr(torch, dtype)), toys.tokenizer(), self)
+
+    def config(self) -> Any:
+        """Transformers' configuration."""
+        from anchorflow.models import toys
+
+        return toys.config(self.family, len(toys.tokenizer()), self.layers, self.heads, self.width)

@@ -1,5 +1,6 @@
 """One run: its settings, its directory, its work, and how it ends."""
 
+from anchorflow.runs.budget import Budget
 from anchorflow.runs.compute import Memory, Shard, assemble, compute
 from anchorflow.runs.job import KeptModel, execute, execute_settings
 from anchorflow.runs.rundir import RunDirectory, State
@@ -9,6 +10,7 @@ from anchorflow.runs.stopping import Stopped, stop_signals
 __all__ = [
     "GROUPS",
     "SWEEP_WIDE",
+    "Budget",
     "Job",
     "KeptModel",
     "Memory",

@@ -13,12 +13,15 @@ from anchorflow.errors import UserError
 from anchorflow.experiments import Experiment, Unit
 from anchorflow.prompts import ContextLimit, PromptBuilder, TooLong
 from anchorflow.results import Record, Result
+from anchorflow.runs.budget import ON_CPU, Budget, choose, halved, out_of_memory
 
 if TYPE_CHECKING:
     from anchorflow.data import Task
     from anchorflow.models import LanguageModel
 
 log = logging.getLogger(__name__)
+PER_SHARD = ON_CPU
+"""The budget of the batches that shards take turns in."""
 
 
 class Shard(NamedTuple):
@@ -78,11 +81,12 @@ class Memory:
 
 @dataclass(frozen=True)
 class Computed:
-    """The units of a run, a record for each of them in their order, and how many were computed now."""
+    """The units of a run, a record for each of them in their order, how many were computed now, and in which batches."""
 
     units: Sequence[Unit]
     records: list[Record]
     new: int
+    batch_tokens: int
 
 
 @dataclass(frozen=True)
@@ -106,31 +110,45 @@ def compute(
     store: Store,
     *,
     seed: int,
-    batch_tokens: int,
+    batch_tokens: Budget,
     too_long: TooLong = "refuse",
     shard: Shard | None = None,
 ) -> Computed:
     """A record for every unit of the work (of a shard, for those of its part), those in the store taken as they are.
 
     A batch is computed whole if any record of it is missing: then every number is what it would have been without an
-    interruption.
+    interruption. Where memory runs out, batches are planned again with half the budget.
     """
     limit = ContextLimit(lm.max_length, lm.name, too_long)
     builder = PromptBuilder(lm.tokenizer, task.template, task.label_words, task.separator, limit)
     work = experiment.prepare(task, builder, seed)
     kind, units = experiment.unit, work.units
     fitting, skipped = limit.sort_out(units, kind.place, kind.several)
-    batches = experiment.plan(fitting, batch_tokens)
-    if shard is not None:
-        batches, skipped = batches[shard.number - 1 :: shard.of], []
-        units = [unit for batch in batches for unit in batch]
+    if shard is not None:  # the same part whatever the budget, which may be another one on another machine
+        of_shard = experiment.plan(fitting, PER_SHARD)[shard.number - 1 :: shard.of]
+        units = fitting = [unit for batch in of_shard for unit in batch]
+        skipped = []
     done = _resume(store, kind.key, {unit.number for unit in units}, skipped)
     if len(done) > len(skipped):
         log.info("resuming: %d of %d records are there", len(done), len(units))
     before = len(done)
-    todo = [batch for batch in batches if any(unit.number not in done for unit in batch)]
-    _map(experiment, lm, work, todo, store, batch_tokens, done, len(units))
-    return Computed(units, [done[unit.number] for unit in units], len(done) - before)
+    tokens = choose(batch_tokens, lm, experiment)
+    while True:
+        batches = experiment.plan(fitting, tokens)
+        todo = [batch for batch in batches if any(unit.number not in done for unit in batch)]
+        try:
+            _map(experiment, lm, work, todo, store, tokens, done, len(units))
+            break
+        except (MemoryError, RuntimeError) as error:
+            if not out_of_memory(error):
+                raise
+            if all(len(batch) == 1 for batch in todo) and tokens <= max(unit.length for unit in fitting):
+                raise UserError(
+                    f"out of memory with one prompt in a batch (batch_tokens={tokens}); use a smaller dtype or model, "
+                    "fewer demonstrations, or a device with more memory."
+                ) from error
+        tokens = halved(tokens)  # where the error, and what its traceback holds, is gone
+    return Computed(units, [done[unit.number] for unit in units], len(done) - before, tokens)
 
 
 def assemble(experiment: Experiment, lm: LanguageModel, records: Sequence[Record], labels: Sequence[str]) -> Assembled:

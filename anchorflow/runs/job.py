@@ -14,10 +14,12 @@ from typing import TYPE_CHECKING, Any
 
 from anchorflow.errors import UserError, of_system
 from anchorflow.results import SCHEMA, Result
+from anchorflow.runs.budget import out_of_memory
 from anchorflow.runs.compute import Assembled, Computed, Shard, assemble, compute
+from anchorflow.runs.memory import refuse_too_large
 from anchorflow.runs.provenance import environment, peak_memory
 from anchorflow.runs.rundir import RunDirectory
-from anchorflow.runs.settings import SWEEP_WIDE, Job, Settings, read_settings
+from anchorflow.runs.settings import SWEEP_WIDE, Settings, read_settings
 from anchorflow.runs.stopping import Stopped
 from anchorflow.settings import target_of, values
 
@@ -92,15 +94,16 @@ class Timing:
     ended: float
     loads: int
 
-    def to_json(self, computed: int) -> dict[str, Any]:
-        """As result.json has it; `computed` records were made."""
+    def to_json(self, computed: Computed) -> dict[str, Any]:
+        """As result.json has it."""
         run_s = self.ended - self.loaded
         return {
             "load_s": round(self.loaded - self.started, 3),
             "model_loads": self.loads,
             "run_s": round(run_s, 3),
-            "queries_per_s": round(computed / run_s, 3),
+            "queries_per_s": round(computed.new / run_s, 3),
             "peak_memory_bytes": peak_memory(),
+            "batch_tokens": computed.batch_tokens,
         }
 
 
@@ -122,11 +125,11 @@ def execute_settings(
     """The same for settings that are objects already; `config` is what result.json says of them."""
     whole = RunDirectory(folder, settings.experiment.unit.key)
     if shard is not None and whole.result() is None:
-        with _owned(whole.shard(*shard), settings.job) as part:
+        with _owned(whole.shard(*shard)) as part:
             _execute_shard(settings, config, part, kept, shard)
         if not whole.shards_complete(shard.of):
             return None
-    with _owned(whole, settings.job) as directory:
+    with _owned(whole) as directory:
         return _execute(settings, config, directory, kept)
 
 
@@ -145,7 +148,7 @@ def _execute(settings: Settings, config: Mapping[str, Any], directory: RunDirect
         return settings.tracking.run(directory.path, run.identity, whole_config, run.names, counting)
 
     # The status says how the run ended before the tracker ends, which may take a while.
-    with recording(begin) as tracker, _told(directory, settings.job):
+    with recording(begin) as tracker, _told(directory):
         lm, new = _load(run, kept)
         loaded = time.perf_counter()
         computed = run.compute(lm)
@@ -153,7 +156,7 @@ def _execute(settings: Settings, config: Mapping[str, Any], directory: RunDirect
         timing = Timing(started, loaded, time.perf_counter(), int(new))
         if list(assembled.finished) != [record for record in computed.records if "skipped" not in record]:
             directory.rewrite(assembled.records)
-        found = describe(run, lm, assembled, timing.to_json(computed.new))
+        found = describe(run, lm, assembled, timing.to_json(computed))
         tracker.log(_content(run, lm, assembled, computed))
         directory.complete(found)
         total = len(computed.records)
@@ -215,7 +218,9 @@ def draw(run: OpenRun, result: Result) -> list[Path]:
 
 
 def _check(run: OpenRun) -> None:
-    run.settings.experiment.check(run.task, run.settings.model.shape())
+    settings = run.settings
+    settings.experiment.check(run.task, settings.model.shape())
+    refuse_too_large(settings.model, settings.experiment, run.device, run.dtype)
     run.directory.report("running", progress={"done": 0, "total": None})
 
 
@@ -239,14 +244,14 @@ def _content(run: OpenRun, lm: LanguageModel, assembled: Assembled, computed: Co
 
 
 @contextlib.contextmanager
-def _owned(directory: RunDirectory, job: Job) -> Iterator[RunDirectory]:
+def _owned(directory: RunDirectory) -> Iterator[RunDirectory]:
     """Only this process works in the directory, and its status says how the block ends."""
-    with directory.locked(), _told(directory, job):
+    with directory.locked(), _told(directory):
         yield directory
 
 
 @contextlib.contextmanager
-def _told(directory: RunDirectory, job: Job) -> Iterator[None]:
+def _told(directory: RunDirectory) -> Iterator[None]:
     """How the block ends early is said in status.json; what the machine ran out of becomes a sentence."""
     try:
         yield
@@ -259,24 +264,19 @@ def _told(directory: RunDirectory, job: Job) -> Iterator[None]:
     except BaseException as error:
         import traceback
 
-        known = _explain(error, job)
+        known = _explain(error)
         directory.report_end("failed", error=str(known or error), traceback=traceback.format_exc())
         if known is not None:
             raise known from error
         raise
 
 
-def _explain(error: BaseException, job: Job) -> UserError | None:
+def _explain(error: BaseException) -> UserError | None:
     """A sentence for what the machine ran out of; None where the error is not of that kind."""
     if isinstance(error, OSError):
         return of_system(error)
-    if isinstance(error, (MemoryError, RuntimeError)) and (
-        type(error).__name__ in ("MemoryError", "OutOfMemoryError") or "can't allocate memory" in str(error)
-    ):
-        half = max(1, job.batch_tokens // 2)
-        return UserError(
-            f"out of memory with batch_tokens={job.batch_tokens}; try batch_tokens={half}, or a smaller dtype."
-        )
+    if out_of_memory(error):
+        return UserError("out of memory; use a smaller dtype or model, or a device with more memory.")
     return None
 
 

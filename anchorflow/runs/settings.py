@@ -11,6 +11,7 @@ from anchorflow.experiments import Experiment, UnitKind
 from anchorflow.models import Dtype, Model
 from anchorflow.prompts import TooLong
 from anchorflow.results import SCHEMA
+from anchorflow.runs.budget import Budget
 from anchorflow.settings import (
     SettingError,
     build,
@@ -45,16 +46,17 @@ class Job:
     """auto (an accelerator where there is one), cpu, cuda, cuda:1, mps."""
     dtype: Dtype = "auto"
     """Of the weights; auto is float32 on the CPU and bfloat16 on a GPU."""
-    batch_tokens: int = setting(default=1024, kind="run")
-    """Padded tokens in a batch: how much memory a run takes, not what it finds."""
+    batch_tokens: Budget = setting(default="auto", kind="run")
+    """Padded tokens in a batch: how much memory a run takes, not what it finds. auto is what fits a GPU, 1024 on the CPU;
+    where memory runs out it is halved."""
     too_long: TooLong = "refuse"
     """What becomes of a prompt longer than the context: refuse it, or skip its query and count it."""
 
     def __post_init__(self) -> None:
         if not 0 <= self.seed < 2**63:
             raise ValueError(f"seed is {self.seed}; allowed: 0 to 2^63 - 1")
-        if self.batch_tokens < 1:
-            raise ValueError(f"batch_tokens is {self.batch_tokens}; allowed: 1 or more (1024 is a good start)")
+        if self.batch_tokens != "auto" and self.batch_tokens < 1:
+            raise ValueError(f"batch_tokens is {self.batch_tokens}; allowed: auto, or 1 or more")
 
 
 @dataclass(frozen=True)

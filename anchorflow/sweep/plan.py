@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 from anchorflow.errors import UserError
 from anchorflow.runs import RunDirectory, Shard, read_settings
+from anchorflow.runs.budget import ON_CPU
+from anchorflow.runs.memory import demand, gigabytes
 from anchorflow.settings import digest
 from anchorflow.sweep.cells import Cell
 from anchorflow.sweep.settings import Launcher
@@ -28,6 +30,8 @@ class Planned(NamedTuple):
     cell: Cell
     fate: Fate
     why: str = ""
+    gpu_bytes: int | None = None
+    """What it takes of a GPU's memory, where that was asked for and can be known."""
 
 
 @dataclass(frozen=True)
@@ -42,13 +46,18 @@ class Plan:
         return [planned for planned in self.cells if planned.fate == fate]
 
 
-def make(cells: Sequence[Cell], launcher: Launcher, only_failed: bool, jobs: Jobs) -> Plan:
-    """Check and sort the cells. UserError if two are the same run; a cell that cannot run is refused, the others go on."""
+def make(cells: Sequence[Cell], launcher: Launcher, only_failed: bool, jobs: Jobs, memory: bool = False) -> Plan:
+    """Check and sort the cells. UserError if two are the same run; a cell that cannot run is refused, the others go on.
+
+    With `memory`, or where the launcher says what a GPU has, the plan says what each cell takes of it.
+    """
     _refuse_doubles(cells)
     check = _Check()
     planned = [_decide(cell, check, only_failed, jobs) for cell in cells]
+    if memory or launcher.gpu_mem_gb is not None:
+        planned = [_measured(one, launcher.gpu_mem_gb) if one.fate == "to run" else one for one in planned]
     todo = [
-        part for cell, fate, _ in planned if fate == "to run" for part in _shards(cell, whole=launcher.where == "local")
+        part for one in planned if one.fate == "to run" for part in _shards(one.cell, whole=launcher.where == "local")
     ]
     return Plan(tuple(planned), tuple(into_packs(todo, launcher)))
 
@@ -79,14 +88,17 @@ def table(plan: Plan, launcher: Launcher) -> str:
         models.setdefault(planned.cell.model, []).append(planned)
     packs = Counter(pack[0].model for pack in plan.packs)
     shown = [fate for fate in fates if plan.of(fate) or fate in ("done", "to run")]
-    rows = [["model", "cells", *shown, "packs"]]
+    taken = [planned.gpu_bytes for planned in plan.cells if planned.gpu_bytes is not None]
+    rows = [["model", "cells", *shown, "packs", *(["GPU memory"] if taken else [])]]
     for key, of_model in models.items():
         counts = Counter(planned.fate for planned in of_model)
         name = str(of_model[0].cell.config["model"]["name"])
-        rows.append([name, str(len(of_model)), *(str(counts[fate]) for fate in shown), str(packs[key])])
+        most = max((planned.gpu_bytes or 0 for planned in of_model), default=0)
+        memory = [f"{gigabytes(most)} GB" if most else ""] if taken else []
+        rows.append([name, str(len(of_model)), *(str(counts[fate]) for fate in shown), str(packs[key]), *memory])
     if len(models) > 1:
         total = [str(len(plan.cells)), *(str(len(plan.of(fate))) for fate in shown), str(len(plan.packs))]
-        rows.append(["", *total])
+        rows.append(["", *total, *([""] if taken else [])])
     lines = columns(rows)
     for fate in ("refused", "in progress"):
         lines += [f"{fate}: {p.cell.name}: {p.why}" for p in plan.of(fate)]
@@ -137,6 +149,23 @@ def _decide(cell: Cell, check: _Check, only_failed: bool, jobs: Jobs) -> Planned
     except UserError as error:
         return Planned(cell, "refused", str(error))
     return Planned(cell, "to run")
+
+
+def _measured(planned: Planned, gpu_mem_gb: float | None) -> Planned:
+    """With what it takes of a GPU's memory; refused where that is more than there is."""
+    chosen = read_settings(planned.cell.config)
+    takes = demand(chosen.model, chosen.experiment, chosen.job.dtype)
+    if takes is None or chosen.job.device == "cpu":
+        return planned
+    tokens = ON_CPU if chosen.job.batch_tokens == "auto" else chosen.job.batch_tokens
+    size = takes.of(tokens)
+    if gpu_mem_gb is not None and size > gpu_mem_gb * 1e9:
+        why = (
+            f"takes {gigabytes(size)} GB of a GPU, {gigabytes(takes.weights)} of them weights; launcher.gpu_mem_gb is "
+            f"{gpu_mem_gb:g}. Use a smaller dtype or batch_tokens, or another GPU."
+        )
+        return planned._replace(fate="refused", why=why, gpu_bytes=size)
+    return planned._replace(gpu_bytes=size)
 
 
 class _Check:

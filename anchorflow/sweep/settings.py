@@ -50,6 +50,8 @@ class Launcher:
     """CPU cores of one allocation."""
     mem_gb: float | None = setting(default=None, kind="run")
     """Memory of one allocation."""
+    gpu_mem_gb: float | None = setting(default=None, kind="run")
+    """Memory of one GPU; the plan refuses cells that would not fit."""
     timeout_min: int = setting(default=60, kind="run")
     """Time limit of one allocation."""
     signal_delay_s: int = setting(default=90, kind="run")
@@ -71,8 +73,10 @@ class Launcher:
             found = getattr(self, key)
             if found is not None and found < value:
                 raise ValueError(f"{key} is {found}; allowed: {value} or more")
-        if self.mem_gb is not None and self.mem_gb <= 0:
-            raise ValueError(f"mem_gb is {self.mem_gb}; allowed: more than 0")
+        for key in ("mem_gb", "gpu_mem_gb"):
+            found = getattr(self, key)
+            if found is not None and found <= 0:
+                raise ValueError(f"{key} is {found}; allowed: more than 0")
 
     @property
     def where(self) -> Where:

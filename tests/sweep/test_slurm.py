@@ -304,7 +304,7 @@ def test_cells_that_fail_are_reported_as_what_they_are_and_the_others_finish(
     assert done.stderr.count("refused: ") == 4
     assert "failed: saliency/tiny/local/seed42" in done.stderr
     assert "begin with the same token" in done.stderr
-    assert "out of memory with batch_tokens=1024; try batch_tokens=512" in done.stderr
+    assert "out of memory; use a smaller dtype or model" in done.stderr
     assert len(results(tmp_path / "outputs")) == 1
     assert "3 of 4 cells are not complete, 4 cells refused" in failed_politely(done)
     assert status(tmp_path / "outputs").splitlines()[-1] == "4 runs: 3 failed, 1 completed"

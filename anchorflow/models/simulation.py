@@ -1,0 +1,71 @@
+"""How much memory a model takes, found out without any: tensors that have a size and no numbers go through its own code."""
+
+from __future__ import annotations
+
+import weakref
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import nn
+from torch._subclasses import FakeTensorMode
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_iter
+from transformers.pytorch_utils import Conv1D
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel
+
+    from anchorflow.models.language_model import LanguageModel
+
+
+class Peak(TorchDispatchMode):  # type: ignore[no-untyped-call]
+    """Within its block `bytes` is the most that tensors made there took at once."""
+
+    def __init__(self) -> None:
+        super().__init__()  # type: ignore[no-untyped-call]
+        self.bytes = 0
+        self._now = 0
+        self._seen: weakref.WeakSet[Any] = weakref.WeakSet()
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        """One operation: what it gives may be new, or a view of what its arguments hold."""
+        for tensor in tree_iter((args, kwargs)):
+            if isinstance(tensor, torch.Tensor):
+                self._seen.add(tensor.untyped_storage())
+        found = func(*args, **(kwargs or {}))
+        for tensor in tree_iter(found):
+            if isinstance(tensor, torch.Tensor) and (storage := tensor.untyped_storage()) not in self._seen:
+                self._seen.add(storage)
+                self._now += storage.nbytes()
+                weakref.finalize(storage, self._freed, storage.nbytes())
+                self.bytes = max(self.bytes, self._now)
+        return found
+
+    def _freed(self, size: int) -> None:
+        self._now -= size
+
+
+@contextmanager
+def simulated(config: Any, dtype: str) -> Iterator[LanguageModel]:
+    """Within the block there is a model of this configuration that takes no memory, and whose passes compute nothing."""
+    from transformers import AutoModelForCausalLM
+
+    from anchorflow.models.language_model import prepare
+
+    with FakeTensorMode(allow_non_fake_inputs=True):
+        model = AutoModelForCausalLM.from_config(config, dtype=getattr(torch, dtype))
+        yield prepare("simulated", model, None)
+
+
+def weights_bytes(model: PreTrainedModel, quantized: bool = False) -> int:
+    """What parameters and buffers take, tied ones once; `quantized` linear maps of layers a byte for each number."""
+    head = model.get_output_embeddings()
+    small = {
+        id(module.weight)
+        for module in model.modules()
+        if quantized and isinstance(module, (nn.Linear, Conv1D)) and module is not head
+    }
+    tensors = (*model.parameters(), *model.buffers())
+    return sum(t.numel() * (1 if id(t) in small else t.element_size()) for t in tensors)

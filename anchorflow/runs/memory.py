@@ -1,0 +1,168 @@
+"""How much of a GPU's memory a run takes, before it runs: from a simulation of its passes (see `models.simulation`)."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import cache
+from typing import TYPE_CHECKING, Any, Literal
+
+from anchorflow.errors import UserError
+
+if TYPE_CHECKING:
+    from anchorflow.experiments import Experiment
+    from anchorflow.models import LanguageModel, Model
+    from anchorflow.scoring import Batch
+
+Pass = Literal["whole", "after a context", "with gradients"]
+TOKENS, CONTEXT, LENGTH, OWN = 1024, 256, 256, 32
+"""What is simulated: a batch of so many padded tokens, a context, whole prompts and those that follow the context."""
+FEW, SOME = 4, 6
+"""Layers that are simulated: what a pass takes grows evenly with them."""
+BESIDES = 2**30
+"""Bytes that the GPU's libraries take."""
+
+
+@dataclass(frozen=True)
+class Demand:
+    """Bytes: of the weights, of what a padded token of a batch takes, of the keys and values of a position."""
+
+    weights: int
+    token: float
+    position: int
+
+    def of(self, batch_tokens: int, context: int = 1024) -> int:
+        """Of a run with this budget and contexts of so many tokens."""
+        return self.weights + BESIDES + int(batch_tokens * self.token) + context * self.position
+
+
+def kind(experiment: Experiment) -> Pass:
+    """What an experiment's passes are."""
+    if getattr(experiment, "gradients", False):
+        return "with gradients"
+    return "after a context" if getattr(experiment, "demonstrations", None) == "per seed" else "whole"
+
+
+def demand(model: Model, experiment: Experiment, dtype: str) -> Demand | None:
+    """What runs of this kind take. None for a model whose class does not say its configuration."""
+    if not hasattr(model, "config"):
+        return None
+    hashable: Any = model  # a node of the configuration is frozen
+    return _demand(hashable, kind(experiment), "bfloat16" if dtype == "auto" else dtype)
+
+
+def refuse_too_large(model: Model, experiment: Experiment, device: str, dtype: str) -> None:
+    """UserError for a model that one GPU cannot hold with the smallest of batches; the weights are not read yet."""
+    import torch
+
+    if not device.startswith("cuda") or getattr(model, "device_map", None) is not None:
+        return
+    takes = demand(model, experiment, dtype)
+    have = torch.cuda.get_device_properties(device).total_memory
+    if takes is not None and takes.weights + takes.token > have:
+        raise UserError(
+            f"model {model.name} in {dtype} takes {gigabytes(takes.weights)} GB, {device} has {gigabytes(have)} GB; "
+            "use a smaller dtype, model.quantization=8bit, or model.device_map=auto over several GPUs."
+        )
+
+
+def gigabytes(size: int) -> str:
+    """Of bytes, with a tenth."""
+    return f"{size / 1e9:.1f}"
+
+
+@cache
+def _demand(model: Any, kind: Pass, dtype: str) -> Demand:
+    from anchorflow.models.simulation import simulated, weights_bytes
+
+    config = model.config()
+    with simulated(config, dtype) as lm:
+        text = lm.model.config.get_text_config()
+        kv_heads = getattr(text, "num_key_value_heads", None) or text.num_attention_heads
+        width = getattr(text, "head_dim", None) or text.hidden_size // text.num_attention_heads
+        layers, size = int(text.num_hidden_layers), lm.dtype.itemsize
+        weights = weights_bytes(lm.model, quantized=getattr(model, "quantization", None) == "8bit")
+    position = 2 * layers * kv_heads * width * size
+    peak = _passes[kind]
+    if layers <= SOME:
+        found = _simulate(config, dtype, layers, peak)
+    else:
+        few, some = (_simulate(config, dtype, n, peak) for n in (FEW, SOME))
+        found = few + (some - few) * (layers - FEW) // (SOME - FEW)
+    return Demand(weights, found / TOKENS, position)
+
+
+def _simulate(config: Any, dtype: str, layers: int, peak: Callable[[LanguageModel], int]) -> int:
+    from anchorflow.models.simulation import simulated
+
+    config = copy.deepcopy(config)
+    text = config.get_text_config()
+    text.num_hidden_layers = layers
+    if getattr(text, "layer_types", None):
+        text.layer_types = text.layer_types[:layers]
+    with simulated(config, dtype) as lm:
+        return peak(lm)
+
+
+def _batch(prompts: int, length: int, context: int = 0) -> Batch:
+    import torch
+
+    from anchorflow.scoring import Batch
+
+    return Batch(
+        context=(0,) * context,
+        ids=torch.zeros(prompts, length, dtype=torch.long),
+        targets=torch.full((prompts,), length - 1),
+        anchors=torch.full((prompts, 6), 5),
+        is_anchor=torch.ones(prompts, 6, dtype=torch.bool),
+        labels=torch.zeros(prompts, dtype=torch.long),
+        label_tokens=torch.arange(6),
+    )
+
+
+def _whole(lm: LanguageModel) -> int:
+    import torch
+
+    from anchorflow.models.simulation import Peak
+    from anchorflow.scoring import next_word_logits
+
+    with Peak() as peak, torch.no_grad():
+        next_word_logits(lm, _batch(TOKENS // LENGTH, LENGTH))
+    return peak.bytes
+
+
+def _after_context(lm: LanguageModel) -> int:
+    import torch
+
+    from anchorflow.attention import LabelAttention, read, tapped
+    from anchorflow.models.simulation import Peak
+    from anchorflow.scoring import LENT, next_word_logits
+
+    context = read(lm.model, [0] * CONTEXT, "cpu")
+    batch = _batch(TOKENS // (OWN + CONTEXT // LENT), OWN, CONTEXT)
+    with Peak() as peak, torch.no_grad(), tapped(lm.model, LabelAttention(batch.anchors, batch.targets)):
+        next_word_logits(lm, batch, context)
+    return peak.bytes
+
+
+def _with_gradients(lm: LanguageModel) -> int:
+    import torch
+
+    from anchorflow.attention import SaliencyFlow, tapped
+    from anchorflow.models.simulation import Peak
+    from anchorflow.scoring import label_log_probabilities, next_word_logits
+
+    batch = _batch(TOKENS // LENGTH, LENGTH)
+    with Peak() as peak, torch.enable_grad():
+        flow = SaliencyFlow(lm.shape.layers, batch.anchors, batch.is_anchor, batch.targets)
+        with tapped(lm.model, flow, only=batch.targets):
+            flow.gather(-label_log_probabilities(next_word_logits(lm, batch), batch).sum())
+    return peak.bytes
+
+
+_passes: dict[Pass, Callable[[LanguageModel], int]] = {
+    "whole": _whole,
+    "after a context": _after_context,
+    "with gradients": _with_gradients,
+}
