@@ -49,7 +49,11 @@ class Tiny:
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(self.seed)
             model = AutoModelForCausalLM.from_config(config)
-        return prepare(self.name, model.to(device=device, dtype=getattr(torch, dtype)), toys.tokenizer(), self)
+        for (
+            parameter
+        ) in model.parameters():  # buffers, of rotary positions, stay as precise as in a model that is loaded
+            parameter.data = parameter.data.to(getattr(torch, dtype))
+        return prepare(self.name, model.to(device), toys.tokenizer(), self)
 
     def config(self) -> Any:
         """Transformers' configuration."""

@@ -8,6 +8,7 @@ import random
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import torch
@@ -50,15 +51,25 @@ def attention(model: PreTrainedModel, scores: Change = _leave, weights: Change =
     before = model.config._attn_implementation
     model.config._attn_implementation = "plain"
     _changes.update(scores=scores, weights=weights)
+    methods = [module for module in model.modules() if hasattr(module, "_attn")]  # GPT-J has no other way in
+    for module in methods:
+        module.__dict__["_attn"] = partial(_method, module)
     try:
         yield
     finally:
         model.config._attn_implementation = before
+        for module in methods:
+            del module.__dict__["_attn"]
+
+
+def _method(module, query, key, value, attention_mask):  # type: ignore[no-untyped-def]
+    scaling = float(module.scale_attn) ** -1
+    return _attention(module, query, key, value, attention_mask, scaling)[0].transpose(1, 2), None
 
 
 def logits(model: PreTrainedModel, prompt: Prompt) -> Tensor:
     """Of the target position; the model has computed those of all positions, as it does when it is simply called."""
-    return model(input_ids=torch.tensor([prompt.ids]), use_cache=False).logits[0, -1]
+    return model(input_ids=torch.tensor([prompt.ids], device=model.device), use_cache=False).logits[0, -1]
 
 
 def score(found: Tensor, prompt: Prompt) -> dict[str, Any]:
@@ -131,7 +142,7 @@ def attention_prediction(model: PreTrainedModel, prompts: Sequence[Prompt]) -> l
 def _reweighted(beta: Tensor, anchors: Sequence[int]) -> Change:
     def change(layer: int, weights: Tensor) -> Tensor:
         weights = weights.clone()  # softmax needs its own for the way back
-        weights[0, :, -1, anchors] = weights[0, :, -1, anchors] * beta[layer].exp()
+        weights[0, :, -1, anchors] = weights[0, :, -1, anchors] * beta[layer].exp().to(weights.dtype)
         return weights
 
     return change
@@ -141,9 +152,11 @@ def learn(
     model: PreTrainedModel, training: Sequence[Prompt], lr: float, epochs: int, seed: int
 ) -> tuple[Tensor, list[list[float]]]:
     """β [layer, head, demonstration] by Adam, and the loss at every example before its step [epoch][example]."""
-    config = model.config
-    shape = (config.n_layer, config.n_head, len(training[0].anchors))
-    beta = torch.zeros(shape, dtype=model.dtype, requires_grad=True)
+    config = model.config.get_text_config()
+    shape = (config.num_hidden_layers, config.num_attention_heads, len(training[0].anchors))
+    # At least float32: in bfloat16 Adam's steps would be rounded away.
+    precision = torch.promote_types(model.dtype, torch.float32)
+    beta = torch.zeros(shape, dtype=precision, device=model.device, requires_grad=True)
     adam = torch.optim.Adam([beta], lr=lr, betas=(0.9, 0.999))
     order = list(range(len(training)))
     shuffle = random.Random(f"{seed}/epochs").shuffle
@@ -164,7 +177,7 @@ def learn(
 
 
 def _loss(found: Tensor, prompt: Prompt) -> Tensor:
-    return cross_entropy(found[list(prompt.label_tokens)][None], torch.tensor([prompt.label]))
+    return cross_entropy(found[list(prompt.label_tokens)][None], torch.tensor([prompt.label], device=found.device))
 
 
 @torch.no_grad()
@@ -191,7 +204,7 @@ class Kept:
 def keep(model: PreTrainedModel, prompt: Prompt, chosen: Mapping[str, Sequence[int]]) -> dict[str, Kept]:
     """The demonstrations are read once; of every variant these positions are kept."""
     with attention(model):
-        cache = model(input_ids=torch.tensor([prompt.context]), use_cache=True).past_key_values
+        cache = model(input_ids=torch.tensor([prompt.context], device=model.device), use_cache=True).past_key_values
     return {
         name: Kept(
             [(layer.keys[:, :, list(positions)], layer.values[:, :, list(positions)]) for layer in cache.layers],
@@ -209,13 +222,13 @@ def compression(
     found = []
     for prompt in prompts:
         bare = text_anchors[prompt.query]
-        query = torch.tensor([prompt.ids[len(prompt.context) :]])
+        query = torch.tensor([prompt.ids[len(prompt.context) :]], device=model.device)
         with attention(model):
             scored = {"full": score(logits(model, prompt), prompt), "text_anchor": score(logits(model, bare), bare)}
             for name, context in kept.items():
                 output = model(
                     input_ids=query,
-                    position_ids=torch.arange(query.shape[1])[None] + context.next_position,
+                    position_ids=torch.arange(query.shape[1], device=query.device)[None] + context.next_position,
                     past_key_values=DynamicCache(context.layers),
                     use_cache=True,
                 )
@@ -240,7 +253,7 @@ def saliency(model: PreTrainedModel, prompts: Sequence[Prompt]) -> list[Tensor]:
         gradients = torch.autograd.grad(loss, gates)
         n = len(prompt.ids)
         anchors = list(prompt.anchors)
-        pairs = torch.ones(n, n, dtype=torch.bool).tril(-1)
+        pairs = torch.ones(n, n, dtype=torch.bool, device=model.device).tril(-1)
         wp, pq = torch.zeros_like(pairs), torch.zeros_like(pairs)
         wp[anchors] = pairs[anchors]
         pq[-1, anchors] = True

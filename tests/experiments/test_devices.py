@@ -1,9 +1,11 @@
 """Every experiment on pretended GPUs: the CPU's numbers, no tensor of another device, and a host that rarely waits."""
 
+import math
 from collections import Counter
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from accelerate.hooks import AlignDevicesHook, add_hook_to_module
@@ -11,36 +13,18 @@ from torch.utils._pytree import tree_flatten
 
 from anchorflow.attention.backend import decoder_layers
 from anchorflow.data import Task
-from anchorflow.experiments import (
-    AttentionPrediction,
-    Classification,
-    Compression,
-    Diagnosis,
-    Experiment,
-    Isolation,
-    LabelRelationships,
-    Reweighting,
-    Saliency,
-)
+from anchorflow.experiments import Experiment
 from anchorflow.experiments.diagnosis import _unpacked
+from anchorflow.experiments.flows import FLOWS
 from anchorflow.models import LanguageModel, Tiny
 from anchorflow.prompts import PromptBuilder
 from tests import pretended
 from tests.conftest import FAMILIES
+from tests.small_experiments import EXPERIMENTS
 
 BUDGET = 300
 ONCE = {"anchorflow/attention/kv_cache.py:save", "anchorflow/attention/saliency.py:read"}
 """Where a host may wait for each layer: what is kept beside the records, once a run."""
-EXPERIMENTS: list[Experiment] = [
-    Classification(n_queries=6),
-    AttentionPrediction(n_queries=6),
-    Compression(n_queries=6, random_sets=2),
-    Diagnosis(n_queries=6),
-    Isolation(n_queries=6, first_or_last_k=(1,)),
-    LabelRelationships(repetitions=3, n_demonstrations=4, regimes=("default", "flipped", "random"), calibrate=True),
-    Reweighting(n_queries=6, epochs=2, train_per_class=1),
-    Saliency(n_queries=6, keep_examples=2),
-]
 each_experiment = pytest.mark.parametrize("experiment", EXPERIMENTS, ids=lambda e: e.name)
 each_family = pytest.mark.parametrize(
     "family", [pytest.param(f, marks=[pytest.mark.slow] * (f != "llama")) for f in FAMILIES]
@@ -132,6 +116,33 @@ def test_the_host_waits_no_more_often_for_more_layers(experiment: Experiment, ta
     few, many = waits(2), waits(6)
     assert few
     assert {where: n for where, n in many.items() if n > few[where] and where[1] not in ONCE} == {}
+
+
+@pytest.mark.parametrize("dtype", ["bfloat16", "float16"])
+@each_family
+@each_experiment
+def test_half_precision_keeps_the_findings(
+    experiment: Experiment, family: str, dtype: str, task: Task, tmp_path: Path
+) -> None:
+    whole = records(experiment, toy(family, dtype="float32"), task, tmp_path)
+    half = records(experiment, toy(family, dtype=dtype), task, tmp_path)
+    assert probabilities(half) == pytest.approx(probabilities(whole), abs=0.05)
+    if "S_wp" in whole[0]:
+        of_half, of_whole = shares(half), shares(whole)
+        assert np.abs(of_half - of_whole).max() < 0.02
+
+
+def probabilities(found: list[Any]) -> list[float]:
+    if "regimes" in found[0]:
+        curves = [regime["log_probabilities"] for record in found for regime in record["regimes"].values()]
+        return [math.exp(value) for curve in curves for at in curve for value in at]
+    return [p for record in found for variant in record["variants"].values() for p in variant["probs"]]
+
+
+def shares(found: list[Any]) -> np.ndarray:
+    """[flow, layer]"""
+    flows = np.array([[record[name] for name in FLOWS] for record in found]).mean(axis=0)
+    return flows / np.maximum(flows.sum(axis=0), 1e-30)
 
 
 def test_a_pretended_gpu_refuses_what_a_gpu_would() -> None:
