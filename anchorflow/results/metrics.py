@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Sequence
+from itertools import permutations
 
 import numpy as np
 from jaxtyping import Bool, Float, Int
@@ -15,9 +16,12 @@ def accuracy(labels: Int[ndarray, " query"], probs: Float[ndarray, "query label"
 
 def macro_f1(labels: Int[ndarray, " query"], probs: Float[ndarray, "query label"]) -> float:
     """F1 averaged over the classes that occur as a label or as a prediction; a class never right counts 0."""
-    from sklearn.metrics import f1_score
-
-    return float(f1_score(labels, probs.argmax(axis=1), average="macro", zero_division=0.0))
+    predicted = probs.argmax(axis=1)
+    found = []
+    for c in np.union1d(labels, predicted):
+        right = int(((labels == c) & (predicted == c)).sum())
+        found.append(2 * right / int((labels == c).sum() + (predicted == c).sum()))
+    return float(np.mean(found))
 
 
 def confusion(labels: Int[ndarray, " query"], probs: Float[ndarray, "query label"]) -> Float[ndarray, "label label"]:
@@ -75,17 +79,27 @@ def auc_of_prediction(predicted: Int[ndarray, " query"], score: Float[ndarray, "
     Classes that are never predicted are dropped. Two left: the score of the second as it is. More: scores as shares,
     one-vs-one macro average. One left, or no score at all: nan.
     """
-    from sklearn.metrics import roc_auc_score
-
     classes = np.unique(predicted)
     kept = score[:, classes]
     if len(classes) < 2 or not np.isfinite(kept).all():
         return math.nan
     if len(classes) == 2:
-        return float(roc_auc_score(predicted == classes[1], kept[:, 1]))
+        return area_under_roc(predicted == classes[1], kept[:, 1])
     total = kept.sum(axis=1, keepdims=True)
     shares = np.divide(kept, total, out=np.full_like(kept, 1 / len(classes)), where=total > 0)
-    return float(roc_auc_score(predicted, shares, multi_class="ovo", labels=classes))
+    areas = []
+    for i, j in permutations(range(len(classes)), 2):
+        of_pair = (predicted == classes[i]) | (predicted == classes[j])
+        areas.append(area_under_roc(predicted[of_pair] == classes[i], shares[of_pair, i]))
+    return float(np.mean(areas))
+
+
+def area_under_roc(truth: Bool[ndarray, " query"], score: Float[ndarray, " query"]) -> float:
+    """The chance that a true one scores above another, ties half (Mann and Whitney's U). Both must occur."""
+    from scipy.stats import rankdata
+
+    n = int(truth.sum())
+    return float((rankdata(score)[truth].sum() - n * (n + 1) / 2) / (n * (len(truth) - n)))
 
 
 def cumulative_contribution(areas: Sequence[float]) -> list[float]:
@@ -102,8 +116,6 @@ def pairwise_auc(labels: Int[ndarray, " query"], probs: Float[ndarray, "query la
 
     nan for a class without queries.
     """
-    from sklearn.metrics import roc_auc_score
-
     n = probs.shape[1]
     found = np.full((n, n), math.nan)
     np.fill_diagonal(found, 1.0)
@@ -114,7 +126,7 @@ def pairwise_auc(labels: Int[ndarray, " query"], probs: Float[ndarray, "query la
             truth = labels[of_pair] == i
             if truth.any() and not truth.all():
                 ratio = log_probs[of_pair, i] - log_probs[of_pair, j]
-                found[i, j] = found[j, i] = roc_auc_score(truth, ratio)
+                found[i, j] = found[j, i] = area_under_roc(truth, ratio)
     return found
 
 
