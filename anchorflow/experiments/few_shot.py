@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import cache
 from typing import TYPE_CHECKING, ClassVar, Literal
 
 from anchorflow.data import Example, Task
@@ -76,12 +77,13 @@ class FewShot:
 
     def draw(self, task: Task, seed: int) -> Iterator[tuple[Sequence[Example], Example]]:
         """Each query with its demonstrations."""
+        drawn = cache(lambda key: task.draw_demonstrations(self.shots_per_class, key))
         for query in task.draw_queries(self.n_queries, seed):
             if query.demonstrations is not None:
                 yield query.demonstrations, query
             else:
                 row = f"/{query.row}" if self.demonstrations == "per query" else ""
-                yield task.draw_demonstrations(self.shots_per_class, f"{seed}/demonstrations{row}"), query
+                yield drawn(f"{seed}/demonstrations{row}"), query
 
     def plan(self, units: Sequence[Prompt], batch_tokens: int) -> list[list[Prompt]]:
         """Prompts of similar length; with demonstrations drawn once per seed, of the same demonstrations."""

@@ -32,16 +32,28 @@ def choose_device(device: str) -> str:
 
 
 def choose_dtype(dtype: str, device: str) -> str:
-    """`auto` is float32 on the CPU and bfloat16 (float16 on older GPUs) on an accelerator."""
-    import torch
-
+    """`auto` is float32 on the CPU and bfloat16 (float16 on older GPUs) on an accelerator. UserError for one it lacks."""
     if dtype not in DTYPES:
         raise UserError(f"dtype is {dtype!r}; allowed: {', '.join(DTYPES)}.")
-    if dtype != "auto":
-        return dtype
-    if not device.startswith("cuda"):
-        return "float32"
-    return "bfloat16" if torch.cuda.is_bf16_supported() else "float16"
+    lacking = _lacking(device)
+    if dtype == "auto":
+        if not device.startswith("cuda"):
+            return "float32"
+        return "float16" if "bfloat16" in lacking else "bfloat16"
+    if dtype in lacking:
+        allowed = ", ".join(name for name in DTYPES if name not in lacking)
+        raise UserError(f"dtype is {dtype!r}, which {device} does not have; allowed: {allowed}.")
+    return dtype
+
+
+def _lacking(device: str) -> set[str]:
+    """The dtypes that a device does not have; what it would only imitate, many times slower, counts as such."""
+    import torch
+
+    if device.startswith("cuda"):
+        with torch.cuda.device(device):
+            return set() if torch.cuda.is_bf16_supported(including_emulation=False) else {"bfloat16"}
+    return {"float64"} if device.startswith("mps") else set()
 
 
 def to_device(numbers: Sequence[Any], device: torch.device | str, dtype: torch.dtype | None = None) -> torch.Tensor:

@@ -65,6 +65,7 @@ class Pretrained:
             options["device_map"] = self.device_map
         if self.quantization is not None:
             options["quantization_config"] = _eight_bit(device)
+        if device.startswith("cuda"):  # straight there, not by way of the host's memory
             options.setdefault("device_map", {"": device})
         place = self._converted()
         tokenizer = _fetch(place, self.revision, AutoTokenizer)

@@ -8,13 +8,34 @@ without a prefix space or BOS, with tokens that straddle two parts.
 from __future__ import annotations
 
 from array import array
+from bisect import bisect_right
 from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from itertools import accumulate
 from typing import Any
 
 from anchorflow.data import Example, Template
 from anchorflow.errors import UserError
 from anchorflow.prompts.context import UNLIMITED, ContextLimit
 from anchorflow.prompts.parts import Demonstration, Prompt, Series
+
+
+@dataclass(frozen=True)
+class _Encoded:
+    """A text's tokens: their ids, and the first character and the end of each."""
+
+    ids: list[int]
+    offsets: list[tuple[int, int]]
+
+    @cached_property
+    def _ends(self) -> list[int]:
+        return list(accumulate((stop for _, stop in self.offsets), max))  # a special token in the middle has (0, 0)
+
+    def behind(self, character: int) -> int:
+        """The first token that ends behind this character."""
+        return bisect_right(self._ends, character)
+
 
 _PARTS = {None: "formatting", "text": "text", "text_pair": "text", "label": "label"}
 
@@ -48,8 +69,9 @@ class PromptBuilder:
 
     def build(self, demonstrations: Sequence[Example], query: Example) -> Prompt:
         """The prompt for `query` after `demonstrations`; its ids end right before the query's label word."""
-        text, spans, ids, offsets = self._lay_out(demonstrations, query)
-        cut = self._label_start(spans[-1], text, offsets)
+        text, spans, encoded = self._lay_out(demonstrations, query)
+        ids, offsets = encoded.ids, encoded.offsets
+        cut = self._label_start(spans[-1], text, encoded)
         if ids[cut] != self.label_tokens[0]:
             raise UserError(
                 f"in the prompt for test row {query.row} the label word {self.label_words[0]!r} begins with another token "
@@ -59,7 +81,8 @@ class PromptBuilder:
         located = []
         for k, demonstration in enumerate(demonstrations):
             # A token that begins with the separator's blank and goes on with the next text belongs to that.
-            inside = [i for i, (a, b) in enumerate(offsets[:cut]) if starts[k] < b <= starts[k + 1] and a < b]
+            tokens = range(encoded.behind(starts[k]), min(cut, encoded.behind(starts[k + 1])))
+            inside = [i for i in tokens if offsets[i][0] < offsets[i][1]]
             label_word, texts = set(), set()
             for part, a, b in spans[k]:
                 held = {i for i in inside if offsets[i][0] < b and offsets[i][1] > a}
@@ -67,7 +90,7 @@ class PromptBuilder:
                     label_word |= held
                 elif part == "text":
                     texts |= held
-            anchor = self._label_start(spans[k], text, offsets)
+            anchor = self._label_start(spans[k], text, encoded)
             located.append(
                 Demonstration(
                     label=demonstration.label,
@@ -90,10 +113,10 @@ class PromptBuilder:
         A special token (a BOS) has its name; of several that share a character, the first shows it.
         """
         special = set(self.tokenizer.all_special_ids)
-        text, spans, ids, offsets = self._lay_out(demonstrations, query)
+        text, spans, encoded = self._lay_out(demonstrations, query)
         found, shown = [], 0
-        cut = self._label_start(spans[-1], text, offsets)
-        for token, (_, stop) in zip(ids[:cut], offsets[:cut], strict=True):
+        cut = self._label_start(spans[-1], text, encoded)
+        for token, (_, stop) in zip(encoded.ids[:cut], encoded.offsets[:cut], strict=True):
             found.append(self._token(token) if token in special else text[shown:stop])
             shown = max(shown, stop)
         return tuple(found)
@@ -108,10 +131,10 @@ class PromptBuilder:
         A word that is shown need not be a label word; what is predicted are the label words.
         """
         text, spans = self._write(examples, shown, instruction)
-        ids, offsets = self._encode(text)
-        cuts, first = [], 0
+        encoded = self._encode(text)
+        ids, cuts = encoded.ids, []
         for span, word in zip(spans, shown, strict=True):
-            first = self._label_start(span, text, offsets, first)
+            first = self._label_start(span, text, encoded)
             if word in self.label_words and ids[first] != self.label_tokens[self.label_words.index(word)]:
                 raise UserError(
                     f"the label word {word!r} begins with another token in a long prompt than elsewhere "
@@ -122,14 +145,14 @@ class PromptBuilder:
 
     def _lay_out(
         self, demonstrations: Sequence[Example], query: Example
-    ) -> tuple[str, list[list[tuple[str, int, int]]], list[int], list[tuple[int, int]]]:
-        """Text, parts, token ids and offsets of the demonstrations and the query.
+    ) -> tuple[str, list[list[tuple[str, int, int]]], _Encoded]:
+        """Text, parts and tokens of the demonstrations and the query.
 
         The query is written with the first label word, whatever its own: nothing of the answer can leak.
         """
         words = [*(self.label_words[d.label] for d in demonstrations), self.label_words[0]]
         text, spans = self._write([*demonstrations, query], words)
-        return text, spans, *self._encode(text)
+        return text, spans, self._encode(text)
 
     def _write(
         self, examples: Sequence[Example], words: Sequence[str], instruction: str = ""
@@ -146,22 +169,17 @@ class PromptBuilder:
             text += rendered
         return text, spans
 
-    def _encode(self, text: str) -> tuple[list[int], list[tuple[int, int]]]:
+    def _encode(self, text: str) -> _Encoded:
         encoded = self.tokenizer(text, return_offsets_mapping=True, verbose=False)
-        return encoded["input_ids"], encoded["offset_mapping"]
+        return _Encoded(encoded["input_ids"], encoded["offset_mapping"])
 
     @staticmethod
-    def _label_start(
-        spans: Sequence[tuple[str, int, int]], text: str, offsets: Sequence[tuple[int, int]], after: int = 0
-    ) -> int:
-        """The token that holds the label word's first character (its leading blank may be a token of its own).
-
-        It is looked for from the token `after` on.
-        """
+    def _label_start(spans: Sequence[tuple[str, int, int]], text: str, encoded: _Encoded) -> int:
+        """The token that holds the label word's first character (its leading blank may be a token of its own)."""
         start, stop = next((a, b) for part, a, b in spans if part == "label")
         start += len(text[start:stop]) - len(text[start:stop].lstrip())
-        for i in range(after, len(offsets)):
-            if offsets[i][0] <= start < offsets[i][1]:
+        for i in range(encoded.behind(start), len(encoded.offsets)):
+            if encoded.offsets[i][0] <= start < encoded.offsets[i][1]:
                 return i
         raise UserError(f"no token of this model's tokenizer holds the label word {text[start:stop]!r}.")
 
@@ -170,10 +188,10 @@ class PromptBuilder:
         firsts, before = [], []
         for label, word in enumerate(self.label_words):
             text, spans = self._write([Example(0, "text", label, "text")], [word])
-            ids, offsets = self._encode(text)
-            cut = self._label_start(spans[-1], text, offsets)
-            firsts.append(ids[cut])
-            before.append(ids[:cut])
+            encoded = self._encode(text)
+            cut = self._label_start(spans[-1], text, encoded)
+            firsts.append(encoded.ids[cut])
+            before.append(encoded.ids[:cut])
         for label, word in enumerate(self.label_words):
             other = firsts.index(firsts[label])
             if other != label:

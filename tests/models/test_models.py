@@ -1,8 +1,10 @@
 """Models come from where they are said to, or the message says what to do; what makes them fast changes no number."""
 
+import contextlib
 import json
 import time
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -178,6 +180,39 @@ def test_hashes_of_large_files_are_kept_and_their_loss_does_no_harm(
     (tmp_path / "file").touch()
     monkeypatch.setenv("ANCHORFLOW_CACHE", str(tmp_path / "file"))  # where no folder can be made
     assert weights_cache.files_hash(file) == found
+
+
+def test_a_dtype_that_a_gpu_lacks_is_refused_and_auto_avoids_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.cuda, "device", lambda name: contextlib.nullcontext())
+    monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda including_emulation: including_emulation)
+    assert choose_dtype("auto", "cuda") == "float16"
+    with pytest.raises(
+        UserError, match="dtype is 'bfloat16', which cuda:0 does not have; allowed: auto, float64, float32"
+    ):
+        choose_dtype("bfloat16", "cuda:0")
+    with pytest.raises(UserError, match="dtype is 'float64', which mps does not have"):
+        choose_dtype("float64", "mps")
+    monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda including_emulation: True)
+    assert choose_dtype("auto", "cuda") == choose_dtype("bfloat16", "cuda:0") == "bfloat16"
+
+
+def test_weights_go_straight_to_a_gpu(saved: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Which here is the CPU by another name."""
+    seen: dict[str, Any] = {}
+    fetch = pretrained._fetch
+
+    def noted(path: str, revision: str | None, kind: Any, **options: Any) -> Any:
+        if "device_map" in options:
+            seen.update(options["device_map"])
+            options["device_map"] = {"": "cpu"}
+        return fetch(path, revision, kind, **options)
+
+    monkeypatch.setattr(pretrained, "_fetch", noted)
+    there = Pretrained(name="here", path=str(saved)).load("cuda:1", "float32")
+    assert seen == {"": "cuda:1"}
+    here = Pretrained(name="here", path=str(saved)).load("cpu", "float32")
+    ids = torch.tensor([[1, 2, 3]])
+    assert torch.equal(there.model(ids).logits, here.model(ids).logits)
 
 
 def test_devices_and_dtypes() -> None:
