@@ -4,7 +4,8 @@ Keeping the attention maps of all layers for the backward pass would take layers
 computed again, a few rows at a time, and nothing of the size N² is ever held.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from itertools import pairwise
 from typing import NamedTuple
 
@@ -97,6 +98,17 @@ def flow_and_gradients(
         return None
     whole = of_query[0] if len(of_query) == 1 else torch.cat(of_query, dim=3)
     return Gradients(*(t.to(query.dtype) for t in (whole.view(query.shape), of_key, of_value)))
+
+
+@contextmanager
+def matmul_precision(precision: str) -> Iterator[None]:
+    """Torch's float32 matmul precision within the block."""
+    before = torch.get_float32_matmul_precision()
+    torch.set_float32_matmul_precision(precision)
+    try:
+        yield
+    finally:
+        torch.set_float32_matmul_precision(before)
 
 
 def row_blocks(length: int, row_bytes: int) -> list[tuple[int, int]]:

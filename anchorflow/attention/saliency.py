@@ -13,7 +13,7 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 
 from anchorflow.attention.backend import Attend
-from anchorflow.attention.backward import flow_and_gradients
+from anchorflow.attention.backward import flow_and_gradients, matmul_precision
 from anchorflow.attention.core import Attention
 from anchorflow.attention.target import of_target
 
@@ -30,6 +30,7 @@ class SaliencyFlow:
         is_anchor: False where `anchors` is filler, for prompts with fewer demonstrations than others.
         targets: the last position q of each prompt, where the loss is taken, and nowhere else; padding may follow.
         keep: rows of the batch whose strongest flows are kept.
+        tf32: products of float32 numbers in the backward pass may round these to 10 bits, where a GPU does so.
 
     Use it as `with tapped(model, flow): loss = ...`, then `flow.gather(loss)`, and then `flow.strongest(row)`.
     """
@@ -41,7 +42,9 @@ class SaliencyFlow:
         is_anchor: Bool[Tensor, "batch anchor"],
         targets: Int[Tensor, " batch"],
         keep: Sequence[int] = (),
+        tf32: bool = False,
     ) -> None:
+        self.tf32 = tf32
         # Apple's GPUs have no float64.
         self._precision = torch.float32 if targets.device.type == "mps" else torch.float64
         # Nothing else in the graph needs a gradient: these zeros are what a layer's backward pass hangs on,
@@ -190,12 +193,13 @@ class _Flow(torch.autograd.Function):
             positions = ctx.flow._targets.to(query.device)[:, None]
         else:
             positions = torch.arange(length, device=query.device).expand(len(query), -1)
-        found = flow_and_gradients(
-            attention,
-            grad_output,
-            lambda start, block: flow.add(positions[:, start : start + block.shape[1]], block),
-            gradients=inputs,
-        )
+        with matmul_precision("high" if ctx.flow.tf32 else torch.get_float32_matmul_precision()):
+            found = flow_and_gradients(
+                attention,
+                grad_output,
+                lambda start, block: flow.add(positions[:, start : start + block.shape[1]], block),
+                gradients=inputs,
+            )
         means = torch.zeros_like(ctx.flow._means)
         means[attention.layer] = ctx.flow.mean(flow)
         return *(found or (None, None, None)), means, None, None, None

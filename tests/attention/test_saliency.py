@@ -236,3 +236,32 @@ def test_flow_and_gradients_are_those_of_the_formula_written_down(
     flow.zero_()
     assert backward.flow_and_gradients(attention, grad_output, take, gradients=False) is None
     torch.testing.assert_close(flow, plain_flow, rtol=1e-10, atol=1e-12)
+
+
+def rounded(tensor: Tensor) -> Tensor:
+    """To the 10 bits of TF32's mantissa."""
+    return ((tensor.contiguous().view(torch.int32) + 0x1000) & ~0x1FFF).view(torch.float32)
+
+
+def test_tf32_costs_less_than_bfloat16_does(task: Task, monkeypatch: pytest.MonkeyPatch) -> None:
+    """On a CPU that has none: products of the backward pass are rounded as a GPU would."""
+    from anchorflow.models import Tiny
+
+    def shares(dtype: str) -> Tensor:
+        small = Tiny(family="gpt2", layers=4, width=64).load("cpu", dtype)
+        means = run(small, toy_prompts(small, task), 1000).mean(dim=0)
+        return means / means.sum(dim=0)
+
+    whole, half = shares("float32"), shares("bfloat16")
+    matmul = torch.matmul
+    monkeypatch.setattr(torch, "matmul", lambda a, b: matmul(rounded(a), rounded(b)))
+    tf32 = shares("float32")
+    assert 0 < (tf32 - whole).abs().max() < 5e-4
+    assert (tf32 - whole).abs().max() < (half - whole).abs().max() / 3
+
+
+def test_the_precision_of_products_is_as_before_afterwards() -> None:
+    before = torch.get_float32_matmul_precision()
+    with backward.matmul_precision("high"):
+        assert torch.get_float32_matmul_precision() == "high"
+    assert torch.get_float32_matmul_precision() == before
