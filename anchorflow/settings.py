@@ -11,7 +11,7 @@ import functools
 import hashlib
 import importlib
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import MISSING, field, fields, is_dataclass
 from functools import cache
 from typing import Any, Literal, TypeVar, get_args
@@ -219,8 +219,30 @@ def _refuse_lacking(target: type, like: type, where: str, path: Any) -> None:
         )
 
 
+MISSING_ONE = ("missing", "missing_keyword_only_argument", "missing_argument")
+"""What pydantic calls an argument that is not given."""
+
+
 def _refusal(error: ValidationError, where: str) -> SettingError:
-    return SettingError("\n".join(_explain(problem, where) for problem in error.errors()))
+    return SettingError("\n".join(_explain(problem, where) for problem in _of_one_value(error.errors())))
+
+
+def _of_one_value(problems: Sequence[Any]) -> list[dict[str, Any]]:
+    """Of a value that fits none of several types, one problem: what each of them wants, joined by "or"."""
+    found: dict[Any, dict[str, Any]] = {}
+    for problem in problems:
+        place = problem["loc"]
+        alike = [p for p in problems if p["loc"][:-1] == place[:-1] and p["input"] is problem["input"]]
+        several = (
+            len(alike) > 1 and len(place) > 1 and isinstance(place[-1], str) and problem["type"] not in MISSING_ONE
+        )
+        key = place[:-1] if several else place
+        wanted = str(problem["msg"])
+        if key in found:
+            found[key]["msg"] += ", or " + wanted.removeprefix("Input should be ")
+        else:
+            found[key] = {**problem, "loc": key, "msg": wanted}
+    return list(found.values())
 
 
 def _explain(problem: Mapping[str, Any], where: str) -> str:
@@ -228,7 +250,7 @@ def _explain(problem: Mapping[str, Any], where: str) -> str:
     place = [str(part) for part in problem["loc"]]
     if not place:  # the class's own check, which names its settings
         return f"{where}: {message}." if where else f"{message}."
-    if problem["type"] in ("missing", "missing_keyword_only_argument", "missing_argument"):
+    if problem["type"] in MISSING_ONE:
         return f"{_join(where, '.'.join(place))} is missing."
     return f"{_join(where, '.'.join(place))} is {problem['input']!r}: {message[0].lower()}{message[1:]}."
 

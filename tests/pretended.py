@@ -2,12 +2,16 @@
 
 They show what a GPU would: a tensor of another device in an operation (an error there), and every time that the host has
 to wait for the device, which is where a GPU falls idle. An unpinned copy to the device makes it wait, too.
+
+Where there is one, autograd has threads, and a process that has them cannot be forked, as tests of the command line do with
+theirs: whoever asks for a `device` does so in a process of its own.
 """
 
 import traceback
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +23,6 @@ from torch.utils._pytree import tree_iter, tree_map
 from torch.utils.backend_registration import _setup_privateuseone_for_python_backend
 
 NAME = "pretended"
-_setup_privateuseone_for_python_backend(NAME)
 aten = torch.ops.aten
 ROOT = Path(__file__).parent.parent
 
@@ -117,8 +120,14 @@ def watched() -> Iterator[Watch]:
         yield watch
 
 
+@cache
+def _register() -> None:
+    _setup_privateuseone_for_python_backend(NAME)
+
+
 def device(number: int = 0) -> torch.device:
     """One of them."""
+    _register()
     return torch.device(NAME, number)
 
 

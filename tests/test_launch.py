@@ -198,7 +198,7 @@ def test_a_users_mistake_is_one_sentence_and_the_log_keeps_the_traceback(
         (("modle=tiny",), "there is no modle; allowed: batch_tokens, dataset,"),
         (
             ("experiment.queries=5",),
-            "there is no experiment.queries; allowed: keep_examples, n_queries, shards, shots_per_class.",
+            "there is no experiment.queries; allowed: backward_dtype, keep_examples, n_queries, shards, shots_per_class.",
         ),
         (("-m", "experiment.queries=5,6"), "there is no experiment.queries; allowed:"),
         (("-m", "experment.n_queries=5,6"), "there is no experment; allowed:"),

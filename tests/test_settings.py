@@ -89,6 +89,11 @@ def test_label_words_and_names_match_in_every_dataset() -> None:
         (["+nonsense=1"], "nonsense is not a setting of Job"),
         (["seed=-1"], "seed is -1; allowed: 0 to 2^63 - 1"),
         (["seed=x"], "seed is 'x'"),
+        (
+            ["batch_tokens=many"],
+            "unable to parse string as an integer, or 'auto'",
+        ),
+        (["batch_tokens=0"], "batch_tokens is 0; allowed: auto, or 1 or more"),
         (["dtype=float8"], "dtype is 'float8': input should be 'auto', 'float64'"),
         (["too_long=cut"], "too_long is 'cut': input should be 'refuse' or 'skip'"),
         (["batch_tokens=0"], "batch_tokens is 0"),

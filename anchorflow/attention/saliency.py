@@ -52,7 +52,7 @@ class SaliencyFlow:
         self._means = torch.zeros(
             n_layers, len(targets), 3, dtype=self._precision, device=targets.device, requires_grad=True
         )
-        self._anchors = anchors
+        self._anchors, self._is_anchor = anchors, is_anchor
         self._targets = targets
         n = (targets + 1).to(self._precision)
         k = is_anchor.sum(dim=1)
@@ -85,10 +85,12 @@ class SaliencyFlow:
 
     def of_layer(self, layer: int, length: int, device: torch.device) -> "_LayerFlow":
         """What takes the rows of one layer's I."""
-        anchors, targets = self._anchors.to(device), self._targets.to(device)
+        anchors, counts, targets = (t.to(device) for t in (self._anchors, self._is_anchor, self._targets))
+        is_anchor = torch.zeros(len(targets), length, dtype=torch.int32, device=device)
+        is_anchor = is_anchor.scatter_add_(1, anchors, counts.int()) > 0
         kept = {row: _Strongest(length) for row in self._keep}
         self._kept |= {(layer, row): strongest for row, strongest in kept.items()}
-        return _LayerFlow(anchors, targets, length, self._precision, kept)
+        return _LayerFlow(is_anchor, targets, self._precision, kept)
 
     def mean(self, flow: "_LayerFlow") -> Float[Tensor, "batch 3"]:
         """S_wp, S_pq and S_ww of one layer, once it has all rows."""
@@ -103,18 +105,14 @@ class _LayerFlow:
 
     def __init__(
         self,
-        anchors: Int[Tensor, "batch anchor"],
+        is_anchor: Bool[Tensor, "batch position"],
         targets: Int[Tensor, " batch"],
-        length: int,
         precision: torch.dtype,
         kept: Mapping[int, "_Strongest"],
     ) -> None:
-        batch = len(targets)
-        self._targets, self._precision, self._kept = targets, precision, kept
-        # Filler repeats an anchor of its prompt, and adds nothing here.
-        self._is_anchor = torch.zeros(batch, length, dtype=torch.bool, device=targets.device).scatter_(1, anchors, True)
-        self._columns = torch.arange(length, device=targets.device)
-        self.sums = torch.zeros(batch, 3, dtype=precision, device=targets.device)
+        self._is_anchor, self._targets, self._precision, self._kept = is_anchor, targets, precision, kept
+        self._columns = torch.arange(is_anchor.shape[1], device=targets.device)
+        self.sums = torch.zeros(len(targets), 3, dtype=precision, device=targets.device)
 
     def add(self, positions: Int[Tensor, "batch row"], flow: Float[Tensor, "batch row key"]) -> None:
         """These rows of I, which are consumed: those of `positions`, up to some key."""

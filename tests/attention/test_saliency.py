@@ -1,5 +1,6 @@
 """Saliency flow against a plain autograd oracle in float64, written from the method sheet alone."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -9,6 +10,7 @@ from torch import Tensor, nn
 from anchorflow.attention import Attention, SaliencyFlow, backward, saliency, tapped
 from anchorflow.attention.core import attention_weights, fold_mask
 from anchorflow.data import Task
+from anchorflow.errors import UserError
 from anchorflow.experiments import Saliency
 from anchorflow.experiments.flows import read_examples
 from anchorflow.models import LanguageModel
@@ -175,9 +177,22 @@ def test_gradients_pass_through_a_softcap() -> None:
         torch.testing.assert_close(means[layer, 0, 1], expected, rtol=1e-6, atol=0)
 
 
-def test_a_prompt_without_label_words_is_refused() -> None:
-    with pytest.raises(ValueError, match="label words"):
-        SaliencyFlow(2, torch.zeros(1, 1, dtype=torch.long), torch.zeros(1, 1, dtype=torch.bool), torch.tensor([4]))
+def test_without_pairs_of_a_kind_there_is_no_mean_and_the_experiment_refuses_such_a_prompt(
+    lm: LanguageModel, task: Task
+) -> None:
+    alone = replace(task, test=(replace(task.test[0], demonstrations=()),))
+    with pytest.raises(
+        UserError, match="experiment=saliency needs words before the label words; the prompt of test row 0"
+    ):
+        toy_work(Saliency(n_queries=1), lm, alone)
+    nothing = SaliencyFlow(
+        3, torch.zeros(1, 1, dtype=torch.long), torch.zeros(1, 1, dtype=torch.bool), torch.tensor([4])
+    )
+    with tapped(lm.model, nothing):
+        logits = lm.model(input_ids=torch.arange(1, 6)[None]).logits
+        means = nothing.gather(-torch.log_softmax(logits[0, -1], dim=-1)[0])
+    assert means[:, 0, :2].isnan().all()
+    assert means[:2, 0, 2].isfinite().all()
 
 
 def test_no_map_of_all_layers_is_kept(task: Task) -> None:

@@ -67,9 +67,19 @@ def test_only_slurm_keeps_a_sweep_when_the_program_ends(tmp_path: Path, given: t
 def test_a_dry_run_prints_the_plan_and_runs_nothing(tmp_path: Path, given: tuple[str, ...]) -> None:
     done = launch("-m", *given, "seed=1,2,3", "launcher=slurm", "launcher.mem_gb=8", "sweep.dry_run=true", cwd=tmp_path)
     assert done.returncode == 0, done.stderr
-    assert ["tiny", "3", "0", "3", "1"] in [line.split() for line in done.stderr.splitlines()]
+    (row,) = [line.split() for line in done.stderr.splitlines() if line.startswith("tiny")]
+    assert row[:-2] == ["tiny", "3", "0", "3", "1"]
+    assert (1.0 < float(row[-2]) < 1.3, row[-1]) == (True, "GB"), "of a GPU's memory"
     assert "on SLURM, each pack with mem_gb 8.0, timeout_min 60" in done.stderr
     assert not list((tmp_path / "outputs").rglob("*.json"))
+
+
+def test_cells_that_a_gpu_cannot_hold_are_refused_by_the_plan(tmp_path: Path, given: tuple[str, ...]) -> None:
+    few, many = "batch_tokens=1024", "batch_tokens=1000000"
+    for tokens, refused in ((few, False), (many, True)):
+        done = launch("-m", *given, tokens, "seed=1,2", "launcher.gpu_mem_gb=1.5", "sweep.dry_run=true", cwd=tmp_path)
+        assert (done.returncode != 0) == refused
+        assert ("launcher.gpu_mem_gb is 1.5. Use a smaller dtype or batch_tokens" in done.stderr) == refused
 
 
 def made(tmp_path: Path, given: tuple[str, ...], *overrides: str) -> Cell:
