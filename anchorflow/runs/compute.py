@@ -20,8 +20,6 @@ if TYPE_CHECKING:
     from anchorflow.models import LanguageModel
 
 log = logging.getLogger(__name__)
-PER_SHARD = ON_CPU
-"""The budget of the batches that shards take turns in."""
 
 
 class Shard(NamedTuple):
@@ -124,17 +122,19 @@ def compute(
     work = experiment.prepare(task, builder, seed)
     kind, units = experiment.unit, work.units
     fitting, skipped = limit.sort_out(units, kind.place, kind.several)
-    if shard is not None:  # the same part whatever the budget, which may be another one on another machine
-        of_shard = experiment.plan(fitting, PER_SHARD)[shard.number - 1 :: shard.of]
-        units = fitting = [unit for batch in of_shard for unit in batch]
-        skipped = []
+    known = ON_CPU if batch_tokens == "auto" else batch_tokens  # the same on every machine, as shards need it
+    batches = experiment.plan(fitting, known)
+    if shard is not None:
+        batches, skipped = batches[shard.number - 1 :: shard.of], []
+        units = fitting = [unit for batch in batches for unit in batch]
     done = _resume(store, kind.key, {unit.number for unit in units}, skipped)
     if len(done) > len(skipped):
         log.info("resuming: %d of %d records are there", len(done), len(units))
     before = len(done)
     tokens = choose(batch_tokens, lm, experiment)
-    while True:
+    if tokens != known:
         batches = experiment.plan(fitting, tokens)
+    while True:
         todo = [batch for batch in batches if any(unit.number not in done for unit in batch)]
         try:
             _map(experiment, lm, work, todo, store, tokens, done, len(units))
@@ -148,6 +148,7 @@ def compute(
                     "fewer demonstrations, or a device with more memory."
                 ) from error
         tokens = halved(tokens)  # where the error, and what its traceback holds, is gone
+        batches = experiment.plan(fitting, tokens)
     return Computed(units, [done[unit.number] for unit in units], len(done) - before, tokens)
 
 

@@ -1,5 +1,6 @@
 """Batches as large as memory allows: halved where it runs out, the same records whatever the budget."""
 
+import sys
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -91,14 +92,20 @@ def test_the_same_numbers_for_every_budget(
         assert_close(run(experiment, small, task, tmp_path, budget)[0], expected)
 
 
-def test_shards_share_the_work_whatever_the_budget_of_each(small: LanguageModel, task: Task, tmp_path: Path) -> None:
+def test_shards_share_the_work_whatever_fits_the_machine_of_each(
+    small: LanguageModel, task: Task, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     experiment = Saliency(n_queries=12, keep_examples=0)
-    parts = [
-        run(experiment, small, task, tmp_path, budget, Shard(i + 1, 3))[0] for i, budget in enumerate((64, 1024, 9999))
-    ]
+    parts = []
+    for i, fits in enumerate((64, 1024, 9999)):
+        monkeypatch.setattr(
+            sys.modules["anchorflow.runs.compute"], "choose", lambda budget, lm, experiment, fits=fits: fits
+        )
+        found, tokens = run(experiment, small, task, tmp_path, "auto", Shard(i + 1, 3))
+        assert tokens == fits
+        parts.append(found)
     shared = sorted(record["query"] for part in parts for record in part)
     assert shared == sorted(example.row for example in task.test)
-    assert all(parts)
 
 
 def test_auto_is_what_fits_the_free_memory_of_a_gpu(small: LanguageModel, monkeypatch: pytest.MonkeyPatch) -> None:
