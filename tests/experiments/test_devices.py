@@ -102,6 +102,7 @@ def compare_on_a_gpu(experiment: Experiment, family: str, task: Task, folder: Pa
         assert_close(records(experiment, lm, task, folder), expected)
 
 
+@pytest.mark.slow
 @each_family
 @pytest.mark.parametrize(
     ("experiment", "second"),
@@ -164,6 +165,7 @@ def mix_devices() -> None:
         assert [str(operation) for operation, _ in watch.waits] == ["aten._local_scalar_dense.default"]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("dtype", ["bfloat16", "float16"])
 @each_family
 @each_experiment

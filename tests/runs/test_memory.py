@@ -16,7 +16,7 @@ from tests.conftest import FAMILIES
 
 
 @pytest.mark.parametrize("family", FAMILIES)
-@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
+@pytest.mark.parametrize("dtype", ["bfloat16", pytest.param("float32", marks=pytest.mark.slow)])
 @pytest.mark.parametrize("experiment", [Classification(), Saliency(), LabelRelationships()], ids=lambda e: e.name)
 def test_a_simulation_takes_what_the_real_pass_takes(family: str, dtype: str, experiment: Experiment) -> None:
     model = Tiny(family=family, layers=9, width=64)
