@@ -20,7 +20,7 @@ TOP = 5
 """How many of the most probable next words a record keeps (word loyalty compares them)."""
 
 ENOUGH, PADDING = 1024, 0.1
-"""A batch of so many padded tokens keeps a device busy, and then this share of padding is not worth fewer batches."""
+"""Padded tokens that keep a device busy, and the share of padding that a batch of that size may reach."""
 
 LENT = 8
 """So many tokens of a shared context count as one of the budget: only one layer's copy of them is alive at a time."""

@@ -5,6 +5,7 @@ A layer keeps its queries, keys and values; its backward pass computes the maps 
 """
 
 from collections.abc import Mapping, Sequence
+from contextlib import nullcontext
 from typing import Any
 
 import torch
@@ -191,7 +192,7 @@ class _Flow(torch.autograd.Function):
             positions = ctx.flow._targets.to(query.device)[:, None]
         else:
             positions = torch.arange(length, device=query.device).expand(len(query), -1)
-        with matmul_precision("high" if ctx.flow.tf32 else torch.get_float32_matmul_precision()):
+        with matmul_precision("high") if ctx.flow.tf32 else nullcontext():
             found = flow_and_gradients(
                 attention,
                 grad_output,

@@ -41,8 +41,7 @@ class Saliency(FewShot):
     gradients: ClassVar[bool] = True
     demonstrations: ClassVar[Literal["per query", "per seed"]] = "per query"
     backward_dtype: Literal["float32", "tf32"] = "float32"
-    """What the backward pass multiplies a layer's maps in. tf32 rounds to 10 bits, on GPUs that have it; it moves shares of
-    S by 2e-4, where a bfloat16 model moves them by 1e-2 (SmolLM2-135M, TREC, rounding imitated on the CPU)."""
+    """Precision of the backward pass's float32 products. tf32 rounds their inputs to 10 bits, on GPUs that have it."""
     keep_examples: int = setting(default=3, kind="shown")
     """Queries whose strongest flows are kept, for the page of `anchorflow report`."""
 

@@ -49,9 +49,8 @@ class Tiny:
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(self.seed)
             model = AutoModelForCausalLM.from_config(config)
-        for (
-            parameter
-        ) in model.parameters():  # buffers, of rotary positions, stay as precise as in a model that is loaded
+        # Buffers (of rotary positions) stay as precise as those of a pretrained model.
+        for parameter in model.parameters():
             parameter.data = parameter.data.to(getattr(torch, dtype))
         return prepare(self.name, model.to(device), toys.tokenizer(), self)
 

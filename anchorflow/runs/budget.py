@@ -19,6 +19,11 @@ SHARE = 0.6
 """Of the memory that is free; the rest is for what a simulation does not see."""
 
 
+def nominal(budget: Budget) -> int:
+    """The budget before a device is known: the same on every machine."""
+    return ON_CPU if budget == "auto" else budget
+
+
 def choose(budget: Budget, lm: LanguageModel, experiment: Experiment) -> int:
     """`auto` decided: on a GPU from the memory that is free and what the model takes for a token."""
     import torch
@@ -28,10 +33,10 @@ def choose(budget: Budget, lm: LanguageModel, experiment: Experiment) -> int:
     if budget != "auto":
         return budget
     if lm.device.type != "cuda":
-        return ON_CPU
+        return nominal(budget)
     takes = None if lm.source is None else demand(lm.source, experiment, str(lm.dtype).removeprefix("torch."))
     if takes is None:
-        return ON_CPU
+        return nominal(budget)
     devices = {t.device for t in lm.model.parameters() if t.device.type == "cuda"}
     free = min(torch.cuda.mem_get_info(device)[0] for device in devices)
     fit = int(SHARE * (free - BESIDES) / takes.token)

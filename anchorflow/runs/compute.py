@@ -13,7 +13,7 @@ from anchorflow.errors import UserError
 from anchorflow.experiments import Experiment, Unit
 from anchorflow.prompts import ContextLimit, PromptBuilder, TooLong
 from anchorflow.results import Record, Result
-from anchorflow.runs.budget import ON_CPU, Budget, choose, halved, out_of_memory
+from anchorflow.runs.budget import Budget, choose, halved, nominal, out_of_memory
 
 if TYPE_CHECKING:
     from anchorflow.data import Task
@@ -122,8 +122,7 @@ def compute(
     work = experiment.prepare(task, builder, seed)
     kind, units = experiment.unit, work.units
     fitting, skipped = limit.sort_out(units, kind.place, kind.several)
-    known = ON_CPU if batch_tokens == "auto" else batch_tokens  # the same on every machine, as shards need it
-    batches = experiment.plan(fitting, known)
+    batches = experiment.plan(fitting, nominal(batch_tokens))  # shards must agree on the batches that they divide
     if shard is not None:
         batches, skipped = batches[shard.number - 1 :: shard.of], []
         units = fitting = [unit for batch in batches for unit in batch]
@@ -132,7 +131,7 @@ def compute(
         log.info("resuming: %d of %d records are there", len(done), len(units))
     before = len(done)
     tokens = choose(batch_tokens, lm, experiment)
-    if tokens != known:
+    if tokens != nominal(batch_tokens):
         batches = experiment.plan(fitting, tokens)
     while True:
         todo = [batch for batch in batches if any(unit.number not in done for unit in batch)]

@@ -3,21 +3,23 @@
 from __future__ import annotations
 
 import copy
+import logging
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cache
 from typing import TYPE_CHECKING, Any, Literal
 
-from anchorflow.errors import UserError
+from anchorflow.errors import UserError, first_line
 
 if TYPE_CHECKING:
     from anchorflow.experiments import Experiment
     from anchorflow.models import LanguageModel, Model
     from anchorflow.scoring import Batch
 
+log = logging.getLogger(__name__)
 Pass = Literal["whole", "after a context", "with gradients"]
 TOKENS, CONTEXT, LENGTH, OWN = 1024, 256, 256, 32
-"""What is simulated: a batch of so many padded tokens, a context, whole prompts and those that follow the context."""
+"""Sizes of the simulation: padded tokens of a batch, and tokens of a context, a whole prompt, and one behind the context."""
 FEW, SOME = 4, 6
 """Layers that are simulated: what a pass takes grows evenly with them."""
 BESIDES = 2**30
@@ -33,7 +35,7 @@ class Demand:
     position: int
 
     def of(self, batch_tokens: int, context: int = 1024) -> int:
-        """Of a run with this budget and contexts of so many tokens."""
+        """Of a run with this budget and contexts of `context` tokens."""
         return self.weights + BESIDES + int(batch_tokens * self.token) + context * self.position
 
 
@@ -45,11 +47,18 @@ def kind(experiment: Experiment) -> Pass:
 
 
 def demand(model: Model, experiment: Experiment, dtype: str) -> Demand | None:
-    """What runs of this kind take. None for a model whose class does not say its configuration."""
-    if not hasattr(model, "config"):
+    """What runs of this kind take. None, and a line in the log, for a model that cannot be simulated: its class does not
+    give its configuration, or its code looks at numbers (as routers of experts do).
+    """
+    if not callable(getattr(model, "config", None)):
         return None
     hashable: Any = model  # a node of the configuration is frozen
-    return _demand(hashable, kind(experiment), "bfloat16" if dtype == "auto" else dtype)
+    try:
+        return _demand(hashable, kind(experiment), "bfloat16" if dtype == "auto" else dtype)
+    except Exception as error:  # any family's own code: an estimate must not cost a run
+        log.debug("the simulation's traceback", exc_info=True)
+        log.warning("the memory of model %s is not known: it cannot be simulated (%s)", model.name, first_line(error))
+        return None
 
 
 def refuse_too_large(model: Model, experiment: Experiment, device: str, dtype: str) -> None:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 from anchorflow.errors import UserError
 from anchorflow.runs import RunDirectory, Shard, read_settings
-from anchorflow.runs.budget import ON_CPU
+from anchorflow.runs.budget import nominal
 from anchorflow.runs.memory import demand, gigabytes
 from anchorflow.settings import digest
 from anchorflow.sweep.cells import Cell
@@ -154,11 +154,10 @@ def _decide(cell: Cell, check: _Check, only_failed: bool, jobs: Jobs) -> Planned
 def _measured(planned: Planned, gpu_mem_gb: float | None) -> Planned:
     """With what it takes of a GPU's memory; refused where that is more than there is."""
     chosen = read_settings(planned.cell.config)
-    takes = demand(chosen.model, chosen.experiment, chosen.job.dtype)
-    if takes is None or chosen.job.device == "cpu":
+    takes = None if chosen.job.device == "cpu" else demand(chosen.model, chosen.experiment, chosen.job.dtype)
+    if takes is None:
         return planned
-    tokens = ON_CPU if chosen.job.batch_tokens == "auto" else chosen.job.batch_tokens
-    size = takes.of(tokens)
+    size = takes.of(nominal(chosen.job.batch_tokens))
     if gpu_mem_gb is not None and size > gpu_mem_gb * 1e9:
         why = (
             f"takes {gigabytes(size)} GB of a GPU, {gigabytes(takes.weights)} of them weights; launcher.gpu_mem_gb is "

@@ -73,3 +73,19 @@ def test_a_model_that_a_gpu_cannot_hold_is_refused_before_its_weights_are_read(
     memory.refuse_too_large(wide, Saliency(), "cpu", "float32")
     spread: Any = Pretrained(name="far", path="far/away", device_map="auto")
     memory.refuse_too_large(spread, Saliency(), "cuda", "float32")
+
+
+def test_a_model_that_cannot_be_simulated_costs_its_estimate_and_no_run(caplog: pytest.LogCaptureFixture) -> None:
+    class Routed:
+        name = "routed"
+
+        def config(self) -> Any:
+            raise RuntimeError("aten._local_scalar_dense.default\nand more")
+
+    model: Any = Routed()
+    assert memory.demand(model, Saliency(), "float32") is None
+    assert [record.message for record in caplog.records if record.levelname == "WARNING"] == [
+        "the memory of model routed is not known: it cannot be simulated (aten._local_scalar_dense.default)"
+    ]
+    without: Any = object()
+    assert memory.demand(without, Saliency(), "float32") is None
