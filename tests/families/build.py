@@ -53,6 +53,8 @@ SIZES: dict[str, int] = {
     r"\w+_(period|interval|every_n_layers|pattern)|layer_group_size|decoder_sparse_step": 2,
     r"\w+_offset|first_k_dense_replace|num_dense_layers": 1,
     r"num_nextn_predict_layers": 0,
+    r"hidden_size_global": WIDTH,
+    r"encoder_hash_byte_group_vocab": 500,
 }
 """What a size is shrunk to, by its name; the whole name must match."""
 UNSET = {"head_dim": HEAD, "num_key_value_heads": HEADS, "num_experts_per_tok": 2, "n_routed_experts": EXPERTS}
@@ -148,8 +150,14 @@ def _layers(known: dict[str, Any]) -> dict[str, Any]:
     if count is None:
         return found
     lists = {k: v for k, v in known.items() if isinstance(v, (list, tuple)) and len(v) == count and count > 3}
-    chosen = representatives(list(zip(*lists.values(), strict=True)) or [()] * count)
+    chosen = representatives(list(zip(*lists.values(), strict=True)) or [()] * max(count, LAYERS))
     found |= {key: [value[i] for i in chosen] for key, value in lists.items()}
+    if own := known.get("per_layer_config"):
+        sizes = {
+            int(i): {k: _size(k, v, {**known, **of_layer}) or v for k, v in of_layer.items()}
+            for i, of_layer in own.items()
+        }
+        found["per_layer_config"] = {place: sizes[i] for place, i in enumerate(chosen) if i in sizes}
     return found | {key: len(chosen) for key in LAYER_COUNTS if known.get(key) == count}
 
 

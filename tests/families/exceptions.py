@@ -10,8 +10,23 @@ CASES: dict[str, list[str]] = {
 }
 """Families that are tried several times."""
 
+TWO_KINDS = ["sliding_attention", "full_attention", "sliding_attention", "full_attention"]
+ZAMBA = {
+    "layers_block_type": ["linear_attention", "hybrid", "linear_attention", "hybrid"],
+    "num_hidden_layers": 4,
+    "attention_hidden_size": 128,
+    "attention_head_dim": 32,
+}
+INDEXER = {
+    "indexer_n_heads": 2,
+    "indexer_kv_heads": 1,
+    "indexer_head_dim": 16,
+    "indexer_budget": 16,
+    "indexer_compress_ratio": 4,
+    "ngram_vocab_size_base": 1000,
+}
 SHARED: dict[str, Any] = {
-    "layer_types": ["sliding_attention", "full_attention", "sliding_attention", "full_attention"],
+    "layer_types": TWO_KINDS,
     "num_hidden_layers": 4,
     "num_kv_shared_layers": 2,
 }
@@ -21,16 +36,23 @@ GEMMA3N = {**SHARED, "activation_sparsity_pattern": [0.9, 0.9, 0.0, 0.0], "inter
 
 EXCEPTIONS: dict[str, dict[str, Any]] = {
     "cohere_compass_text": {
-        "layer_types": ["sliding_attention", "sliding_attention", "full_attention", "full_attention"]
+        "layer_types": TWO_KINDS,
+        "dicts": {"rope_parameters": {kind: {"rope_type": "default", "rope_theta": 1e4} for kind in TWO_KINDS}},
     },
-    "dbrx": {"attn_config": {"rope_theta": 10_000.0}},
-    "dots3_note": {"text_config": {"adapter_in_dim": 64}},
+    "dbrx": {"attn_config": {"rope_theta": 10_000.0, "clip_qkv": 8.0}},
+    "dots1": {"n_shared_experts": 1},
+    "dots3_note": {
+        "vision_config": {"adapter_in_dim": 64, "adapter_out_dim": 64},
+        "audio_config": {"adapter_input_size": 64, "adapter_out_dim": 64},
+    },
     "gemma3n_text": GEMMA3N,
     "gemma3n": {"text_config": GEMMA3N},
     "gemma4_text": SHARED,
     "gemma4": {"text_config": SHARED},
     "lfm2_moe": {"layer_types": ["conv", "full_attention", "conv", "full_attention"]},
     "mamba2": {"num_heads": 8},
+    "qwen4_exp": {"text_config": INDEXER},
+    "qwen4_exp_text": INDEXER,
     "reformer": {
         "is_decoder": True,
         "attn_layers": ["local", "lsh", "local", "lsh"],
@@ -38,6 +60,8 @@ EXCEPTIONS: dict[str, dict[str, Any]] = {
         "axial_pos_embds_dim": [32, 32],
     },
     "xmod": {"default_language": "en_XX", "is_decoder": True},
+    "zamba": ZAMBA,
+    "zamba2": {**ZAMBA, "kv_channels": 16, "num_query_groups": 4, "n_mamba_heads": 8, "mamba_headdim": 16},
     "bert": {"is_decoder": False},
     "bert/decoder": {"is_decoder": True},
     "roberta": {"is_decoder": False},

@@ -15,13 +15,12 @@ from transformers.utils import logging
 
 import anchorflow as af
 from anchorflow.experiments import Experiment
-from tests.bench.machine import task as made_up
-from tests.families import build
+from tests.families import build, made_up
 from tests.families.expected import Expected
 from tests.families.oracle import NoOracle
 from tests.small_experiments import EXPERIMENTS
 
-SEED, QUERIES = 42, 4
+SEED, QUERIES = 42, 3
 TOLERANCE = 1e-4
 RIGHT, WRONG, REFUSED, TRACEBACK, NO_ORACLE, NOT_BUILT = (
     "right",
@@ -45,7 +44,7 @@ def experiments() -> list[Experiment]:
 def judge(name: str) -> Iterator[tuple[str, Outcome]]:
     """Each experiment with its outcome; `model` alone where the family cannot be built."""
     logging.set_verbosity_error()
-    task = made_up()
+    task = made_up.task()
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         try:

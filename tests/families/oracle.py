@@ -116,9 +116,10 @@ def run(
     seen = Seen()
     catch = _Catch(len(ids), seen, of_scores, of_weights)
     with ExitStack() as stack:
-        for number, layer in enumerate(decoder_layers(model)):
-            for hook in _within(catch, number, layer):
-                stack.callback(hook.remove)
+        for layers in layer_lists(model):
+            for number, layer in enumerate(layers):
+                for hook in _within(catch, number, layer):
+                    stack.callback(hook.remove)
         stack.enter_context(catch)
         seen.logits = model(input_ids=torch.tensor([list(ids)]), use_cache=False).logits[0]
     return seen
@@ -135,15 +136,14 @@ def _within(catch: _Catch, number: int, layer: nn.Module) -> Iterator[Any]:
     yield layer.register_forward_hook(leave)
 
 
-def decoder_layers(model: PreTrainedModel) -> Sequence[nn.Module]:
-    """The longest list of modules in a row that is called as the model's layers."""
-    found = [module for module in model.modules() if isinstance(module, nn.ModuleList)]
+def layer_lists(model: PreTrainedModel) -> list[nn.ModuleList]:
+    """Every list that may be that of the text's layers: as long, and within no other such list (experts, say, are).
+
+    A vision tower may have one as well; on text nobody calls it.
+    """
     count = n_layers(model)
-    exact = [module for module in found if len(module) == count]
-    # Encoders and vision towers have lists of their own, which come first.
-    text = [m for m in exact if any("attn" in name or "attention" in name for name, _ in m.named_modules())]
-    chosen = (text or exact or [nn.ModuleList()])[-1 if model.config.is_encoder_decoder else 0]
-    return list(chosen)
+    found = {n: m for n, m in model.named_modules() if isinstance(m, nn.ModuleList) and len(m) == count}
+    return [module for name, module in found.items() if not any(name.startswith(f"{other}.") for other in found)]
 
 
 def n_layers(model: PreTrainedModel) -> int:
