@@ -1,6 +1,6 @@
 """`python -m tests.families [NAMES...] [--out FILE.json] [--markdown FILE.md]`: every family in every experiment.
 
-Each family has a process of its own, with a time limit; results are written as they come, and a file that is there already
+Each family has a process of its own, with a limit of processor time; results are written as they come, and a file that is there already
 is continued, if it is of the same code and libraries.
 """
 
@@ -11,7 +11,10 @@ os.environ.update(HF_HUB_OFFLINE="1", WANDB_MODE="offline", TQDM_DISABLE="1", OM
 import argparse
 import hashlib
 import json
+import math
 import multiprocessing
+import resource
+import signal
 import time
 from collections.abc import Iterator, Sequence
 from multiprocessing.connection import Connection, wait
@@ -27,6 +30,8 @@ from tests.families.judge import TRACEBACK, Outcome, experiments, judge
 
 ROOT = Path(__file__).parents[2]
 SECONDS, AT_ONCE = 60, 2
+PATIENCE = 20
+"""Seconds of the clock for a second of the processor, on a busy machine, until a process counts as stuck."""
 _processes = multiprocessing.get_context("fork")  # which have imported everything already
 
 
@@ -36,7 +41,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("names", nargs="*", help="families, or cases of one (bert/decoder); all without")
     parser.add_argument("--out", type=Path, default=Path("build/families.json"), help="where results are kept")
     parser.add_argument("--markdown", type=Path, help="where a table for people goes")
-    parser.add_argument("--seconds", type=float, default=SECONDS, help="for a family")
+    parser.add_argument("--seconds", type=float, default=SECONDS, help="of the processor, for a family")
     asked = parser.parse_args(arguments)
     known = build.names()
     if unknown := set(asked.names) - set(known):
@@ -64,24 +69,27 @@ def run(names: Sequence[str], seconds: float = SECONDS) -> Iterator[tuple[str, d
         while waiting and len(running) < AT_ONCE:
             name = waiting.pop(0)
             ours, theirs = _processes.Pipe(duplex=False)
-            process = _processes.Process(target=_child, args=(name, theirs), daemon=True)
+            process = _processes.Process(target=_child, args=(name, theirs, seconds), daemon=True)
             process.start()
             theirs.close()
-            running[ours] = (name, process, time.monotonic() + seconds, {})
+            running[ours] = (name, process, time.monotonic() + PATIENCE * seconds, {})
         ready = wait(list(running), timeout=0.5)
         for pipe in list(running):
             name, process, until, outcomes = running[pipe]
-            ended = pipe in ready and _drained(pipe, outcomes)
-            late = time.monotonic() > until
+            ended, late = pipe in ready and _drained(pipe, outcomes), time.monotonic() > until
             if ended or late:
-                process.kill() if late else None
+                if late:
+                    process.kill()
                 process.join()
+                late = late or process.exitcode == -signal.SIGXCPU
                 why = f"longer than {seconds:.0f} s" if late else f"its process ended with {process.exitcode}"
                 del running[pipe]
                 yield name, _completed(outcomes, why)
 
 
-def _child(name: str, pipe: Connection) -> None:
+def _child(name: str, pipe: Connection, seconds: float) -> None:
+    _, most = resource.getrlimit(resource.RLIMIT_CPU)
+    resource.setrlimit(resource.RLIMIT_CPU, (math.ceil(seconds), most))
     for found in judge(name):
         pipe.send(found)
     pipe.close()
@@ -111,7 +119,8 @@ def versions() -> dict[str, Any]:
 def code() -> str:
     """A hash of the package and of this one."""
     state = hashlib.sha256()
-    for path in sorted([*(ROOT / "anchorflow").rglob("*.py"), *Path(__file__).parent.glob("*.py")]):
+    here = [path for path in Path(__file__).parent.glob("*.py") if not path.name.startswith("test_")]
+    for path in sorted([*(ROOT / "anchorflow").rglob("*.py"), *here]):
         state.update(path.read_bytes())
     return state.hexdigest()[:16]
 
