@@ -1,7 +1,7 @@
 """`python -m tests.families [NAMES...] [--out FILE.json] [--markdown FILE.md]`: every family in every experiment.
 
-Each family has a process of its own, with a limit of processor time; results are written as they come, and a file that is there already
-is continued, if it is of the same code and libraries.
+Each family has a process of its own, with a limit of processor time. Results are written as they come, and a file that is
+there already is continued, if it is of the same code and libraries.
 """
 
 import os
