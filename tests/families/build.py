@@ -14,7 +14,7 @@ from transformers import CONFIG_MAPPING, AutoModelForCausalLM, PreTrainedConfig,
 from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING_NAMES
 
 from anchorflow.models import LanguageModel, prepare, toys
-from tests.families.exceptions import CASES, EXCEPTIONS
+from tests.families.exceptions import CASES, ENCODERS, EXCEPTIONS
 
 WIDTH, HEADS, KEY_HEADS, HEAD, INNER, RANK, EXPERTS, LAYERS, WINDOW, POSITIONS = 64, 4, 2, 16, 96, 16, 4, 4, 16, 1024
 SPECIAL = 8
@@ -40,6 +40,7 @@ SIZES: dict[str, int] = {
     r"mamba_n_heads|mamba_num_heads|n_mamba_heads": 8,
     r"linear_num_(key_)?heads": 2,
     r"linear_num_value_heads": 4,
+    r"(num_)?encoder_attention_heads": HEADS // 2,  # which is not the decoder's
     r"(\w+_)?(attention_heads|n_heads?|num_heads)": HEADS,
     r"mamba_d_ssm": 2 * WIDTH,
     r"index_n_heads": 2,
@@ -53,6 +54,7 @@ SIZES: dict[str, int] = {
     r"\w+_(period|interval|every_n_layers|pattern)|layer_group_size|decoder_sparse_step": 2,
     r"\w+_offset|first_k_dense_replace|num_dense_layers": 1,
     r"num_nextn_predict_layers": 0,
+    r"num_layers_per_stack": 2,
     r"hidden_size_global": WIDTH,
     r"encoder_hash_byte_group_vocab": 500,
 }
@@ -103,14 +105,14 @@ def pair(name: str, seed: int = 0) -> tuple[LanguageModel, PreTrainedModel]:
 def config(name: str) -> Any:
     """The family's default configuration, shrunk."""
     family = name.split("/")[0]
-    return _shrunk(CONFIG_MAPPING[family], EXCEPTIONS.get(name, EXCEPTIONS.get(family, {})))
+    decoder = {"is_decoder": name != family} if family in ENCODERS else {}
+    return _shrunk(CONFIG_MAPPING[family], EXCEPTIONS.get(family, {}) | decoder)
 
 
 def _shrunk(kind: Any, exceptions: dict[str, Any]) -> Any:
     own = {key: value for key, value in exceptions.items() if not isinstance(value, dict)}
-    before = exceptions.get("before", {})
-    default = kind(**before)
-    given: dict[str, Any] = {**before}
+    default = kind()
+    given: dict[str, Any] = {}
     for key in kind.sub_configs:
         if isinstance(inner := getattr(default, key, None), PreTrainedConfig):
             given[key] = _shrunk(type(inner), exceptions.get(key, {}))
@@ -158,6 +160,7 @@ def _layers(known: dict[str, Any]) -> dict[str, Any]:
             for i, of_layer in own.items()
         }
         found["per_layer_config"] = {place: sizes[i] for place, i in enumerate(chosen) if i in sizes}
+    found |= {key: len(chosen) - 1 for key in ("encoder_layers", "num_encoder_layers") if key in known}
     return found | {key: len(chosen) for key in LAYER_COUNTS if known.get(key) == count}
 
 

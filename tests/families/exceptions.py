@@ -4,11 +4,26 @@ from __future__ import annotations
 
 from typing import Any
 
-CASES: dict[str, list[str]] = {
-    "bert": ["bert", "bert/decoder"],
-    "roberta": ["roberta", "roberta/decoder"],
-}
-"""Families that are tried several times."""
+ENCODERS = (
+    "bert",
+    "bert-generation",
+    "big_bird",
+    "camembert",
+    "data2vec-text",
+    "electra",
+    "ernie",
+    "megatron-bert",
+    "rembert",
+    "roberta",
+    "roberta-prelayernorm",
+    "roc_bert",
+    "roformer",
+    "xlm-roberta",
+    "xlm-roberta-xl",
+    "xmod",
+)
+CASES: dict[str, list[str]] = {name: [name, f"{name}/decoder"] for name in ENCODERS}
+"""Families that are tried twice: encoders, and the same as decoders."""
 
 TWO_KINDS = ["sliding_attention", "full_attention", "sliding_attention", "full_attention"]
 ZAMBA = {
@@ -35,6 +50,7 @@ SHARED: dict[str, Any] = {
 GEMMA3N = {**SHARED, "activation_sparsity_pattern": [0.9, 0.9, 0.0, 0.0], "intermediate_size": 96}
 
 EXCEPTIONS: dict[str, dict[str, Any]] = {
+    "bamba": {"attn_layer_indices": [1, 3]},
     "cohere_compass_text": {
         "layer_types": TWO_KINDS,
         "dicts": {"rope_parameters": {kind: {"rope_type": "default", "rope_theta": 1e4} for kind in TWO_KINDS}},
@@ -49,6 +65,7 @@ EXCEPTIONS: dict[str, dict[str, Any]] = {
     "gemma3n": {"text_config": GEMMA3N},
     "gemma4_text": SHARED,
     "gemma4": {"text_config": SHARED},
+    "granitemoehybrid": {"layer_types": ["linear_attention", "full_attention"] * 2},
     "lfm2_moe": {"layer_types": ["conv", "full_attention", "conv", "full_attention"]},
     "mamba2": {"num_heads": 8},
     "qwen4_exp": {"text_config": INDEXER},
@@ -59,14 +76,8 @@ EXCEPTIONS: dict[str, dict[str, Any]] = {
         "axial_pos_shape": [32, 32],
         "axial_pos_embds_dim": [32, 32],
     },
-    "xmod": {"default_language": "en_XX", "is_decoder": True},
+    "xmod": {"default_language": "en_XX"},
     "zamba": ZAMBA,
     "zamba2": {**ZAMBA, "kv_channels": 16, "num_query_groups": 4, "n_mamba_heads": 8, "mamba_headdim": 16},
-    "bert": {"is_decoder": False},
-    "bert/decoder": {"is_decoder": True},
-    "roberta": {"is_decoder": False},
-    "roberta/decoder": {"is_decoder": True},
 }
-"""By case or family: attributes; of sub-configurations under their name; `before` is given to the default configuration,
-`dicts` are attributes that are dictionaries.
-"""
+"""By family: attributes; those of sub-configurations under their name, and under `dicts` those that are dictionaries."""

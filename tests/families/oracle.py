@@ -64,6 +64,7 @@ class _Catch(TorchFunctionMode):
     def __init__(self, length: int, seen: Seen, of_scores: Change, of_weights: Change) -> None:
         super().__init__()
         self.length, self.seen, self.of_scores, self.of_weights = length, seen, of_scores, of_weights
+        self.hooked = False
         self.layer: int | None = None
         self.product: tuple[Tensor, Tensor] | None = None
 
@@ -71,9 +72,9 @@ class _Catch(TorchFunctionMode):
         kwargs = kwargs or {}
         if func in PRODUCTS and len(args) == 2 and self._is_map(args[0].shape[:-1] + args[1].shape[-1:]):
             self.product = args
-        elif func is torch.baddbmm and self._is_map(args[1].shape[:-1] + args[2].shape[-1:]):
-            self.product = args[1:]
-        if func not in SOFTMAX or self.layer is None:
+        elif func in (torch.baddbmm, Tensor.baddbmm):
+            self.product = (*args[1:], *(kwargs[name] for name in ("batch1", "batch2") if name in kwargs))
+        if func not in SOFTMAX or (self.layer is None and self.hooked):
             return func(*args, **kwargs)
         scores = args[0] if args else kwargs["input"]
         dim = kwargs.get("dim", args[1] if len(args) > 1 else None)
@@ -88,10 +89,10 @@ class _Catch(TorchFunctionMode):
         return len(shape) == 3 or shape[0] == 1
 
     def _attention(self, func: Any, scores: Tensor, args: Any, kwargs: Any) -> Tensor:
-        assert self.layer is not None
+        layer = len(self.seen.layers) if self.layer is None else self.layer
         n, shape = self.length, scores.shape
         four = scores if scores.ndim == 4 else scores[None]
-        changed = torch.cat([self.of_scores(self.layer, four[..., :n]), four[..., n:]], dim=-1).view(shape)
+        changed = torch.cat([self.of_scores(layer, four[..., :n]), four[..., n:]], dim=-1).view(shape)
         if args:
             args = (changed, *args[1:])
         else:
@@ -99,14 +100,14 @@ class _Catch(TorchFunctionMode):
         weights = func(*args, **kwargs)
         if torch.is_grad_enabled() and not weights.requires_grad:
             weights.requires_grad_()  # the first layer's depend on nothing
-        self.seen.layers.append(self.layer)
+        self.seen.layers.append(layer)
         self.seen.weights.append(weights)
         if self.product is not None:
             query, key = self.product
             self.seen.query.append(query.reshape(-1, n, query.shape[-1]))
             self.seen.key.append(key.mT.reshape(-1, n, key.shape[-2]))
         four = weights if weights.ndim == 4 else weights[None]
-        return torch.cat([self.of_weights(self.layer, four[..., :n]), four[..., n:]], dim=-1).view(shape)
+        return torch.cat([self.of_weights(layer, four[..., :n]), four[..., n:]], dim=-1).view(shape)
 
 
 def run(
@@ -117,6 +118,7 @@ def run(
     catch = _Catch(len(ids), seen, of_scores, of_weights)
     with ExitStack() as stack:
         for layers in layer_lists(model):
+            catch.hooked = True  # without such a list, layers are counted by their softmax
             for number, layer in enumerate(layers):
                 for hook in _within(catch, number, layer):
                     stack.callback(hook.remove)
@@ -147,9 +149,10 @@ def layer_lists(model: PreTrainedModel) -> list[nn.ModuleList]:
 
 
 def n_layers(model: PreTrainedModel) -> int:
-    """As the configuration of the text's decoder says."""
+    """As the configuration says of the decoder."""
     text = model.config.get_text_config(decoder=True)
-    return int(getattr(text, "num_hidden_layers", getattr(text, "num_layers", 0)))
+    names = ("decoder_layers", "num_decoder_layers", "num_hidden_layers", "num_layers")
+    return next(int(getattr(text, name)) for name in names if hasattr(text, name))
 
 
 def logits_at(model: PreTrainedModel, ids: Sequence[int], of_scores: Change = unchanged) -> Tensor:
