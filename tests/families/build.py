@@ -32,6 +32,7 @@ SIZES: dict[str, int] = {
     r"v_head_dim|(mamba|linear|linear_key|linear_value)_(head_?dim|d_head)|query_pre_attn_scalar": HEAD,
     r"qk_nope_head_dim|qk_rope_head_dim|rotary_dim": HEAD // 2,
     r"(q|kv|o)_lora_rank|laurel_rank|gated_norm_rank|adapter_rank|hc_lowrank|d_rel|(mamba_dt|time_step)_rank": RANK,
+    r"(shape|pronunciation)_embed_dim": RANK,
     r"(\w+_)?intermediate_size(_mlp)?|(\w+_)?ffn_dim|n_inner|dff|dim_ff|d_inner|feed_forward_size": INNER,
     r"(expert_)?ffn_hidden_size": INNER,
     r"(moe_num|num|num_local|n_routed)_experts|zero_expert_num": EXPERTS,
@@ -180,7 +181,8 @@ def _tokens(known: dict[str, Any]) -> dict[str, Any]:
 def _draw(model: nn.Module, seed: int) -> None:
     """Wide weights for all that is a matrix, and biases that are not zero; norms and the like stay as they are."""
     generator = torch.Generator().manual_seed(seed)
-    for name, parameter in model.named_parameters():
+    learned = [(name, p) for name, p in model.named_parameters() if p.requires_grad]  # a table of sines is not
+    for name, parameter in learned:
         if parameter.is_floating_point() and parameter.ndim >= 2 and "A_log" not in name:
             fan_in = WIDTH if "embed" in name or parameter.ndim == 2 else parameter[0].numel()
             scale = GAIN / math.sqrt(min(fan_in, 2 * WIDTH))

@@ -66,6 +66,7 @@ EXCEPTIONS: dict[str, dict[str, Any]] = {
     "gemma4_text": SHARED,
     "gemma4": {"text_config": SHARED},
     "granitemoehybrid": {"layer_types": ["linear_attention", "full_attention"] * 2},
+    "lfm2": {"layer_types": ["conv", "full_attention", "conv", "full_attention"]},
     "lfm2_moe": {"layer_types": ["conv", "full_attention", "conv", "full_attention"]},
     "mamba2": {"num_heads": 8},
     "qwen4_exp": {"text_config": INDEXER},

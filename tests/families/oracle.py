@@ -41,8 +41,8 @@ class Seen:
         """NoOracle unless every layer that has attention has one map, and with `all_layers` unless each has."""
         if not self.layers:
             raise NoOracle("no attention map is caught")
-        if len(set(self.layers)) < len(self.layers):
-            raise NoOracle(f"several attention maps in a layer ({self.layers})")
+        if len(set(self.layers)) < len(self.layers) or len(self.layers) > n_layers:
+            raise NoOracle(f"{len(self.layers)} attention maps in {n_layers} layers")
         if all_layers and len(self.layers) < n_layers:
             raise NoOracle(f"{why} through layers without attention: maps in {len(self.layers)} of {n_layers} layers")
 
@@ -152,7 +152,7 @@ def n_layers(model: PreTrainedModel) -> int:
     """As the configuration says of the decoder."""
     text = model.config.get_text_config(decoder=True)
     names = ("decoder_layers", "num_decoder_layers", "num_hidden_layers", "num_layers")
-    return next(int(getattr(text, name)) for name in names if hasattr(text, name))
+    return next((int(getattr(text, name)) for name in names if hasattr(text, name)), 0)
 
 
 def logits_at(model: PreTrainedModel, ids: Sequence[int], of_scores: Change = unchanged) -> Tensor:
