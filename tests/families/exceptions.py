@@ -66,9 +66,14 @@ EXCEPTIONS: dict[str, dict[str, Any]] = {
     "gemma4_text": SHARED,
     "gemma4": {"text_config": SHARED},
     "granitemoehybrid": {"layer_types": ["linear_attention", "full_attention"] * 2},
-    "lfm2": {"layer_types": ["conv", "full_attention", "conv", "full_attention"]},
+    "lfm2": {
+        "layer_types": ["conv", "full_attention", "conv", "full_attention"],
+        "full_attn_idxs": [1, 3],
+        "num_hidden_layers": 4,
+    },
     "lfm2_moe": {"layer_types": ["conv", "full_attention", "conv", "full_attention"]},
     "mamba2": {"num_heads": 8},
+    "minimax_m3_vl_text": {"layer_types": ["full_attention", "minimax_m3_sparse"] * 2},
     "qwen4_exp": {"text_config": INDEXER},
     "qwen4_exp_text": INDEXER,
     "reformer": {
