@@ -22,6 +22,7 @@ from anchorflow.attention.last_token import Seen
 from anchorflow.attention.reach import Attend, decoder_config
 from anchorflow.errors import first_line
 from anchorflow.models import PROPERTIES, Abilities, LanguageModel, weights_cache
+from anchorflow.models.language_model import WITHOUT_ATTENTION
 from anchorflow.settings import fingerprint
 
 LENGTH, BEGIN, DROPPED = 16, 10, (2, 3, 6)
@@ -104,6 +105,10 @@ def _differs(text: _Text, pair: Callable[[_Text], tuple[Tensor, Tensor]]) -> str
     return "" if off <= TOLERANCE.get(text.lm.dtype, 0.25) else f"off by {off:.2g} standard deviations of the logits"
 
 
+_WHOLE = {"full_attention", "sliding_attention", "chunked_attention", "hybrid", "hybrid_sliding", "sparse", "dense"}
+_WHOLE |= WITHOUT_ATTENTION
+
+
 def _untouched(attention: Attention, attend: Attend) -> Tensor:
     return attend(attention)
 
@@ -119,6 +124,9 @@ def _prefix(text: _Text) -> tuple[Tensor, Tensor]:
 
 
 def _padding(text: _Text) -> tuple[Tensor, Tensor]:
+    # Layers that choose what to see out of a longer text than this one, by scores that tie.
+    if choosing := sorted(set(getattr(decoder_config(text.lm.model), "layer_types", None) or ()) - _WHOLE):
+        raise ValueError(f"its layers are of the kind {', '.join(choosing)}")
     shorter = text.ids.clone()
     shorter[:, BEGIN:] = 0
     found = text.logits(torch.cat([text.ids, shorter]))[1:, :BEGIN]

@@ -59,5 +59,5 @@ class LabelAttention:
 
 def by_layer(found: Mapping[int, Float[Tensor, "..."]]) -> Float[Tensor, "layer ..."]:
     """The layers' tensors in one, on the CPU, in float64: it waits for a GPU once, not once a layer."""
-    device = found[0].device
+    device = next(iter(found.values())).device
     return torch.stack([found[layer].to(device) for layer in sorted(found)]).cpu().double()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar
 
@@ -85,7 +86,8 @@ class Isolation(FewShot):
                 for name, context in contexts(prompts[0]).items():
                     changed = layers.get(name)  # first layers begin at 0: there is nothing below
                     starts = {chosen.start for chosen in layers.values()}
-                    with halfway.beginning(changed.start) if changed else halfway.noting(starts):
+                    between = halfway.beginning(changed.start) if changed else halfway.noting(starts)
+                    with between if "halfway" in lm.can else nullcontext():
                         found[name] = scores(next_word_logits(lm, batch, context), batch)
             yield [{**p.head, "variants": {name: s[i] for name, s in found.items()}} for i, p in enumerate(prompts)]
 

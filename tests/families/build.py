@@ -13,6 +13,7 @@ from torch import nn
 from transformers import CONFIG_MAPPING, AutoModelForCausalLM, PreTrainedConfig, PreTrainedModel
 from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING_NAMES
 
+from anchorflow.attention import checked
 from anchorflow.models import LanguageModel, prepare, toys
 from tests.families.exceptions import CASES, ENCODERS, EXCEPTIONS
 
@@ -100,7 +101,7 @@ def pair(name: str, seed: int = 0) -> tuple[LanguageModel, PreTrainedModel]:
     for key, buffer in model.named_buffers():  # those that no checkpoint holds, and that may be random
         owner, _, own = key.rpartition(".")
         setattr(eager.get_submodule(owner), own, buffer.clone())
-    return prepare(name, model, toys.tokenizer()), eager.eval().requires_grad_(False)
+    return checked(prepare(name, model, toys.tokenizer())), eager.eval().requires_grad_(False)
 
 
 def config(name: str) -> Any:
