@@ -8,7 +8,7 @@ from anchorflow.attention.backend import Attend, Tap, in_force, tapped
 from anchorflow.attention.core import Attention, attention_weights
 from anchorflow.attention.halfway import Halfway
 from anchorflow.attention.isolation import Isolate
-from anchorflow.attention.kv_cache import Context, read
+from anchorflow.attention.kv_cache import Context, continues, read
 from anchorflow.attention.last_token import Seen, reweighted
 from anchorflow.attention.saliency import SaliencyFlow
 from anchorflow.attention.target import LabelAttention, target_weights
@@ -26,6 +26,7 @@ __all__ = [
     "Tap",
     "Vectors",
     "attention_weights",
+    "continues",
     "in_force",
     "read",
     "reweighted",

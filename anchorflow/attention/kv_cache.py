@@ -6,6 +6,7 @@ import inspect
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
 from jaxtyping import Float, Int
@@ -116,16 +117,43 @@ def read(
     """Read a text, alone or `after` another, under the taps in force: every layer's keys and values of all positions."""
     if not len(ids):
         return after or Context((), (), 0)
-    # Layers of one kind, whatever the model's own are: these also keep what a sliding window would drop.
-    known = [] if after is None else [_Growing(k, v) for k, v in zip(after.keys, after.values, strict=True)]
-    cache = Cache(layers=known) if known else Cache(layer_class_to_replicate=_Growing)
+    cache = growing(after)
     start = 0 if after is None else after.next_position
     given = {} if after is None else positions_after(model, after, (1, len(ids)), device)
     with torch.no_grad():
         tokens = to_device([list(ids)], device)
         model.base_model(input_ids=tokens, past_key_values=cache, use_cache=True, **given)
-    layers = cache.layers
-    return Context(tuple(layer.keys for layer in layers), tuple(layer.values for layer in layers), start + len(ids))
+    return kept(cache, start + len(ids))
+
+
+def growing(after: Context | None = None) -> Cache:
+    """The cache of a text that is to be read, alone or `after` another, as transformers wants it."""
+    # Layers of one kind, whatever the model's own are: these also keep what a sliding window would drop.
+    if after is None or not len(after):
+        return Cache(layer_class_to_replicate=_Growing)
+    return Cache(layers=[_Growing(k, v) for k, v in zip(after.keys, after.values, strict=True)])
+
+
+def kept(cache: Cache, next_position: int) -> Context:
+    """What such a cache holds once the text was read."""
+    return Context(
+        tuple(layer.keys for layer in cache.layers), tuple(layer.values for layer in cache.layers), next_position
+    )
+
+
+def continues(model: Any) -> bool:
+    """Whether a text read in two steps is the text read whole.
+
+    It is not where layers keep a state in the place of keys and values, where the angles of rotary positions depend on the
+    text's length, or where the model takes no cache.
+    """
+    config = model.config.get_text_config()
+    if "past_key_values" not in inspect.signature(model.forward).parameters or getattr(model, "_is_stateful", False):
+        return False
+    kinds = getattr(config, "layer_types", None) or ()
+    rope = getattr(config, "rope_parameters", None) or {}
+    types = {part.get("rope_type") for part in (rope, *rope.values()) if isinstance(part, dict)}
+    return all("attention" in kind and "linear" not in kind for kind in kinds) and not types & {"longrope", "dynamic"}
 
 
 def positions_after(

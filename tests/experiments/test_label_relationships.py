@@ -5,7 +5,7 @@ import math
 from collections.abc import Sequence
 from pathlib import Path
 from types import SimpleNamespace
-from typing import Any
+from typing import Any, get_args
 
 import numpy as np
 import pytest
@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from anchorflow.data import Example, Task, Template
 from anchorflow.errors import UserError
 from anchorflow.experiments import LabelRelationships
-from anchorflow.experiments.label_relationships import Repetitions, instruct
+from anchorflow.experiments.repetitions import Instruction, Repetitions, instruct
 from anchorflow.models import LanguageModel, Tiny, toys
 from anchorflow.prompts import ContextLimit, PromptBuilder
 from anchorflow.results import Record
@@ -216,7 +216,7 @@ def test_logits_are_computed_at_the_labels_alone_of_the_label_words_alone(counti
 
 def test_without_a_limit_as_many_as_fit_is_no_number(counting: LanguageModel, pairs: Task) -> None:
     with pytest.raises(UserError, match="this model's context has no limit; give a number"):
-        worked(LabelRelationships(), counting, pairs)
+        worked(LabelRelationships(n_demonstrations=None), counting, pairs)
 
 
 def test_repetitions_are_paired_drawn_without_balance_and_prefixes_of_longer_ones(
@@ -238,7 +238,7 @@ def test_repetitions_are_paired_drawn_without_balance_and_prefixes_of_longer_one
 @pytest.mark.parametrize("limit", [100, 250, 400])
 def test_as_many_as_fit_is_the_largest_number_for_all_repetitions(lm: LanguageModel, task: Task, limit: int) -> None:
     regimes: Sequence[Any] = ("default", {"replaced": ["sea", "Number", "different"]}, "random")
-    fitting = worked(LabelRelationships(regimes=tuple(regimes), repetitions=4), lm, task, limit).units
+    fitting = worked(LabelRelationships(regimes=tuple(regimes), repetitions=4, n_demonstrations=None), lm, task, limit).units
     (n,) = {len(unit.examples) for unit in fitting}
     assert max(unit.length for unit in fitting) <= limit
     one_more = LabelRelationships(regimes=tuple(regimes), repetitions=4, n_demonstrations=n + 1)
@@ -248,9 +248,9 @@ def test_as_many_as_fit_is_the_largest_number_for_all_repetitions(lm: LanguageMo
 
 
 def test_as_many_as_fit_but_no_more_than_asked_for(lm: LanguageModel, task: Task) -> None:
-    asked = worked(LabelRelationships(repetitions=2, at_most=3), lm, task, 100_000).units
+    asked = worked(LabelRelationships(repetitions=2, n_demonstrations=None, at_most=3), lm, task, 100_000).units
     assert asked == worked(LabelRelationships(repetitions=2, n_demonstrations=3), lm, task).units
-    assert worked(LabelRelationships(repetitions=2, at_most=3), lm, task, None).units == asked
+    assert worked(LabelRelationships(repetitions=2, n_demonstrations=None, at_most=3), lm, task, None).units == asked
 
 
 def test_certain_noise_of_two_classes_is_tested_as_flipped_labels_are() -> None:
@@ -262,7 +262,7 @@ def test_certain_noise_of_two_classes_is_tested_as_flipped_labels_are() -> None:
 
 
 def test_the_whole_train_split_may_fit(lm: LanguageModel, task: Task) -> None:
-    (unit,) = worked(LabelRelationships(repetitions=1), lm, task, 100_000).units
+    (unit,) = worked(LabelRelationships(repetitions=1, n_demonstrations=None), lm, task, 100_000).units
     assert sorted(unit.examples) == list(range(30))
 
 
@@ -271,18 +271,20 @@ def test_instructions_name_the_words_in_force() -> None:
     assert instruct("none", "sst2", words) == ""
     assert "classify each example of sst2 as 'negative', 'neutral' or 'positive'" in instruct("classify", "sst2", words)
     assert "ignore all prior knowledge" in instruct("ignore", "sst2", words)
+    assert "flip the meaning of all answers" in instruct("invert", "sst2", words)
     # The flipped regime writes the next class's word: so 'neutral' stands for negative.
     expected = (
         "In the following, 'negative' means 'positive', 'neutral' means 'negative' and 'positive' means 'neutral'."
     )
-    assert instruct("invert", "sst2", words) == expected
+    assert instruct("instruct", "sst2", words) == expected
     two = "In the following, 'negative' means 'positive' and 'positive' means 'negative'."
-    assert instruct("invert", "sst2", ["negative", "positive"]) == two
+    assert instruct("instruct", "sst2", ["negative", "positive"]) == two
+    assert len({instruct(one, "sst2", words) for one in get_args(Instruction)}) == 5
 
 
 def test_an_instruction_stands_before_the_examples(lm: LanguageModel, task: Task) -> None:
     regimes = ("default", {"replaced": ["A", "B", "sea"]})
-    experiment = LabelRelationships(regimes=regimes, n_demonstrations=2, repetitions=1, instruction="invert")
+    experiment = LabelRelationships(regimes=regimes, n_demonstrations=2, repetitions=1, instruction="instruct")
     (unit,) = worked(experiment, lm, task).units
     for name, word in (("default", "'Person' means 'Zebra'"), ("replaced_A_B_sea", "'A' means 'sea'")):
         text = lm.tokenizer.decode(unit.series[name].ids)

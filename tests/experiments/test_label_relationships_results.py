@@ -58,7 +58,7 @@ def test_flipped_labels_of_three_classes_are_scored_against_the_next_class() -> 
 
 def test_one_repetition_has_curves_but_no_test() -> None:
     p = [[0.2, 0.5, 0.3], [0.6, 0.1, 0.3]]
-    experiment = LabelRelationships(regimes=("default", "random", {"flip_after": 1}))
+    experiment = LabelRelationships(regimes=("default", "random", {"flip_after": 1}), repetitions=1)
     result = experiment.reduce([record(0, [0, 2], default=p, random=p, flip_after_1=p)], ["a", "b", "c"])
     assert result.metrics["default_minus_random"] == 0
     assert math.isnan(result.metrics["default_minus_random_p"])
@@ -100,8 +100,8 @@ def test_what_makes_no_sense_is_refused(settings: dict[str, Any], complaint: str
         ({"regimes": ({"replaced": ["A", "B"]},)}, None, "replaced_A_B has 2 words, the task 3 classes (Person, Loc"),
         ({"n_demonstrations": 31}, None, "n_demonstrations is 31; the train split of toy has 30 examples"),
         ({"regimes": ({"replaced": ["Zebra", "Zoo", "A"]},)}, None, "' Zebra' and ' Zoo' begin with the same token"),
-        ({"regimes": ({"flip_after": 20},)}, 300, "flip_after is 20 with n_demonstrations="),
-        ({}, 10, "no example fits the context of 10 tokens"),
+        ({"regimes": ({"flip_after": 20},), "n_demonstrations": None}, 300, "flip_after is 20 with n_demonstrations="),
+        ({"n_demonstrations": None}, 10, "no example fits the context of 10 tokens"),
     ],
 )
 def test_what_task_and_model_cannot_satisfy_is_refused(
