@@ -64,7 +64,7 @@ class LabelRelationships:
     """What the labels of the examples are: default, random, flipped, {noise: 0.25}, {replaced: [A, B]},
     {flip_after: 20}, {default_after: 20}, {alternating: 1}, {constant: A}, and controls: shuffled (those of other
     examples), {random: 0.5} and {random_until: 20} (random in a part of the context), predicted (by the model itself)."""
-    n_demonstrations: int | None = 16
+    n_demonstrations: int | None = 12
     """Examples in a repetition; null, as in the paper, takes as many as fit the context in every repetition."""
     at_most: int | None = None
     """With n_demonstrations null: the largest number of examples."""

@@ -27,12 +27,13 @@ from tests.conftest import FAMILIES
 ALL: tuple[str | dict[str, Any], ...] = (
     *("default", "random", "flipped", {"noise": 0.25}, {"flip_after": 3}, {"default_after": 3}, {"alternating": 1}),
     *({"replaced": ["A", "B", "sea"]}, {"replaced": ["B", "A", "sea"]}, {"constant": "Number"}),
+    *({"random": 0.5}, {"random_until": 3}, "shuffled", "predicted"),
 )
 
 
 def builder_of(lm: LanguageModel, task: Task, limit: int | None = None) -> PromptBuilder:
-    limited = ContextLimit(limit or lm.max_length)
-    return PromptBuilder(lm.tokenizer, task.template, task.label_words, task.separator, limited)
+    limited = ContextLimit(limit or lm.max_length, lm.name)
+    return PromptBuilder(lm.tokenizer, task.template, task.label_words, task.separator, limited, task.name)
 
 
 def worked(experiment: LabelRelationships, lm: LanguageModel, task: Task, limit: int | None = None) -> Repetitions:
@@ -142,6 +143,7 @@ def pairs() -> Task:
 BOTH: tuple[str | dict[str, Any], ...] = (
     *("default", "random", "flipped", {"noise": 0.5}, {"flip_after": 4}, {"default_after": 4}, {"alternating": 2}),
     *({"replaced": ["A", "B"]}, {"replaced": ["B", "A"]}, {"constant": "Number"}),
+    *({"random": 0.5}, {"random_until": 4}, "shuffled", "predicted"),
 )
 
 
@@ -159,6 +161,12 @@ def test_curves_of_a_model_that_counts_labels_are_those_computed_by_hand(countin
             if regime.kind == "flipped":
                 assert shown == [words[1 - y] for y in truth]
             counts = [[shown[:i].count(word) for word in words] for i in range(n)]
+            if regime.kind == "shuffled":
+                assert shown[1:] == [words[y] for y in truth[:-1]]
+            if regime.kind == "random_until":
+                assert shown[4:] == [words[y] for y in truth[4:]]
+            if regime.kind == "predicted":
+                assert shown == [words[0]] * n  # it predicts the first, and then what it has seen more often
             if regime.kind == "constant":
                 assert counts == [[0, 0]] * n
             rows = []
@@ -233,6 +241,20 @@ def test_repetitions_are_paired_drawn_without_balance_and_prefixes_of_longer_one
     assert dataclasses.replace(second, repetition=1) == short[1]
     alone = worked(LabelRelationships(regimes=("random",), n_demonstrations=5, repetitions=1), lm, task).units
     assert alone[0].shown["random"] == short[0].shown["random"]
+
+
+def test_the_papers_draws_are_independent_and_prefixes_of_longer_ones(lm: LanguageModel, task: Task) -> None:
+    regimes = ("default",)
+    long, short = (
+        worked(LabelRelationships(regimes=regimes, n_demonstrations=n, repetitions=2, draw="with_replacement"), lm, task)
+        for n in (40, 12)
+    )
+    assert [unit.first(12) for unit in long.units] == list(short.units)
+    for unit in long.units:  # 40 of 30 examples
+        assert len(set(unit.examples)) < 30
+        assert unit.labels == tuple(task.train[row].label for row in unit.examples)
+    fewer = LabelRelationships(regimes=regimes, repetitions=2, draw="with_replacement", n_demonstrations=None)
+    assert len(worked(fewer, lm, task, 5000).units[0].examples) > 30
 
 
 @pytest.mark.parametrize("limit", [100, 250, 400])
