@@ -119,5 +119,7 @@ def test_no_two_words_of_a_task_begin_with_the_same_token(kind: Callable[[Tokeni
 @pytest.mark.parametrize("kind", [byte_level, sentencepiece, qwen])
 def test_a_task_whose_words_a_tokenizer_cannot_tell_apart_is_refused_by_name(kind: Callable[[Tokenizer], None]) -> None:
     words, limit = (" not equivalent", " not entailment"), ContextLimit(None, "llama-7b")
-    with pytest.raises(UserError, match="mrpc cannot be asked of llama-7b: .*' not equivalent' and ' not entailment' beg"):
+    with pytest.raises(
+        UserError, match=r"mrpc cannot be asked of llama-7b: .*' not equivalent' and ' not entailment' beg"
+    ):
         PromptBuilder(tokenizer_of(kind), Template(PAIR), words, "\n\n", limit, "mrpc")

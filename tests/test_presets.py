@@ -190,7 +190,7 @@ def replacements(task: str) -> set[tuple[str, ...]]:
         return {*rotations, own[::-1], *reversible, *(words[::-1] for words in reversible), *rotated}
     if task == "agnews":
         return {*rotations, own[::-1], ("A", "B", "C", "D"), ("D", "C", "B", "A")}
-    pairs = "no/yes bad/good A/B sad/happy green/blue sea/chair movie/book".split()
+    pairs = ["no/yes", "bad/good", "A/B", "sad/happy", "green/blue", "sea/chair", "movie/book"]
     both = [tuple(pair.split("/")) for pair in pairs]
     return {*both, *(words[::-1] for words in both)}
 

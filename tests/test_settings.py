@@ -108,7 +108,10 @@ def test_label_words_and_names_match_in_every_dataset() -> None:
         ([f"{LABELS}.regimes=[{{noise:1.5}}]"], "regimes: noise is 1.5; allowed: a probability from 0 to 1"),
         ([f"{LABELS}.regimes=[{{replaced:[A,A]}}]"], "replaced is ['A', 'A']; allowed: a list of words, one for each"),
         ([f"{LABELS}.regimes=[{{flip_after:9}}]", f"{LABELS}.n_demonstrations=9"], "flip_after is 9 with n_demonstrat"),
-        ([f"{LABELS}.instruction=shout"], "experiment.instruction is 'shout': input should be 'none', 'classify', 'instruct'"),
+        (
+            [f"{LABELS}.instruction=shout"],
+            "experiment.instruction is 'shout': input should be 'none', 'classify', 'instruct'",
+        ),
         ([f"{LABELS}.repetitions=0"], "repetitions is 0; allowed: 1 or more"),
     ],
 )

@@ -187,7 +187,8 @@ class LabelRelationships:
             scored = scores_along(lm, families, batch_tokens)
             records = []
             for unit, names, scores in zip(batch, known, scored, strict=True):
-                shown, found = dict(unit.shown), dict(zip(names, scores, strict=True))
+                shown: dict[str, Sequence[str]] = dict(unit.shown)
+                found = dict(zip(names, scores, strict=True))
                 for name, write in unit.write.items():
                     shown[name], found[name] = choose(lm, write, work.label_words, len(unit.labels))
                 for name in priors:

@@ -21,7 +21,7 @@ Instruction = Literal["none", "classify", "instruct", "invert", "ignore"]
 
 @dataclass(frozen=True, kw_only=True)
 class Repetitions:
-    """The repetitions, the task's own words and the classes' frequencies in the train split, and prompts without content to calibrate with."""
+    """The repetitions, the task's own words and their frequencies in the train split, and prompts to calibrate with."""
 
     units: tuple[Repetition, ...]
     label_words: tuple[str, ...]

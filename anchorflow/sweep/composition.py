@@ -105,7 +105,9 @@ class CheckSweep(Callback):  # type: ignore[misc]
             refuse(str(error))
         for key in ("scale", "context"):
             if getattr(sweep, key) is not None and config.hydra.runtime.choices.get("sweep") is None:
-                refuse(f"sweep.{key} is {getattr(sweep, key)!r}, but no preset is chosen (sweep=nh1_random_labels, for one).")
+                refuse(
+                    f"sweep.{key} is {getattr(sweep, key)!r}, but no preset is chosen (sweep=nh1_random_labels, for one)."
+                )
         return sweep
 
 

@@ -56,7 +56,9 @@ def test_label_words_without_a_blank_are_warned_of(tmp_path: Path, caplog: pytes
         local(folder, template=template, label_words=words).load()
         assert ("without a blank" in caplog.text) == warned, template
         if warned:
-            expected = "'Negative' follows 'Sentiment:' without a blank, as no text has it; write dataset.label_words=[' N"
+            expected = (
+                "'Negative' follows 'Sentiment:' without a blank, as no text has it; write dataset.label_words=[' N"
+            )
             assert expected in caplog.text
 
 

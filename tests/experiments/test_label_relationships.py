@@ -246,7 +246,9 @@ def test_repetitions_are_paired_drawn_without_balance_and_prefixes_of_longer_one
 def test_the_papers_draws_are_independent_and_prefixes_of_longer_ones(lm: LanguageModel, task: Task) -> None:
     regimes = ("default",)
     long, short = (
-        worked(LabelRelationships(regimes=regimes, n_demonstrations=n, repetitions=2, draw="with_replacement"), lm, task)
+        worked(
+            LabelRelationships(regimes=regimes, n_demonstrations=n, repetitions=2, draw="with_replacement"), lm, task
+        )
         for n in (40, 12)
     )
     assert [unit.first(12) for unit in long.units] == list(short.units)
@@ -260,7 +262,9 @@ def test_the_papers_draws_are_independent_and_prefixes_of_longer_ones(lm: Langua
 @pytest.mark.parametrize("limit", [100, 250, 400])
 def test_as_many_as_fit_is_the_largest_number_for_all_repetitions(lm: LanguageModel, task: Task, limit: int) -> None:
     regimes: Sequence[Any] = ("default", {"replaced": ["sea", "Number", "different"]}, "random")
-    fitting = worked(LabelRelationships(regimes=tuple(regimes), repetitions=4, n_demonstrations=None), lm, task, limit).units
+    fitting = worked(
+        LabelRelationships(regimes=tuple(regimes), repetitions=4, n_demonstrations=None), lm, task, limit
+    ).units
     (n,) = {len(unit.examples) for unit in fitting}
     assert max(unit.length for unit in fitting) <= limit
     one_more = LabelRelationships(regimes=tuple(regimes), repetitions=4, n_demonstrations=n + 1)

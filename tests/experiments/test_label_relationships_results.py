@@ -108,7 +108,11 @@ def test_what_makes_no_sense_is_refused(settings: dict[str, Any], complaint: str
     [
         ({"regimes": ({"replaced": ["A", "B"]},)}, None, "replaced_A_B has 2 words, the task 3 classes (Person, Loc"),
         ({"n_demonstrations": 31}, None, "n_demonstrations is 31; the train split of toy has 30 examples"),
-        ({"regimes": ({"replaced": ["Zebra", "Zoo", "A"]},)}, None, "toy cannot be asked of tiny: the label words ' Zebra' and ' Zoo' begin"),
+        (
+            {"regimes": ({"replaced": ["Zebra", "Zoo", "A"]},)},
+            None,
+            "toy cannot be asked of tiny: the label words ' Zebra' and ' Zoo'",
+        ),
         ({"regimes": ({"flip_after": 20},), "n_demonstrations": None}, 300, "flip_after is 20 with n_demonstrations="),
         ({"n_demonstrations": None}, 10, "no example fits the context of 10 tokens"),
     ],
