@@ -66,7 +66,7 @@ class Dataset:
     """What a row's `label` may say instead of a number."""
     separator: str | None = None
     """What stands between examples; null is one newline."""
-    rows_per_class: int | None = None
+    rows_per_class: int | None = setting(default=None, kind="source")
     """Of the train split, the first so many rows of each class alone; null takes all."""
     source: Literal["auto", "directory", "hub", "package"] = setting(default="auto", kind="source")
     """Where to look; auto tries a directory, the hub, then a Python package."""

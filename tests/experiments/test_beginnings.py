@@ -52,6 +52,8 @@ def test_what_begins_alike_is_read_once_and_scored_as_if_alone(lm: LanguageModel
         ],
         [made(lm, (n + 3,), "e", (5, 6), (7, 8)), made(lm, (n + 3, 7), "eb", (5, 6, n + 3), (7, 12))],
         [made(lm, (n + 60,), "f", (5,), (7, 8))] * 2,  # the same
+        [made(lm, (n + 9, 5), key, (), (7, 8)) for key in ("ga", "gb")],  # no label in what they have in common
+        [],
     ]
     with passes(lm) as read:
         found = scores_along(lm, families, budget)
@@ -60,7 +62,7 @@ def test_what_begins_alike_is_read_once_and_scored_as_if_alone(lm: LanguageModel
             (alone,) = label_log_probabilities_along(lm, [series])
             torch.testing.assert_close(given, alone, atol=1e-5, rtol=0)
     if budget == 1:  # nothing is padded
-        once = n + (n + 9) + 30 + 50 + 40 + (n - 1 + 5) + 70 + (n + 3) + 7 + (n + 60)
+        once = n + (n + 9) + 30 + 50 + 40 + (n - 1 + 5) + 70 + (n + 3) + 7 + (n + 60) + (n + 9) + 5 + 5
         assert sum(length for _, length in read) == once
 
 
@@ -98,17 +100,21 @@ def test_labels_that_the_model_chooses_are_its_own_predictions(
 ) -> None:
     monkeypatch.setattr("anchorflow.attention.continues", lambda _: goes_on)
     experiment = LabelRelationships(regimes=("default", "predicted"), n_demonstrations=6, repetitions=2)
+    alone = LabelRelationships(regimes=("predicted",), n_demonstrations=6, repetitions=2)
+    by_itself = mapped(alone, lm, worked(alone, lm, task))
     work = worked(experiment, lm, task)
     with passes(lm) as read:
         found = mapped(experiment, lm, work)
+    for record, other in zip(found, by_itself, strict=True):
+        assert record["regimes"]["predicted"] == other["regimes"]["predicted"]
     for record, unit in zip(found, work.units, strict=True):
         scores = record["regimes"]["predicted"]["log_probabilities"]
         words = [task.labels[max(range(3), key=of_example.__getitem__)] for of_example in scores]
         assert record["regimes"]["predicted"]["shown"] == words
         examples = [task.train[row] for row in unit.examples]
         written = builder_of(lm, task).series(examples, [f" {word}" for word in words])
-        (alone,) = label_log_probabilities_along(lm, [written])
-        torch.testing.assert_close(torch.tensor(scores, dtype=torch.float64), alone, atol=1e-5, rtol=0)
+        (expected,) = label_log_probabilities_along(lm, [written])
+        torch.testing.assert_close(torch.tensor(scores, dtype=torch.float64), expected, atol=1e-5, rtol=0)
         # No prompt is longer than what the context was checked for, and the last example's is what a tracker shows.
         assert len(written.ids) <= len(unit.series["predicted"].ids) <= unit.length
         shown = {name: text for name, *_, text in unit.predictions(record, lm.tokenizer.decode)}
