@@ -97,7 +97,7 @@ def test_8_bits_are_refused_before_any_weights_are_read_and_else_asked_of_the_li
     ):
         model.load("cuda", "float16")
     monkeypatch.setattr(pretrained.importlib.util, "find_spec", lambda _: object())
-    with pytest.raises(UserError, match="model.quantization is '8bit', which needs a GPU; device is 'cpu'"):
+    with pytest.raises(UserError, match=r"model.quantization is '8bit', which needs a GPU; device is 'cpu'"):
         model.load("cpu", "float16")
     assert pretrained._eight_bit("cuda").load_in_8bit
 
