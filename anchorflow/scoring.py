@@ -11,12 +11,12 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 from transformers.cache_utils import Cache
 
-from anchorflow.attention.backend import replaced
-from anchorflow.attention.kv_cache import Context, positions_after, positions_given, read
+from anchorflow.attention.kv_cache import Context, cache_given, positions_after, positions_given, read
+from anchorflow.attention.reach import replaced
 from anchorflow.models import LanguageModel, to_device
 from anchorflow.prompts import Prompt, Series
 
-T = TypeVar("T")
+T = TypeVar("T", bound=Any)
 TOP = 5
 """How many of the most probable next words a record keeps (word loyalty compares them)."""
 
@@ -97,6 +97,22 @@ def pack(items: Sequence[T], sizes: Sequence[int | float], budget: int) -> list[
     return batches
 
 
+def readable(lm: LanguageModel, batches: Sequence[Sequence[T]], batch_tokens: int) -> list[Sequence[T]]:
+    """The batches as this model reads them right: whole prompts where it does not continue from its KV cache, of equal
+    length where padding changes its numbers.
+    """
+    if "padding" in lm.can and "context" in lm.can:
+        return list(batches)
+    found: list[Sequence[T]] = []
+    for batch in batches:
+        groups: dict[int, list[T]] = {}
+        for unit in batch:
+            groups.setdefault(0 if "padding" in lm.can else unit.length, []).append(unit)
+        for group in groups.values():
+            found += pack(group, [unit.length for unit in group], batch_tokens)
+    return found
+
+
 def collate(prompts: Sequence[Prompt], device: torch.device | str, context: tuple[int, ...] = ()) -> Batch:
     """One tensor of each kind. The prompts all begin with `context`, and `ids` is what follows it.
 
@@ -137,10 +153,21 @@ class Contexts(Generic[T]):
 def after_demonstrations(
     lm: LanguageModel, batches: Iterable[Sequence[Prompt]]
 ) -> Iterator[tuple[Sequence[Prompt], Batch, Context]]:
-    """The prompts of each batch, the batch, and the context of its demonstrations, read once for all that share it."""
+    """The prompts of each batch, the batch, and the context of its demonstrations, read once for all that share it.
+
+    Of a model that does not continue from its KV cache the prompts are whole, and the context is empty.
+    """
+    if "context" not in lm.can:
+        yield from ((prompts, collate(prompts, lm.device), Context((), (), 0)) for prompts in batches)
+        return
     contexts = Contexts(lambda prompt: read(lm.model, prompt.shared, lm.device))
     for prompts in batches:
         yield prompts, collate(prompts, lm.device, prompts[0].shared), contexts(prompts[0])
+
+
+def only(lm: LanguageModel, batch: Batch) -> Int[Tensor, " batch"] | None:
+    """What `tapped` may compute alone behind the last layer's attention."""
+    return batch.targets if "cut" in lm.can else None
 
 
 def predict(lm: LanguageModel, prompts: Sequence[Prompt]) -> list[dict[str, Any]]:
@@ -164,7 +191,7 @@ def next_word_logits(
     if batch.positions is not None:
         given = positions_given(lm.model, batch.positions)
     elif context is not None and len(context):
-        given = {"past_key_values": context.cache(), "use_cache": True}
+        given = cache_given(lm.model, context.cache())
         shape = (batch.ids.shape[0], batch.ids.shape[1])
         given |= positions_after(lm.model, context, shape, batch.ids.device)
     with ExitStack() as stack:
@@ -201,7 +228,7 @@ def logits_along(
     A `cache` holds what comes before all rows, or takes what is read.
     """
     length, most = max(map(len, ids)), max(map(len, targets))
-    given = {"use_cache": False} if cache is None else {"past_key_values": cache, "use_cache": True}
+    given = {"use_cache": False} if cache is None else cache_given(lm.model, cache)
     rows = to_device([(*row, *[0] * (length - len(row))) for row in ids], lm.device)
     places = to_device([(*row, *[0] * (most - len(row))) for row in targets], lm.device)
     with torch.no_grad(), _at(lm, places), _words(lm, to_device(words, lm.device)):

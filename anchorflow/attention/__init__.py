@@ -4,13 +4,15 @@
 attention: it receives an `Attention` and the function that carries it out, and returns the output.
 """
 
-from anchorflow.attention.backend import Attend, Tap, in_force, tapped
+from anchorflow.attention.backend import Tap, in_force, tapped
 from anchorflow.attention.core import Attention, attention_weights
 from anchorflow.attention.halfway import Halfway
 from anchorflow.attention.isolation import Isolate
-from anchorflow.attention.kv_cache import Context, continues, read
+from anchorflow.attention.kv_cache import Context, read
 from anchorflow.attention.last_token import Seen, reweighted
+from anchorflow.attention.reach import Attend
 from anchorflow.attention.saliency import SaliencyFlow
+from anchorflow.attention.self_check import checked
 from anchorflow.attention.target import LabelAttention, target_weights
 from anchorflow.attention.vectors import Vectors
 
@@ -26,7 +28,7 @@ __all__ = [
     "Tap",
     "Vectors",
     "attention_weights",
-    "continues",
+    "checked",
     "in_force",
     "read",
     "reweighted",

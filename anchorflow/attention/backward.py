@@ -13,7 +13,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from anchorflow.attention.core import Attention, attention_weights, fold_mask
+from anchorflow.attention.core import Attention, attention_weights, fold_mask, fold_sinks
 
 MAP_BYTES = 64 * 2**20
 """How much of a layer's attention maps the backward pass holds at a time, in each of its two or three buffers."""
@@ -45,7 +45,10 @@ def plain_flow_and_gradients(
         scores = query @ key.repeat_interleave(attention.group, dim=1).mT * attention.scaling
         if attention.softcap is not None:
             scores = attention.softcap * torch.tanh(scores / attention.softcap)
-        weights = torch.softmax(scores + attention.mask, dim=-1)
+        scores = scores + attention.mask
+        if attention.sinks is not None:
+            scores = torch.cat([scores, attention.sinks.expand(*scores.shape[:-1], 1)], dim=-1)
+        weights = torch.softmax(scores, dim=-1)[..., : key.shape[2]]
         output = weights @ value.repeat_interleave(attention.group, dim=1)
         of_weights, *gradients = torch.autograd.grad(output, (weights, query, key, value), grad_output)
     return (weights * of_weights).sum(dim=1).abs().detach(), Gradients(*gradients)
@@ -74,7 +77,10 @@ def flow_and_gradients(
         rows, drows = (t[:, :, :, start:stop].reshape(batch, kv_heads, -1, t.shape[-1]) for t in (q, dout))
         keys, values = k[:, :, :end], v[:, :, :end]
         mask = fold_mask(attention.mask[:, :, start:stop, :end], kv_heads, group)
-        weights = attention_weights(rows, keys, mask, attention.scaling, attention.softcap)
+        sinks = attention.sinks
+        if sinks is not None:
+            sinks = fold_sinks(sinks if sinks.shape[2] == 1 else sinks[:, :, start:stop], kv_heads, stop - start)
+        weights = attention_weights(rows, keys, mask, attention.scaling, attention.softcap, sinks)
         product = torch.matmul(drows, values.transpose(-1, -2))  # ∂L/∂A
         product *= weights  # A ⊙ ∂L/∂A, signed
         flow(start, product.view(batch, -1, stop - start, end).sum(dim=1).abs_())

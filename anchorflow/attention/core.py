@@ -12,7 +12,8 @@ class Attention:
     """What a layer is about to compute. `layer` counts from 0.
 
     Grouped-query models have fewer key than query heads; query head h reads key head h // group.
-    `mask` is added to the scores (0 where a position may be seen).
+    `mask` is added to the scores (0 where a position may be seen); position biases (ALiBi) are part of it.
+    `sinks` are scores of one more key that has no value (gpt_oss): it takes its share of each row's softmax.
     """
 
     layer: int
@@ -22,6 +23,7 @@ class Attention:
     mask: Float[Tensor, "mask_batch mask_head query key"]
     scaling: float
     softcap: float | None = None
+    sinks: Float[Tensor, "sink_batch head sink_query 1"] | None = None
 
     @property
     def group(self) -> int:
@@ -41,12 +43,22 @@ def fold_mask(
     return mask.repeat(1, 1, group, 1) if group > 1 else mask
 
 
+def fold_sinks(
+    sinks: Float[Tensor, "sink_batch head sink_query 1"] | None, kv_heads: int, rows: int
+) -> Float[Tensor, "sink_batch kv_head row 1"] | None:
+    """The sinks for rows that hold a key head's query heads one after another, each for `rows` query positions."""
+    if sinks is None:
+        return None
+    return sinks.expand(-1, -1, rows, -1).reshape(len(sinks), kv_heads, -1, 1)
+
+
 def attention_weights(
     query: Float[Tensor, "batch kv_head row dim"],
     key: Float[Tensor, "batch kv_head key dim"],
     mask: Float[Tensor, "mask_batch mask_head row key"],
     scaling: float,
     softcap: float | None = None,
+    sinks: Float[Tensor, "sink_batch kv_head row 1"] | None = None,
 ) -> Float[Tensor, "batch kv_head row key"]:
     """softmax(query · key × scaling + mask), at least in float32, as transformers' eager attention computes it.
 
@@ -54,7 +66,7 @@ def attention_weights(
     """
     precision = torch.promote_types(query.dtype, torch.float32)
     products = torch.matmul(query.to(precision), key.to(precision).transpose(-1, -2))
-    return softmax_of(products, mask, scaling, softcap)
+    return softmax_of(products, mask, scaling, softcap, sinks)
 
 
 def softmax_of(
@@ -62,10 +74,14 @@ def softmax_of(
     mask: Float[Tensor, "mask_batch mask_head row key"],
     scaling: float,
     softcap: float | None = None,
+    sinks: Float[Tensor, "sink_batch kv_head row 1"] | None = None,
 ) -> Float[Tensor, "batch kv_head row key"]:
-    """softmax(products × scaling + mask); the products of queries and keys are consumed."""
+    """softmax(products × scaling + mask), without the sinks' column; the products of queries and keys are consumed."""
     scores = products.mul_(scaling)
     if softcap is not None:
         scores = softcap * torch.tanh(scores / softcap)
     scores += mask
-    return torch.softmax(scores, dim=-1)
+    if sinks is None:
+        return torch.softmax(scores, dim=-1)
+    column = sinks.to(scores.dtype).expand(*scores.shape[:-1], 1)
+    return torch.softmax(torch.cat([scores, column], dim=-1), dim=-1)[..., :-1]

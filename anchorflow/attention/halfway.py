@@ -7,7 +7,7 @@ from typing import Any
 from torch import nn
 from transformers import PreTrainedModel
 
-from anchorflow.attention.backend import decoder_layers, replaced
+from anchorflow.attention.reach import decoder_layers, replaced
 
 
 class Halfway:

@@ -7,8 +7,8 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from anchorflow.attention.backend import Attend
 from anchorflow.attention.core import Attention
+from anchorflow.attention.reach import Attend
 
 
 class Isolate:

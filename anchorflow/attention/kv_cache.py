@@ -10,10 +10,11 @@ from typing import Any
 
 import torch
 from jaxtyping import Float, Int
-from torch import Tensor
+from torch import Tensor, nn
 from transformers import PreTrainedModel
 from transformers.cache_utils import Cache, DynamicLayer
 
+from anchorflow.attention.reach import decoder_config
 from anchorflow.errors import UserError
 from anchorflow.models import to_device
 from anchorflow.results import write_atomically
@@ -122,7 +123,7 @@ def read(
     given = {} if after is None else positions_after(model, after, (1, len(ids)), device)
     with torch.no_grad():
         tokens = to_device([list(ids)], device)
-        model.base_model(input_ids=tokens, past_key_values=cache, use_cache=True, **given)
+        model.base_model(input_ids=tokens, **cache_given(model.base_model, cache), **given)
     return kept(cache, start + len(ids))
 
 
@@ -141,19 +142,10 @@ def kept(cache: Cache, next_position: int) -> Context:
     )
 
 
-def continues(model: Any) -> bool:
-    """Whether a text read in two steps is the text read whole.
-
-    It is not where layers keep a state in the place of keys and values, where the angles of rotary positions depend on the
-    text's length, or where the model takes no cache.
-    """
-    config = model.config.get_text_config()
-    if "past_key_values" not in inspect.signature(model.forward).parameters or getattr(model, "_is_stateful", False):
-        return False
-    kinds = getattr(config, "layer_types", None) or ()
-    rope = getattr(config, "rope_parameters", None) or {}
-    types = {part.get("rope_type") for part in (rope, *rope.values()) if isinstance(part, dict)}
-    return all("attention" in kind and "linear" not in kind for kind in kinds) and not types & {"longrope", "dynamic"}
+def cache_given(module: nn.Module, cache: Cache | None) -> dict[str, Any]:
+    """The arguments with which a model continues from a cache; transformers 5.24 gave it another name."""
+    name = "cache" if "cache" in inspect.signature(module.forward).parameters else "past_key_values"
+    return {name: cache, "use_cache": True}
 
 
 def positions_after(
@@ -172,14 +164,14 @@ def positions_after(
             f"{model.config.model_type!r} has layers that see {window} tokens; with positions left out they see others than "
             f"in the whole prompt of {longest}. Use fewer or shorter demonstrations."
         )
-    if getattr(model.config, "alibi", False):  # which counts the positions that are there
+    if counts_positions(model):
         raise _no_positions(model)
     return positions_given(model, (torch.arange(shape[1], device=device) + context.next_position).expand(shape))
 
 
 def shortest_window(model: PreTrainedModel) -> int | None:
     """How many tokens the layers see that do not see all; None without such layers."""
-    config = model.config.get_text_config()
+    config = decoder_config(model)
     kinds = getattr(config, "layer_types", None) or getattr(config, "attention_layers", None)
     if kinds and not {"sliding_attention", "chunked_attention", "local"} & set(kinds):
         return None  # where layers differ, none has the window that the configuration knows
@@ -188,10 +180,31 @@ def shortest_window(model: PreTrainedModel) -> int | None:
 
 
 def positions_given(model: PreTrainedModel, positions: Int[Tensor, "batch position"]) -> dict[str, Tensor]:
-    """How to tell the model the positions of its tokens. UserError for a model that cannot be told."""
-    if "position_ids" not in inspect.signature(model.forward).parameters:
-        raise _no_positions(model)
-    return {"position_ids": positions}
+    """How to tell the model the positions of its tokens. UserError for a model that cannot be told.
+
+    Nothing where positions are no part of a token's state, but of the mask alone.
+    """
+    if "position_ids" in inspect.signature(model.forward).parameters:
+        return {"position_ids": positions + _first_position(model)}
+    if counts_positions(model):
+        return {}
+    raise _no_positions(model)
+
+
+def _first_position(model: PreTrainedModel) -> int:
+    """Where a model begins to count: behind the place of its padding, in RoBERTa's family."""
+    embeddings: Any = getattr(model.base_model, "embeddings", None)
+    if not hasattr(embeddings, "create_position_ids_from_input_ids"):
+        return 0
+    return int(embeddings.padding_idx) + 1
+
+
+def counts_positions(model: PreTrainedModel) -> bool:
+    """Whether distances are counted in the positions that are there, and added to the scores (ALiBi)."""
+    said = getattr(model.config, "alibi", None)
+    return (
+        any(name.startswith("build_") and "alibi" in name for name in dir(model.base_model)) if said is None else said
+    )
 
 
 def _no_positions(model: PreTrainedModel) -> UserError:

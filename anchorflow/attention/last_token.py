@@ -14,8 +14,9 @@ from jaxtyping import Float, Int
 from torch import Tensor
 from torch.nn.functional import pad
 
-from anchorflow.attention.backend import Attend, Tap
-from anchorflow.attention.core import Attention, fold_mask, softmax_of
+from anchorflow.attention.backend import Tap
+from anchorflow.attention.core import Attention, fold_mask, fold_sinks, softmax_of
+from anchorflow.attention.reach import Attend
 from anchorflow.attention.target import mask_of_target
 from anchorflow.models import to_device
 
@@ -104,7 +105,8 @@ class Seen:
             shared_key, key, own_key = (t.to(precision) for t in (seen.shared_key, seen.key, attention.key))
             products = [_with_shared(query, shared_key.mT), query @ key.mT, query @ own_key.mT]
             mask = fold_mask(torch.cat([seen.mask, seen.itself], dim=3), kv_heads, group)
-            weights = softmax_of(torch.cat(products, dim=3), mask, attention.scaling, attention.softcap)
+            sinks = fold_sinks(attention.sinks, kv_heads, 1)
+            weights = softmax_of(torch.cat(products, dim=3), mask, attention.scaling, attention.softcap, sinks)
             if change is not None:
                 weights = change(attention.layer, weights.view(batch, heads, -1)).view(weights.shape)
             shared_value, value, own_value = (t.to(precision) for t in (seen.shared_value, seen.value, attention.value))

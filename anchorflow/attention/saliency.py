@@ -13,10 +13,11 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-from anchorflow.attention.backend import Attend
 from anchorflow.attention.backward import flow_and_gradients, matmul_precision
 from anchorflow.attention.core import Attention
+from anchorflow.attention.reach import Attend
 from anchorflow.attention.target import of_target
+from anchorflow.models import Shape
 
 STRONGEST = 200
 """So many single flows of a layer are kept for a prompt that is kept at all."""
@@ -26,7 +27,7 @@ class SaliencyFlow:
     """A tap that turns the gradient of a loss into the flow between the parts of the prompt.
 
     Args:
-        n_layers: layers of the model.
+        shape: of the model; flows are of its attention layers.
         anchors: positions p_k of the label words; every prompt has at least one.
         is_anchor: False where `anchors` is filler, for prompts with fewer demonstrations than others.
         targets: the last position q of each prompt, where the loss is taken, and nowhere else; padding may follow.
@@ -38,7 +39,7 @@ class SaliencyFlow:
 
     def __init__(
         self,
-        n_layers: int,
+        shape: Shape,
         anchors: Int[Tensor, "batch anchor"],
         is_anchor: Bool[Tensor, "batch anchor"],
         targets: Int[Tensor, " batch"],
@@ -51,8 +52,10 @@ class SaliencyFlow:
         # Nothing else in the graph needs a gradient: these zeros are what a layer's backward pass hangs on,
         # and the flow arrives as their "gradient".
         self._means = torch.zeros(
-            n_layers, len(targets), 3, dtype=self._precision, device=targets.device, requires_grad=True
+            len(shape.attending), len(targets), 3, dtype=self._precision, device=targets.device, requires_grad=True
         )
+        self._place = {layer: i for i, layer in enumerate(shape.attending)}
+        self._last = shape.layers - 1
         self._anchors, self._is_anchor = anchors, is_anchor
         self._targets = targets
         n = (targets + 1).to(self._precision)
@@ -66,7 +69,7 @@ class SaliencyFlow:
     def __call__(self, attention: Attention, attend: Attend) -> Tensor:
         length = attention.query.shape[2]
         # Of what the last layer gives, the loss sees the target's row alone.
-        if attention.layer == len(self._means) - 1:
+        if attention.layer == self._last:
             attention = of_target(attention, self._targets)
         output: Tensor = _Flow.apply(  # type: ignore[no-untyped-call]
             attention.query, attention.key, attention.value, self._means, self, attention, attend
@@ -81,7 +84,7 @@ class SaliencyFlow:
         """Of a row of `keep`, layer by layer: its flows (to, from, I), strongest first and none of them zero; the sum of
         all I.
         """
-        kept = [self._kept[layer, row].read() for layer in range(len(self._means))]
+        kept = [self._kept[layer, row].read() for layer in self._place]
         return [flows for flows, _ in kept], [total for _, total in kept]
 
     def of_layer(self, layer: int, length: int, device: torch.device) -> "_LayerFlow":
@@ -177,14 +180,14 @@ class _Flow(torch.autograd.Function):
     ) -> Tensor:
         ctx.save_for_backward(query, key, value, attention.mask)  # the model's one, not a folded copy for every layer
         ctx.flow, ctx.layer = flow, attention.layer
-        ctx.scaling, ctx.softcap = attention.scaling, attention.softcap
+        ctx.scaling, ctx.softcap, ctx.sinks = attention.scaling, attention.softcap, attention.sinks
         return attend(attention)
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, grad_output: Tensor) -> tuple[Tensor | None, ...]:
         query, key, value, mask = ctx.saved_tensors
-        attention = Attention(ctx.layer, query, key, value, mask, ctx.scaling, ctx.softcap)
+        attention = Attention(ctx.layer, query, key, value, mask, ctx.scaling, ctx.softcap, ctx.sinks)
         inputs = any(ctx.needs_input_grad[:3])  # not so in the first layer: its inputs depend on nothing
         rows, length = query.shape[2], key.shape[2]
         flow = ctx.flow.of_layer(ctx.layer, length, query.device)
@@ -200,5 +203,5 @@ class _Flow(torch.autograd.Function):
                 gradients=inputs,
             )
         means = torch.zeros_like(ctx.flow._means)
-        means[attention.layer] = ctx.flow.mean(flow)
+        means[ctx.flow._place[attention.layer]] = ctx.flow.mean(flow)
         return *(found or (None, None, None)), means, None, None, None

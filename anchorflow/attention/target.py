@@ -7,8 +7,8 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from anchorflow.attention.backend import Attend
-from anchorflow.attention.core import Attention, attention_weights, fold_mask
+from anchorflow.attention.core import Attention, attention_weights, fold_mask, fold_sinks
+from anchorflow.attention.reach import Attend
 
 
 def target_weights(attention: Attention, targets: Int[Tensor, " batch"]) -> Float[Tensor, "batch head key"]:
@@ -18,15 +18,20 @@ def target_weights(attention: Attention, targets: Int[Tensor, " batch"]) -> Floa
     alone = of_target(attention, targets)
     query = alone.query.reshape(batch, kv_heads, attention.group, dim)
     mask = fold_mask(alone.mask, kv_heads, attention.group)
-    weights = attention_weights(query, attention.key, mask, attention.scaling, attention.softcap)
+    sinks = fold_sinks(alone.sinks, kv_heads, 1)
+    weights = attention_weights(query, attention.key, mask, attention.scaling, attention.softcap, sinks)
     return weights.reshape(batch, heads, -1)
 
 
 def of_target(attention: Attention, targets: Int[Tensor, " batch"]) -> Attention:
     """The same with the query position q alone."""
     targets = targets.to(attention.query.device)
-    query = attention.query[torch.arange(len(targets), device=targets.device), :, targets][:, :, None]
-    return replace(attention, query=query, mask=mask_of_target(attention, targets))
+    rows = torch.arange(len(targets), device=targets.device)
+    sinks = attention.sinks
+    if sinks is not None and sinks.shape[2] > 1:
+        sinks = sinks.expand(len(targets), -1, -1, -1)[rows, :, targets][:, :, None]
+    query = attention.query[rows, :, targets][:, :, None]
+    return replace(attention, query=query, mask=mask_of_target(attention, targets), sinks=sinks)
 
 
 def mask_of_target(attention: Attention, targets: Int[Tensor, " batch"]) -> Float[Tensor, "batch mask_head 1 key"]:

@@ -4,8 +4,8 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from anchorflow.attention.backend import Attend
 from anchorflow.attention.core import Attention
+from anchorflow.attention.reach import Attend
 from anchorflow.attention.target import by_layer
 
 

@@ -23,6 +23,7 @@ class AttentionPrediction(FewShot):
     """a[l,c] = Σ_h Σ_{k: class(k)=c} A[l,h](q, p_k) as a score for the model's own prediction: AUCROC_l and R_l."""
 
     name: ClassVar[str] = "attention_prediction"
+    needs: ClassVar[tuple[str, ...]] = ("causal", "taps")
 
     def map(
         self, lm: LanguageModel, work: Queries, batches: Iterable[Sequence[Prompt]], folder: Path, batch_tokens: int
@@ -31,16 +32,17 @@ class AttentionPrediction(FewShot):
         import torch
 
         from anchorflow.attention import LabelAttention, tapped
-        from anchorflow.scoring import after_demonstrations, next_word_logits, scores
+        from anchorflow.scoring import after_demonstrations, next_word_logits, only, scores
 
         for prompts, batch, context in after_demonstrations(lm, batches):
             attention = LabelAttention(batch.anchors, batch.targets)
-            with torch.no_grad(), tapped(lm.model, attention, only=batch.targets):
+            with torch.no_grad(), tapped(lm.model, attention, only=only(lm, batch)):
                 found = scores(next_word_logits(lm, batch, context), batch)
             to_anchors = attention.read().numpy()
             yield [
                 {
                     **p.head,
+                    **variants.of_layers(lm.shape),
                     "variants": {"full": s},
                     "label_attention": _by_class(p, to_anchors[:, i]).tolist(),
                 }
@@ -55,13 +57,13 @@ class AttentionPrediction(FewShot):
         attention = np.array([record["label_attention"] for record in records])  # query, layer, class
         areas = [metrics.auc_of_prediction(predicted, attention[:, layer]) for layer in range(attention.shape[1])]
         never = [label for c, label in enumerate(labels) if c not in predicted]
-        notes = []
+        notes = variants.layer_notes(records)
         if len(labels) - len(never) == 1:
             only = labels[int(predicted[0])]
             notes.append(f"AUCROC and R are undefined: the model predicts {only!r} for all {len(records)} queries")
         elif never:
             notes.append(f"left out, since the model never predicts them: {', '.join(never)}")
-        layers = range(1, len(areas) + 1)
+        layers = variants.layers(records, len(areas))
         return Result(
             metrics={"accuracy": accuracy},
             stderr={"accuracy": statistics.proportion_stderr(accuracy, len(records))},

@@ -26,14 +26,12 @@ def scores_along(lm: LanguageModel, families: Sequence[Sequence[Series]], budget
 
     The series of a family may begin alike. `budget` is how many padded tokens a pass may have.
     """
-    from anchorflow.attention import continues
-
     reader = _Reader(lm, [series for family in families for series in family], budget)
     places = iter(range(len(reader.series)))
     alone: list[int] = []
     for family in families:
         members = [next(places) for _ in family]
-        alone += reader.branches(members, 0, None) if continues(lm.model) else members
+        alone += reader.branches(members, 0, None) if _continues(lm) else members
     reader.read(alone, 0, None)
     found = iter(reader.scores())
     return [[next(found) for _ in family] for family in families]
@@ -119,10 +117,9 @@ def choose(
     """
     import torch
 
-    from anchorflow.attention import continues
     from anchorflow.scoring import label_log_probabilities_along, normalised
 
-    goes_on = continues(lm.model)
+    goes_on = _continues(lm)
     chosen: list[str] = []
     found: list[Tensor] = []
     read: Sequence[int] = ()
@@ -141,6 +138,11 @@ def choose(
             found.append(label_log_probabilities_along(lm, [series])[0][-1:])
         chosen.append(words[int(found[-1].argmax())])
     return chosen, torch.cat(found)
+
+
+def _continues(lm: LanguageModel) -> bool:
+    """Whether a text read in two steps is the text read whole."""
+    return "context" in lm.can and "prefix" in lm.can
 
 
 def _alike(*texts: Sequence[int]) -> int:

@@ -49,6 +49,7 @@ class Compression(FewShot):
     """
 
     name: ClassVar[str] = "compression"
+    needs: ClassVar[tuple[str, ...]] = ("causal", "context", "gaps")
     positions: Literal["original", "restart"] = "original"
     """Where positions of the query continue: after the full prompt's, or from 0."""
     random_sets: int = 20

@@ -27,6 +27,7 @@ class Diagnosis(FewShot):
     """The confusion of each pair of classes, and what the distance of their anchors' keys predicts of it."""
 
     name: ClassVar[str] = "diagnosis"
+    needs: ClassVar[tuple[str, ...]] = ("causal", "taps")
     layer: int | None = None
     """The layer (from 1) whose matrices are shown; null is two thirds of the depth."""
     components: int = 10
@@ -47,6 +48,9 @@ class Diagnosis(FewShot):
             raise UserError(
                 f"experiment.layer is {self.layer}; {shape.name} has {shape.layers} layers, allowed: 1 to {shape.layers}."
             )
+        if self.layer is not None and self.layer - 1 not in shape.attending:
+            allowed = ", ".join(str(layer + 1) for layer in shape.attending)
+            raise UserError(f"experiment.layer is {self.layer}, which has no attention map; allowed: {allowed}.")
         found = sorted({task.labels[example.label] for example in task.test})
         if len(found) < 2:
             raise UserError(
@@ -60,16 +64,17 @@ class Diagnosis(FewShot):
         import torch
 
         from anchorflow.attention import Vectors, tapped
-        from anchorflow.scoring import after_demonstrations, next_word_logits, scores
+        from anchorflow.scoring import after_demonstrations, next_word_logits, only, scores
 
         for prompts, batch, context in after_demonstrations(lm, batches):
             vectors = Vectors(batch.anchors, batch.targets)
-            with torch.no_grad(), tapped(lm.model, vectors, only=batch.targets):
+            with torch.no_grad(), tapped(lm.model, vectors, only=only(lm, batch)):
                 found = scores(next_word_logits(lm, batch, context), batch)
             queries, products = (t.numpy() for t in vectors.read())
             yield [
                 {
                     **p.head,
+                    **variants.of_layers(lm.shape),
                     "variants": {"full": s},
                     "query_vectors": [_packed(layer[i]) for layer in queries],
                     "anchor_products": _by_class(p, products[:, i]).tolist(),
@@ -91,7 +96,8 @@ class Diagnosis(FewShot):
         pairs = list(combinations(range(len(labels)), 2))
         rows, columns = np.array(pairs).T
         correlations = [metrics.rank_correlation(confusion[rows, columns], p[rows, columns]) for p in predicted]
-        chosen = (self.layer or round(2 / 3 * n_layers) or 1) - 1
+        layers = variants.layers(records, n_layers)
+        chosen = (round(2 / 3 * n_layers) or 1) - 1 if self.layer is None else layers.index(self.layer)
 
         def most_confused(by: np.ndarray) -> Table:
             in_order = sorted(pairs, key=lambda pair: (np.nan_to_num(by[pair], nan=2.0), pair))
@@ -101,7 +107,7 @@ class Diagnosis(FewShot):
                 [[confusion[pair], predicted[chosen][pair]] for pair in in_order],
             )
 
-        notes = []
+        notes = variants.layer_notes(records)
         if np.isnan(correlations[chosen]):
             notes.append(
                 "spearman is undefined: it needs three pairs of classes that have queries, and distances that differ"
@@ -110,9 +116,9 @@ class Diagnosis(FewShot):
         if missing:
             notes.append(f"no query of these classes was drawn: {', '.join(missing)}")
         return Result(
-            metrics={"accuracy": accuracy, "spearman": correlations[chosen], "layer": chosen + 1},
+            metrics={"accuracy": accuracy, "spearman": correlations[chosen], "layer": layers[chosen]},
             stderr={"accuracy": statistics.proportion_stderr(accuracy, len(records))},
-            curves={"spearman_by_layer": Curve("layer", range(1, n_layers + 1), correlations)},
+            curves={"spearman_by_layer": Curve("layer", layers, correlations)},
             tables={
                 "confusion": Table(labels, labels, confusion.tolist()),
                 "predicted_confusion": Table(labels, labels, predicted[chosen].tolist()),

@@ -48,6 +48,8 @@ class FewShot:
     name: ClassVar[str]
     unit: ClassVar[UnitKind] = QUERY
     version: ClassVar[str] = "1"
+    needs: ClassVar[tuple[str, ...]] = ("causal",)
+    """The properties of a model (see `models.PROPERTIES`) without which its numbers would be wrong."""
     fewest_shots: ClassVar[int] = 1
     gradients: ClassVar[bool] = False
     """Whether its passes go back through the model, too, which takes several times the memory."""
@@ -63,7 +65,9 @@ class FewShot:
             raise ValueError(f"shards is {self.shards}; allowed: 1 or more")
 
     def check(self, task: Task, shape: Shape) -> None:
-        """UserError if there are fewer examples than asked for."""
+        """UserError if there are fewer examples than asked for, or for a model without the attention that is to be read."""
+        if "taps" in self.needs and not shape.attending:
+            raise UserError(f"experiment={self.name} reads attention maps; {shape.name} has no attention layers.")
         task.draw_queries(self.n_queries, 0)
         task.draw_demonstrations(self.shots_per_class, "")
 

@@ -31,6 +31,7 @@ class Isolation(FewShot):
     """
 
     name: ClassVar[str] = "isolation"
+    needs: ClassVar[tuple[str, ...]] = ("causal", "taps", "context")
     first_or_last_k: tuple[int, ...] = (1, 3, 5, 7)
     """Numbers of layers to isolate, from the first and from the last."""
     random_draws: int = 1

@@ -57,6 +57,7 @@ class LabelRelationships:
     """
 
     name: ClassVar[str] = "label_relationships"
+    needs: ClassVar[tuple[str, ...]] = ("causal", "prefix")
     unit: ClassVar[UnitKind] = REPETITION
     version: ClassVar[str] = "2"
 

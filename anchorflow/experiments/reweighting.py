@@ -49,6 +49,7 @@ class Reweighting(FewShot):
     """
 
     name: ClassVar[str] = "reweighting"
+    needs: ClassVar[tuple[str, ...]] = ("causal", "taps", "context", "last token")
     lr: float = 0.01
     """Adam's learning rate."""
     epochs: int = 10
@@ -107,7 +108,7 @@ class Reweighting(FewShot):
         import torch
 
         from anchorflow.attention import Seen, reweighted, tapped
-        from anchorflow.scoring import after_demonstrations, next_word_logits, scores
+        from anchorflow.scoring import after_demonstrations, next_word_logits, only, scores
 
         beta, losses = None, None
         for prompts, batch, context in after_demonstrations(lm, batches):
@@ -124,7 +125,7 @@ class Reweighting(FewShot):
             seen, alone = Seen(batch.targets, len(batch.context)), batch.targets_alone()
             change = reweighted(beta.expand(len(prompts), -1, -1, -1), batch.anchors)
             with torch.no_grad():
-                with tapped(lm.model, seen, only=batch.targets):
+                with tapped(lm.model, seen, only=only(lm, batch)):
                     vanilla = scores(next_word_logits(lm, batch, context), batch)
                 with tapped(lm.model, seen.alone(change)):
                     changed = scores(next_word_logits(lm, alone), alone)
@@ -257,7 +258,7 @@ def _see(
     import torch
 
     from anchorflow.attention import Seen, read, tapped
-    from anchorflow.scoring import LENT, collate, next_word_logits, plan
+    from anchorflow.scoring import LENT, collate, next_word_logits, only, plan
 
     # Of what comes before the examples' own texts the last token may differ: a blank can join the word after it.
     columns = zip(*(prompt.shared for prompt in training), strict=False)
@@ -267,7 +268,7 @@ def _see(
         batch = collate(prompts, lm.device, prompts[0].shared)
         parts.append(Seen(batch.targets, common))
         before = context if batch.context == shared else read(lm.model, batch.context, lm.device)
-        with torch.no_grad(), tapped(lm.model, parts[-1], only=batch.targets):
+        with torch.no_grad(), tapped(lm.model, parts[-1], only=only(lm, batch)):
             next_word_logits(lm, batch, before, label_words_only=True)
         found += prompts
     whole = collate(training, lm.device)

@@ -38,6 +38,7 @@ class Saliency(FewShot):
     """
 
     name: ClassVar[str] = "saliency"
+    needs: ClassVar[tuple[str, ...]] = ("causal", "taps")
     gradients: ClassVar[bool] = True
     demonstrations: ClassVar[Literal["per query", "per seed"]] = "per query"
     backward_dtype: Literal["float32", "tf32"] = "float32"
@@ -82,14 +83,14 @@ class Saliency(FewShot):
         from torch.nn.functional import nll_loss
 
         from anchorflow.attention import SaliencyFlow, tapped
-        from anchorflow.scoring import collate, label_log_probabilities, next_word_logits, scores
+        from anchorflow.scoring import collate, label_log_probabilities, next_word_logits, only, scores
 
         for prompts in batches:
             batch = collate(prompts, lm.device)
             keep = [i for i, prompt in enumerate(prompts) if prompt.query in work.pieces]
             tf32 = self.backward_dtype == "tf32"
-            flow = SaliencyFlow(lm.shape.layers, batch.anchors, batch.is_anchor, batch.targets, keep, tf32)
-            with torch.enable_grad(), tapped(lm.model, flow, only=batch.targets):
+            flow = SaliencyFlow(lm.shape, batch.anchors, batch.is_anchor, batch.targets, keep, tf32)
+            with torch.enable_grad(), tapped(lm.model, flow, only=only(lm, batch)):
                 logits = next_word_logits(lm, batch)
                 log_probabilities = label_log_probabilities(logits, batch)
                 loss = nll_loss(log_probabilities, batch.labels.to(logits.device), reduction="sum")
@@ -109,7 +110,7 @@ class Saliency(FewShot):
                 )
                 kept.write(folder)
             yield [
-                {**p.head, "variants": {"full": s}, **dict(zip(FLOWS, f, strict=True))}
+                {**p.head, **variants.of_layers(lm.shape), "variants": {"full": s}, **dict(zip(FLOWS, f, strict=True))}
                 for p, s, f in zip(prompts, found, flows, strict=True)
             ]
 
@@ -118,7 +119,7 @@ class Saliency(FewShot):
         accuracy = metrics.accuracy(variants.truth(records), variants.probs(records))
         values = np.array([[record[flow] for flow in FLOWS] for record in records], dtype=float)  # query, kind, layer
         mean, stderr = statistics.mean_and_stderr(values)
-        layers = range(1, values.shape[-1] + 1)
+        layers = variants.layers(records, values.shape[-1])
         total = mean.sum(axis=0)
         with np.errstate(invalid="ignore", divide="ignore"):
             shares = mean / total
@@ -131,4 +132,5 @@ class Saliency(FewShot):
             metrics={"accuracy": accuracy},
             stderr={"accuracy": statistics.proportion_stderr(accuracy, len(records))},
             curves=curves,
+            notes=variants.layer_notes(records),
         )

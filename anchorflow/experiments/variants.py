@@ -7,10 +7,14 @@ draws of each query first, then over queries.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from anchorflow.results import Curve, Record, metrics, statistics
+
+if TYPE_CHECKING:
+    from anchorflow.models import Shape
 
 
 def draw_name(name: str, draw: int) -> str:
@@ -31,6 +35,23 @@ def probs(records: Sequence[Record], variant: str = "full") -> np.ndarray:
 def top(records: Sequence[Record], variant: str) -> np.ndarray:
     """[query, 5]: the most probable next words."""
     return np.array([record["variants"][variant]["top5"] for record in records])
+
+
+def of_layers(shape: Shape) -> dict[str, list[int]]:
+    """What a record says of the layers that it is about, from 1, where not all layers have attention maps."""
+    return {} if shape.attention_layers is None else {"layers": [layer + 1 for layer in shape.attention_layers]}
+
+
+def layers(records: Sequence[Record], count: int) -> list[int]:
+    """The model's own numbers of the `count` layers in the records, from 1."""
+    return list(records[0].get("layers") or range(1, count + 1))
+
+
+def layer_notes(records: Sequence[Record]) -> list[str]:
+    """That curves leave out layers, if they do."""
+    if "layers" not in records[0]:
+        return []
+    return [f"a hybrid model: only its {len(records[0]['layers'])} attention layers have attention maps"]
 
 
 def measure(records: Sequence[Record], name: str, draws: int = 1) -> dict[str, tuple[float, float]]:

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import contextlib
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Protocol
+
+from anchorflow.models.abilities import Abilities
 
 if TYPE_CHECKING:
     import torch
@@ -18,12 +20,37 @@ class Shape:
     name: str
     layers: int
     heads: int
+    """Of an attention layer; 0 where the model has none."""
+    attention_layers: tuple[int, ...] | None = None
+    """Those that attend (from 0), where not all do: a hybrid model has others, a recurrent one no such layer."""
+
+    @property
+    def attending(self) -> tuple[int, ...]:
+        """The layers (from 0) that have attention maps."""
+        return tuple(range(self.layers)) if self.attention_layers is None else self.attention_layers
 
     @classmethod
     def of(cls, name: str, config: Any) -> Shape:
         """Read from transformers' configuration."""
-        text = config.get_text_config()
-        return cls(name, int(text.num_hidden_layers), int(text.num_attention_heads))
+        text = config.get_text_config(decoder=True)
+        layers, heads = int(text.num_hidden_layers), getattr(text, "num_attention_heads", None)
+        found = attention_layers(text)
+        return cls(name, layers, int(heads or 0), None if len(found) == layers else found)
+
+
+WITHOUT_ATTENTION = {"linear_attention", "mamba", "conv", "recurrent", "moe", "mlp"}
+"""What configurations call layers that have no attention maps."""
+
+
+def attention_layers(config: Any) -> tuple[int, ...]:
+    """The layers (from 0) of a decoder's configuration that have attention maps."""
+    layers = int(config.num_hidden_layers)
+    if not getattr(config, "num_attention_heads", None):
+        return ()
+    kinds = getattr(config, "layer_types", None) or ()
+    if len(kinds) != layers:
+        return tuple(range(layers))
+    return tuple(i for i, kind in enumerate(kinds) if kind not in WITHOUT_ATTENTION)
 
 
 class Model(Protocol):
@@ -52,6 +79,8 @@ class LanguageModel:
     tokenizer: Any
     source: Model | None = None
     """Where it was loaded from."""
+    can: Abilities = field(default_factory=Abilities)
+    """What it can be asked, and how: `"padding" in lm.can`. Found out when a run or `load_model` loads it."""
 
     @property
     def device(self) -> torch.device:
@@ -70,8 +99,18 @@ class LanguageModel:
 
     @property
     def max_length(self) -> int | None:
-        """The longest prompt in tokens; None where the model sets no limit."""
-        return getattr(self.model.config.get_text_config(), "max_position_embeddings", None)
+        """The longest prompt in tokens; None where the model sets no limit.
+
+        With longrope it ends where the model changes its positions: a longer text would change those of every shorter one
+        in its batch.
+        """
+        config = self.model.config.get_text_config(decoder=True)
+        longest: int | None = getattr(config, "max_position_embeddings", None)
+        rope = getattr(config, "rope_parameters", None) or {}
+        for each in (rope, *(part for part in rope.values() if isinstance(part, dict))):
+            if each.get("rope_type") == "longrope" and (first := each.get("original_max_position_embeddings")):
+                longest = min(longest or first, first)
+        return longest
 
     @property
     def revision(self) -> str | None:

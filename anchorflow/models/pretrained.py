@@ -6,6 +6,7 @@ The class is a node of the configuration; torch and transformers are imported wh
 from __future__ import annotations
 
 import importlib.util
+import logging
 import os
 from pathlib import Path
 from typing import Any, Literal
@@ -15,6 +16,8 @@ from anchorflow.errors import UserError, first_line
 from anchorflow.models import weights_cache
 from anchorflow.models.language_model import LanguageModel, Shape, prepare
 from anchorflow.settings import configurable, setting
+
+log = logging.getLogger(__name__)
 
 
 @configurable
@@ -50,10 +53,12 @@ class Pretrained:
         return Shape.of(self.name, self.config())
 
     def config(self) -> Any:
-        """Transformers' configuration. UserError where it cannot be had."""
+        """Transformers' configuration. UserError where it cannot be had, or is of no decoder."""
         from transformers import AutoConfig
 
-        return _fetch(self._converted(), self.revision, AutoConfig)
+        config = _fetch(self._converted(), self.revision, AutoConfig)
+        _refuse_no_decoder(self.name, config)
+        return config
 
     def load(self, device: str, dtype: str) -> LanguageModel:
         """The model in evaluation mode. UserError where it cannot be had or does not fit the machine."""
@@ -68,6 +73,7 @@ class Pretrained:
         if device.startswith("cuda"):  # straight there, not by way of the host's memory
             options.setdefault("device_map", {"": device})
         place = self._converted()
+        self.config()  # refuses what is no decoder before the weights are read
         tokenizer = _fetch(place, self.revision, AutoTokenizer)
         # Told of what does not fit, we refuse it; the library would make up numbers, or say "look at the above report".
         options |= {"output_loading_info": True, "ignore_mismatched_sizes": True}
@@ -76,6 +82,11 @@ class Pretrained:
             raise UserError(
                 f"model {self.name}: {len(missing)} of its weights are not in {self.path}, or not in its config.json's size "
                 f"({missing[0]}, ...); it is damaged, or its config.json is of another model."
+            )
+        if unused := sorted(found["unexpected_keys"]):
+            log.warning(
+                "model %s: %d weights in %s are not used (%s, ...); is its config.json of this model?",
+                *(self.name, len(unused), self.path, unused[0]),
             )
         if "device_map" not in options:
             model = model.to(device)
@@ -104,6 +115,20 @@ class Pretrained:
                 f"model.path is {path!r}, which is not there; allowed: a directory, a .gguf file, a hub id."
             )
         return path
+
+
+def _refuse_no_decoder(name: str, config: Any) -> None:
+    from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING_NAMES
+
+    kind = config.model_type
+    if getattr(config, "is_encoder_decoder", False):
+        raise UserError(
+            f"model {name} is an encoder-decoder (model type {kind!r}); allowed: decoders, as gpt2 or llama."
+        )
+    if kind not in MODEL_FOR_CAUSAL_LM_MAPPING_NAMES and not getattr(config, "auto_map", None):
+        raise UserError(
+            f"model {name} is no language model (model type {kind!r}); allowed: decoders, as gpt2 or llama."
+        )
 
 
 def _fetch(path: str, revision: str | None, kind: Any, **options: Any) -> Any:

@@ -92,10 +92,9 @@ def _file_hash(file: Path) -> str:
     stat = file.stat()
     if stat.st_size < LARGE_BYTES:
         return hashlib.sha256(file.read_bytes()).hexdigest()
-    key = hashlib.sha256(os.fsencode(file.resolve())).hexdigest()
-    note, state = folder() / "hashes" / key[:32], f"{stat.st_size} {stat.st_mtime_ns}"
-    with contextlib.suppress(OSError, ValueError):
-        then, found = note.read_text(encoding="utf-8").rsplit(maxsplit=1)
+    place, state = os.fsencode(file.resolve()), f"{stat.st_size} {stat.st_mtime_ns}"
+    with contextlib.suppress(ValueError):
+        then, found = recall("hashes", place).rsplit(maxsplit=1)
         if then == state:
             return found
     if stat.st_size > 2**32:
@@ -104,7 +103,23 @@ def _file_hash(file: Path) -> str:
     with file.open("rb") as stream:
         while block := stream.read(2**20):
             digest.update(block)
-    with contextlib.suppress(OSError):  # a cache that cannot be written costs time only
-        note.parent.mkdir(parents=True, exist_ok=True)
-        write_atomically(note, f"{state} {digest.hexdigest()}\n")
+    remember("hashes", place, f"{state} {digest.hexdigest()}\n")
     return digest.hexdigest()
+
+
+def recall(kind: str, key: bytes) -> str:
+    """What was remembered under this key; nothing where that cannot be read."""
+    with contextlib.suppress(OSError, UnicodeDecodeError):
+        return _note(kind, key).read_text(encoding="utf-8")
+    return ""
+
+
+def remember(kind: str, key: bytes, text: str) -> None:
+    """Keep a short text. A cache that cannot be written costs time only."""
+    with contextlib.suppress(OSError):
+        _note(kind, key).parent.mkdir(parents=True, exist_ok=True)
+        write_atomically(_note(kind, key), text)
+
+
+def _note(kind: str, key: bytes) -> Path:
+    return folder() / kind / hashlib.sha256(key).hexdigest()[:32]

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 from anchorflow.errors import UserError
 from anchorflow.experiments import Experiment, Unit
+from anchorflow.experiments.able import refuse_unable
 from anchorflow.prompts import ContextLimit, PromptBuilder, TooLong
 from anchorflow.results import Record, Result
 from anchorflow.runs.budget import Budget, choose, halved, nominal, out_of_memory
@@ -117,6 +118,9 @@ def compute(
     A batch is computed whole if any record of it is missing: then every number is what it would have been without an
     interruption. Where memory runs out, batches are planned again with half the budget.
     """
+    from anchorflow.scoring import readable
+
+    refuse_unable(experiment, lm)
     limit = ContextLimit(lm.max_length, lm.name, too_long)
     builder = PromptBuilder(lm.tokenizer, task.template, task.label_words, task.separator, limit, task.name)
     work = experiment.prepare(task, builder, seed)
@@ -133,6 +137,7 @@ def compute(
     tokens = choose(batch_tokens, lm, experiment)
     if tokens != nominal(batch_tokens):
         batches = experiment.plan(fitting, tokens)
+    batches = readable(lm, batches, tokens)
     while True:
         todo = [batch for batch in batches if any(unit.number not in done for unit in batch)]
         try:
@@ -147,7 +152,7 @@ def compute(
                     "fewer demonstrations, or a device with more memory."
                 ) from error
         tokens = halved(tokens)  # where the error, and what its traceback holds, is gone
-        batches = experiment.plan(fitting, tokens)
+        batches = readable(lm, experiment.plan(fitting, tokens), tokens)
     return Computed(units, [done[unit.number] for unit in units], len(done) - before, tokens)
 
 

@@ -41,11 +41,13 @@ class KeptModel:
 
     def load(self, model: Model, device: str, dtype: str) -> tuple[LanguageModel, bool]:
         """The model, and whether it had to be loaded."""
+        from anchorflow.attention import checked
+
         key = (model, device, dtype)
         if self._lm is not None and self._key == key:
             return self._lm, False
         self._lm = self._key = None  # frees the last one's memory first
-        self._lm = model.load(device, dtype)
+        self._lm = checked(model.load(device, dtype))
         self._key = key
         return self._lm, True
 

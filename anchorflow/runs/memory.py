@@ -164,7 +164,7 @@ def _with_gradients(lm: LanguageModel) -> int:
 
     batch = _batch(TOKENS // LENGTH, LENGTH)
     with Peak() as peak, torch.enable_grad():
-        flow = SaliencyFlow(lm.shape.layers, batch.anchors, batch.is_anchor, batch.targets)
+        flow = SaliencyFlow(lm.shape, batch.anchors, batch.is_anchor, batch.targets)
         with tapped(lm.model, flow, only=batch.targets):
             flow.gather(-label_log_probabilities(next_word_logits(lm, batch), batch).sum())
     return peak.bytes

@@ -1,11 +1,14 @@
 """Taps are in force for a block, for every family that can be reached, and gone after it."""
 
+from unittest import mock
+
 import pytest
 import torch
 from transformers import CONFIG_MAPPING, AutoModelForCausalLM, PreTrainedModel
+from transformers.models.llama import modeling_llama
 
 from anchorflow.attention import Attend, Attention, Seen, read, tapped
-from anchorflow.attention.kv_cache import positions_given
+from anchorflow.attention.kv_cache import cache_given, positions_given
 from anchorflow.errors import UserError
 
 COMMON = {
@@ -25,6 +28,7 @@ REACHED: dict[str, dict[str, object]] = {
     "gpt2": {},
     "gptj": {"rotary_dim": 4},
     "llama": GROUPED,
+    "bloom": {},
     "codegen": {"rotary_dim": 4},
     "cohere": GROUPED,
     "falcon": {},
@@ -35,7 +39,9 @@ REACHED: dict[str, dict[str, object]] = {
     "gemma3_text": {**GROUPED, "head_dim": 8, "sliding_window": 4},
     "gpt_neo": {"attention_types": [[["global", "local"], 1]], "num_layers": 2, "num_heads": 4, "window_size": 4},
     "gpt_neox": {},
+    "gpt_oss": {**GROUPED, "head_dim": 8, "num_local_experts": 2, "num_experts_per_tok": 1, "sliding_window": 4},
     "mistral": {**GROUPED, "sliding_window": 4},
+    "mpt": {"d_model": 32, "n_heads": 4, "n_layers": 2},
     "olmo2": GROUPED,
     "opt": {"ffn_dim": 64, "word_embed_proj_dim": 32},
     "phi": {},
@@ -44,8 +50,8 @@ REACHED: dict[str, dict[str, object]] = {
     "qwen3": {**GROUPED, "head_dim": 8},
     "stablelm": GROUPED,
     "starcoder2": GROUPED,
+    "xglm": {"d_model": 32, "num_layers": 2, "attention_heads": 4, "ffn_dim": 64},
 }
-REFUSED: dict[str, dict[str, object]] = {"bloom": {}, "mpt": {"d_model": 32, "n_heads": 4, "n_layers": 2}}
 
 
 def make(family: str, more: dict[str, object]) -> PreTrainedModel:
@@ -116,7 +122,7 @@ def test_a_target_goes_through_the_model_again_alone(family: str, shared: int, i
     seen = Seen(last - shared, shared)
     context = read(model, ids[0, :shared].tolist(), "cpu")
     with tapped(model, seen):
-        model(input_ids=ids[:, shared:], past_key_values=context.cache(), use_cache=shared > 0)
+        model(input_ids=ids[:, shared:], **{**cache_given(model, context.cache()), "use_cache": shared > 0})
     for row in (slice(0, 2), slice(0, 1), slice(1, 2)):
         some = seen if row == slice(0, 2) else seen.of([row.start])
         with tapped(model, some.alone()):
@@ -163,11 +169,33 @@ def test_blocks_nest_the_inner_taps_come_after_the_outer_ones(ids: torch.Tensor)
     assert order == ["a", "b"] * 2
 
 
-@pytest.mark.parametrize("family", REFUSED)
-def test_a_family_whose_attention_cannot_be_reached_is_refused_by_name(family: str, ids: torch.Tensor) -> None:
-    model = make(family, REFUSED[family])
+def test_a_layer_whose_attention_cannot_be_reached_is_found_out(ids: torch.Tensor) -> None:
+    model = make("llama", GROUPED)
+
+    def own(hidden_states: torch.Tensor, **_: object) -> tuple[torch.Tensor, None]:
+        return hidden_states, None
+
+    model.model.layers[1].self_attn.forward = own
+    with pytest.raises(UserError, match="1 of the 2 attention layers of model type 'llama'"), tapped(model, untouched):
+        model(input_ids=ids)
+
+
+def test_an_argument_of_the_attention_that_taps_do_not_know_is_refused_by_name(ids: torch.Tensor) -> None:
+    model = make("llama", GROUPED)
+
+    def eager_attention_forward(*_: object, temperature: float | None = None, **__: object) -> None: ...
+
     with (
-        pytest.raises(UserError, match=f"0 of the 2 attention layers of model type '{family}'"),
+        mock.patch.object(modeling_llama, "eager_attention_forward", eager_attention_forward),
         tapped(model, untouched),
     ):
         model(input_ids=ids)
+        with pytest.raises(UserError, match="LlamaAttention passes temperature to its attention"):
+            model(input_ids=ids, temperature=0.5)
+
+
+def test_a_model_without_attention_is_refused(ids: torch.Tensor) -> None:
+    config = CONFIG_MAPPING["mamba"](vocab_size=64, hidden_size=32, num_hidden_layers=2, state_size=4)
+    model = AutoModelForCausalLM.from_config(config)
+    with pytest.raises(UserError, match="model type 'mamba' has no attention layers"), tapped(model, untouched):
+        raise AssertionError

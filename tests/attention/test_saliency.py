@@ -13,7 +13,7 @@ from anchorflow.data import Task
 from anchorflow.errors import UserError
 from anchorflow.experiments import Saliency
 from anchorflow.experiments.flows import read_examples
-from anchorflow.models import LanguageModel
+from anchorflow.models import LanguageModel, Shape
 from anchorflow.prompts import ContextLimit, Prompt, PromptBuilder
 from anchorflow.scoring import collate, label_log_probabilities, next_word_logits
 from tests import oracle as plain
@@ -169,7 +169,9 @@ def test_gradients_pass_through_a_softcap() -> None:
 
     with tapped(model, gated):
         (-torch.log_softmax(model(input_ids=ids).logits[0, -1, :3], dim=-1)[0]).backward()
-    flow = SaliencyFlow(2, torch.tensor([[3, 7]]), torch.ones(1, 2, dtype=torch.bool), torch.tensor([11]))
+    flow = SaliencyFlow(
+        Shape.of("toy", model.config), torch.tensor([[3, 7]]), torch.ones(1, 2, dtype=torch.bool), torch.tensor([11])
+    )
     with tapped(model, flow):
         means = flow.gather(-torch.log_softmax(model(input_ids=ids).logits[0, -1, :3], dim=-1)[0])
     for layer, gate in enumerate(gates):
@@ -186,7 +188,7 @@ def test_without_pairs_of_a_kind_there_is_no_mean_and_the_experiment_refuses_suc
     ):
         toy_work(Saliency(n_queries=1), lm, alone)
     nothing = SaliencyFlow(
-        3, torch.zeros(1, 1, dtype=torch.long), torch.zeros(1, 1, dtype=torch.bool), torch.tensor([4])
+        lm.shape, torch.zeros(1, 1, dtype=torch.long), torch.zeros(1, 1, dtype=torch.bool), torch.tensor([4])
     )
     with tapped(lm.model, nothing):
         logits = lm.model(input_ids=torch.arange(1, 6)[None]).logits
@@ -204,7 +206,7 @@ def test_no_map_of_all_layers_is_kept(task: Task) -> None:
     batch = collate(prompt, "cpu")
     n = len(prompt[0].ids)
     held: set[int] = set()
-    flow = SaliencyFlow(2, batch.anchors, batch.is_anchor, batch.targets)
+    flow = SaliencyFlow(small.shape, batch.anchors, batch.is_anchor, batch.targets)
 
     def pack(tensor: Tensor) -> Tensor:
         if tensor.ndim >= 3 and tensor.shape[-1] == n and tensor.shape[-2] >= n:

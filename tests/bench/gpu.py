@@ -293,7 +293,7 @@ def _saliency_of(lm: LanguageModel, length: int, device: str) -> None:
         labels=torch.tensor([0], device=device),
         label_tokens=torch.tensor([1, 2, 3], device=device),
     )
-    flow = SaliencyFlow(lm.shape.layers, batch.anchors, batch.is_anchor, batch.targets)
+    flow = SaliencyFlow(lm.shape, batch.anchors, batch.is_anchor, batch.targets)
     with torch.enable_grad(), tapped(lm.model, flow, only=batch.targets):
         flow.gather(-label_log_probabilities(next_word_logits(lm, batch), batch)[0, 0]).tolist()
 

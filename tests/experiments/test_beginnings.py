@@ -3,18 +3,17 @@
 from array import array
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from random import Random
-from types import SimpleNamespace
-from typing import Any
 
 import pytest
 import torch
 
-from anchorflow.attention import continues
 from anchorflow.data import Task
 from anchorflow.experiments import LabelRelationships, beginnings
 from anchorflow.experiments.beginnings import SHORTEST, scores_along
 from anchorflow.models import LanguageModel
+from anchorflow.models.abilities import Abilities
 from anchorflow.prompts import Series
 from anchorflow.scoring import label_log_probabilities_along
 from tests.experiments.test_label_relationships import builder_of, mapped, worked
@@ -66,11 +65,10 @@ def test_what_begins_alike_is_read_once_and_scored_as_if_alone(lm: LanguageModel
         assert sum(length for _, length in read) == once
 
 
-def test_a_model_that_cannot_go_on_from_a_cache_reads_each_series_whole(
-    lm: LanguageModel, monkeypatch: pytest.MonkeyPatch
-) -> None:
+@pytest.mark.parametrize("lacking", ["context", "prefix"])
+def test_a_model_that_cannot_go_on_from_a_cache_reads_each_series_whole(lm: LanguageModel, lacking: str) -> None:
     family = [made(lm, (SHORTEST + 5, 9), key, (5,), (7, 8)) for key in ("aa", "ab")]
-    monkeypatch.setattr("anchorflow.attention.continues", lambda _: False)
+    lm = replace(lm, can=Abilities({lacking: "for some reason"}))
     with passes(lm) as read:
         (found,) = scores_along(lm, [family], 1)
     assert [length for _, length in read] == [SHORTEST + 14] * 2
@@ -95,10 +93,8 @@ def test_regimes_that_change_side_read_what_came_before_once(lm: LanguageModel, 
 
 
 @pytest.mark.parametrize("goes_on", [True, False])
-def test_labels_that_the_model_chooses_are_its_own_predictions(
-    lm: LanguageModel, task: Task, monkeypatch: pytest.MonkeyPatch, goes_on: bool
-) -> None:
-    monkeypatch.setattr("anchorflow.attention.continues", lambda _: goes_on)
+def test_labels_that_the_model_chooses_are_its_own_predictions(lm: LanguageModel, task: Task, goes_on: bool) -> None:
+    lm = lm if goes_on else replace(lm, can=Abilities({"context": "for some reason"}))
     experiment = LabelRelationships(regimes=("default", "predicted"), n_demonstrations=6, repetitions=2)
     alone = LabelRelationships(regimes=("predicted",), n_demonstrations=6, repetitions=2)
     by_itself = mapped(alone, lm, worked(alone, lm, task))
@@ -121,26 +117,6 @@ def test_labels_that_the_model_chooses_are_its_own_predictions(
         assert shown["predicted"] == lm.tokenizer.decode(written.ids)
     together = sum(length for rows, length in read[1:])
     assert (together < 3 * sum(unit.length for unit in work.units)) == goes_on
-
-
-@pytest.mark.parametrize(
-    ("settings", "expected"),
-    [
-        ({}, True),
-        ({"layer_types": ["full_attention", "sliding_attention"]}, True),
-        ({"layer_types": ["full_attention", "linear_attention"]}, False),
-        ({"layer_types": ["mamba"]}, False),
-        ({"rope_parameters": {"rope_type": "default"}}, True),
-        ({"rope_parameters": {"rope_type": "longrope"}}, False),
-        ({"rope_parameters": {"full_attention": {"rope_type": "dynamic"}}}, False),
-    ],
-)
-def test_where_a_text_may_be_read_in_two_steps(settings: dict[str, Any], expected: bool) -> None:
-    config = SimpleNamespace(get_text_config=lambda: SimpleNamespace(**settings))
-    model = SimpleNamespace(config=config, forward=lambda input_ids, past_key_values: None)
-    assert continues(model) == expected
-    assert not continues(SimpleNamespace(config=config, forward=lambda input_ids: None))
-    assert not continues(SimpleNamespace(**vars(model), _is_stateful=True))
 
 
 def test_how_far_texts_are_alike() -> None:

@@ -14,7 +14,7 @@ import torch
 from accelerate.hooks import AlignDevicesHook, add_hook_to_module
 from torch.utils._pytree import tree_flatten
 
-from anchorflow.attention.backend import decoder_layers
+from anchorflow.attention.reach import decoder_layers
 from anchorflow.data import Task
 from anchorflow.experiments import Experiment
 from anchorflow.experiments.diagnosis import _unpacked

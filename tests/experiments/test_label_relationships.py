@@ -19,6 +19,7 @@ from anchorflow.errors import UserError
 from anchorflow.experiments import LabelRelationships
 from anchorflow.experiments.repetitions import Instruction, Repetitions, instruct
 from anchorflow.models import LanguageModel, Tiny, toys
+from anchorflow.models.abilities import Abilities
 from anchorflow.prompts import ContextLimit, PromptBuilder
 from anchorflow.results import Record
 from tests import oracle
@@ -128,7 +129,8 @@ class Counting(nn.Module):
 @pytest.fixture
 def counting() -> LanguageModel:
     tokenizer = toys.tokenizer()
-    return LanguageModel("counting", Counting(len(tokenizer)), tokenizer)  # type: ignore[arg-type]
+    model: Any = Counting(len(tokenizer))
+    return LanguageModel("counting", model, tokenizer, can=Abilities({"context": "it has no cache"}))
 
 
 @pytest.fixture

@@ -103,7 +103,7 @@ def test_a_model_gives_the_same_logits_and_flows_either_way(family: str, monkeyp
         monkeypatch.setattr(onednn, "mkl_is_slow", lambda slow=slow: slow)
         lm = Tiny(family=family, layers=3).load("cpu", "float32")  # type: ignore[arg-type]
         assert slow is any("forward" in vars(module) for module in lm.model.modules())
-        flow = SaliencyFlow(3, torch.tensor([[3, 7], [4, 8]]), torch.ones(2, 2, dtype=torch.bool), targets)
+        flow = SaliencyFlow(lm.shape, torch.tensor([[3, 7], [4, 8]]), torch.ones(2, 2, dtype=torch.bool), targets)
         with tapped(lm.model, flow, only=targets):
             logits = lm.model(input_ids=ids).logits[:, -1]
             found.append((logits.detach(), flow.gather(logits.logsumexp(-1).sum())))

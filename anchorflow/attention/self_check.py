@@ -1,0 +1,193 @@
+"""Is this model what the experiments take it for? A few passes of a few tokens tell, before any number is made.
+
+Each property is an identity of the model's own logits: with and without taps, from its KV cache and in one go, alone and
+in a batch. What fails decides what the model can be asked, and how (`LanguageModel.can`).
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+
+import torch
+import transformers
+from torch import Tensor
+
+from anchorflow.attention.backend import tapped
+from anchorflow.attention.core import Attention
+from anchorflow.attention.halfway import Halfway
+from anchorflow.attention.kv_cache import cache_given, positions_after, positions_given, read
+from anchorflow.attention.last_token import Seen
+from anchorflow.attention.reach import Attend, decoder_config
+from anchorflow.errors import first_line
+from anchorflow.models import PROPERTIES, Abilities, LanguageModel, weights_cache
+from anchorflow.settings import fingerprint
+
+LENGTH, BEGIN, DROPPED = 16, 10, (2, 3, 6)
+"""Tokens of the text that is tried and of its beginning, and positions of that which a KV cache leaves out."""
+
+TRIES = 3
+"""So many texts: a property holds if one of them shows it, since a router of experts may turn on a last digit."""
+
+TOLERANCE = {torch.float64: 1e-6, torch.float32: 1e-4, torch.float16: 0.05, torch.bfloat16: 0.25}
+"""Mean difference of logits, in their standard deviations, from which on two passes are said to differ."""
+
+VERSION = 1
+"""Raise it when the check changes: what was found before is found again."""
+
+
+def checked(lm: LanguageModel) -> LanguageModel:
+    """The same model, which says what it can be asked. What was found for the same weights before is not tried again."""
+    key = _key(lm)
+    kept = weights_cache.recall("self-check", key) if key else ""
+    lacking: dict[str, str] = json.loads(kept) if kept else check(lm)
+    if key and not kept:
+        weights_cache.remember("self-check", key, json.dumps(lacking))
+    return replace(lm, can=Abilities(lacking))
+
+
+def check(lm: LanguageModel) -> dict[str, str]:
+    """The properties (see `PROPERTIES`) that this model lacks, each with how far it is off, or the error that it gave."""
+    lacking = {}
+    texts = [_Text.of(lm, start) for start in range(TRIES)]
+    for name in PROPERTIES:
+        found = ""
+        for text in texts:
+            found = _differs(text, _CHECKS[name])
+            if not found:
+                break
+        if found:
+            lacking[name] = found
+    return lacking
+
+
+def _key(lm: LanguageModel) -> bytes | None:
+    if lm.source is None:
+        return None
+    versions = (VERSION, transformers.__version__, torch.__version__)
+    return json.dumps([fingerprint(lm.source), str(lm.dtype), lm.device.type, versions], default=str).encode()
+
+
+@dataclass(frozen=True)
+class _Text:
+    """Some tokens, and what the model says at each of them when it reads them without anything of ours."""
+
+    lm: LanguageModel
+    ids: Tensor
+    plain: Tensor
+
+    @classmethod
+    def of(cls, lm: LanguageModel, start: int) -> _Text:
+        words = lm.model.get_input_embeddings().weight.shape[0]
+        special = set(getattr(lm.tokenizer, "all_special_ids", ()))
+        special |= {value for name, value in vars(decoder_config(lm.model)).items() if name.endswith("_token_id")}
+        usual = [i for i in range(words) if i not in special] or list(range(words))
+        ids = torch.tensor([[usual[(start + 1) * 7919 * (i + 1) % len(usual)] for i in range(LENGTH)]])
+        text = cls(lm, ids.to(lm.device), torch.empty(0))
+        return replace(text, plain=text.logits(text.ids))
+
+    def logits(self, ids: Tensor, **given: object) -> Tensor:
+        """[batch, position, word]"""
+        with torch.no_grad():
+            found: Tensor = self.lm.model(input_ids=ids, **{"use_cache": False, **given}).logits
+        return found.double().cpu()
+
+
+def _differs(text: _Text, pair: Callable[[_Text], tuple[Tensor, Tensor]]) -> str:
+    """How far two ways to the same logits are apart; nothing where that is rounding."""
+    try:
+        one, other = pair(text)
+    except Exception as error:  # a family that lacks a property shows it in dozens of ways
+        return first_line(error)
+    off = float((one - other).abs().mean() / text.plain.std())
+    return "" if off <= TOLERANCE.get(text.lm.dtype, 0.25) else f"off by {off:.2g} standard deviations of the logits"
+
+
+def _untouched(attention: Attention, attend: Attend) -> Tensor:
+    return attend(attention)
+
+
+def _causal(text: _Text) -> tuple[Tensor, Tensor]:
+    other = text.ids.clone()
+    other[:, BEGIN:] = text.ids[:, : LENGTH - BEGIN]
+    return text.logits(other)[:, :BEGIN], text.plain[:, :BEGIN]
+
+
+def _prefix(text: _Text) -> tuple[Tensor, Tensor]:
+    return text.logits(text.ids[:, :BEGIN]), text.plain[:, :BEGIN]
+
+
+def _padding(text: _Text) -> tuple[Tensor, Tensor]:
+    shorter = text.ids.clone()
+    shorter[:, BEGIN:] = 0
+    found = text.logits(torch.cat([text.ids, shorter]))[1:, :BEGIN]
+    return found, text.logits(text.ids[:, :BEGIN])
+
+
+def _context(text: _Text) -> tuple[Tensor, Tensor]:
+    context = read(text.lm.model, text.ids[0, :BEGIN].tolist(), text.lm.device)
+    if any(keys.shape[2] != BEGIN for keys in context.keys):
+        raise ValueError("not all positions are in the KV cache")
+    after = text.ids[:, BEGIN:]
+    given = positions_after(text.lm.model, context, (1, after.shape[1]), text.lm.device)
+    both = text.ids.new_tensor(after.tolist() * 2)  # as a batch, whose prompts share it
+    return text.logits(both, **cache_given(text.lm.model, context.cache()), **given)[1:], text.plain[:, BEGIN:]
+
+
+def _taps(text: _Text) -> tuple[Tensor, Tensor]:
+    with tapped(text.lm.model, _untouched):
+        return text.logits(text.ids), text.plain
+
+
+def _cut(text: _Text) -> tuple[Tensor, Tensor]:
+    last = torch.tensor([BEGIN - 1], device=text.lm.device)
+    with tapped(text.lm.model, _untouched, only=last):
+        return text.logits(text.ids)[:, BEGIN - 1], text.plain[:, BEGIN - 1]
+
+
+def _last_token(text: _Text) -> tuple[Tensor, Tensor]:
+    last = torch.tensor([LENGTH - 1], device=text.lm.device)
+    seen = Seen(last)
+    with tapped(text.lm.model, seen):
+        text.logits(text.ids)
+    with tapped(text.lm.model, seen.alone()):
+        return text.logits(text.ids[:, -1:], **positions_given(text.lm.model, last[:, None])), text.plain[:, -1:]
+
+
+def _gaps(text: _Text) -> tuple[Tensor, Tensor]:
+    """Positions that are left out are positions that no later one sees."""
+    model, after = text.lm.model, text.ids[:, BEGIN:]
+    context = read(model, text.ids[0, :BEGIN].tolist(), text.lm.device)
+    context = context.select([i for i in range(BEGIN) if i not in DROPPED], BEGIN)
+    given = positions_after(model, context, (1, after.shape[1]), text.lm.device)
+
+    def hide(attention: Attention, attend: Attend) -> Tensor:
+        mask = attention.mask.clone()
+        mask[:, :, BEGIN:, list(DROPPED)] = torch.finfo(mask.dtype).min
+        return attend(replace(attention, mask=mask))
+
+    with tapped(model, hide):
+        whole = text.logits(text.ids)[:, BEGIN:]
+    return text.logits(after, **cache_given(text.lm.model, context.cache()), **given), whole
+
+
+def _halfway(text: _Text) -> tuple[Tensor, Tensor]:
+    halfway, start = Halfway(text.lm.model), max(1, text.lm.shape.layers // 2)
+    with halfway.noting([start]):
+        text.logits(text.ids)
+    with halfway.beginning(start):
+        return text.logits(text.ids), text.plain
+
+
+_CHECKS: dict[str, Callable[[_Text], tuple[Tensor, Tensor]]] = {
+    "causal": _causal,
+    "prefix": _prefix,
+    "padding": _padding,
+    "context": _context,
+    "taps": _taps,
+    "cut": _cut,
+    "last token": _last_token,
+    "gaps": _gaps,
+    "halfway": _halfway,
+}

@@ -1,0 +1,67 @@
+"""Which experiments a model can take: what it was found to lack when it was loaded decides."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+from anchorflow.errors import UserError
+from anchorflow.experiments.attention_prediction import AttentionPrediction
+from anchorflow.experiments.classification import Classification
+from anchorflow.experiments.compression import Compression
+from anchorflow.experiments.diagnosis import Diagnosis
+from anchorflow.experiments.isolation import Isolation
+from anchorflow.experiments.label_relationships import LabelRelationships
+from anchorflow.experiments.reweighting import Reweighting
+from anchorflow.experiments.saliency import Saliency
+
+if TYPE_CHECKING:
+    from anchorflow.models import Abilities, LanguageModel
+
+EXPERIMENTS: tuple[Any, ...] = (
+    *(Classification, Saliency, Isolation, AttentionPrediction, Reweighting, Compression, Diagnosis),
+    LabelRelationships,
+)
+"""Those of the papers."""
+
+
+def lacking(experiment: Any, can: Abilities) -> Sequence[str]:
+    """The properties that an experiment (or its class) needs and a model lacks."""
+    return [name for name in getattr(experiment, "needs", ("causal",)) if name not in can]
+
+
+def refuse_unable(experiment: Any, lm: LanguageModel) -> None:
+    """UserError for an experiment that this model cannot take: the property, how far it is off, what is left."""
+    from anchorflow.models import PROPERTIES
+
+    if missing := lacking(experiment, lm.can):
+        left = [each.name for each in EXPERIMENTS if not lacking(each, lm.can)]
+        raise UserError(
+            f"experiment={experiment.name} cannot run on {lm.name} (model type {lm.model.config.model_type!r}). The model "
+            f"fails the check that {PROPERTIES[missing[0]]}: {lm.can.lacking[missing[0]].rstrip('.')}. "
+            f"It can run: {', '.join(left) or 'no experiment'}."
+        )
+
+
+def table(lm: LanguageModel) -> str:
+    """What a model was found to be, and which experiments it can take, for people."""
+    from anchorflow.models import PROPERTIES
+
+    layers = (
+        lm.shape.layers
+        if lm.shape.attention_layers is None
+        else f"{lm.shape.layers} ({len(lm.shape.attending)} attend)"
+    )
+    lines = [f"{lm.name}: model type {lm.model.config.model_type}, {layers} layers, {lm.shape.heads} heads"]
+    width = max(map(len, PROPERTIES))
+    for name, meaning in PROPERTIES.items():
+        found = "yes" if name in lm.can else f"no: {lm.can.lacking[name]}"
+        lines.append(f"  {name:{width}}  {meaning}: {found}")
+    for each in EXPERIMENTS:
+        missing = lacking(each, lm.can)
+        lines.append(f"  {each.name}: {'yes' if not missing else 'no, it needs ' + ', '.join(missing)}")
+    if "context" not in lm.can:
+        lines.append("  Every prompt is read whole.")
+    if "padding" not in lm.can:
+        lines.append("  A batch takes prompts of one length.")
+    return "\n".join(lines)

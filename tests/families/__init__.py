@@ -1,0 +1,1 @@
+"""Every causal language model of the installed transformers, tiny, in every experiment, against a plain eager oracle."""
