@@ -74,7 +74,10 @@ class _Reader:
 
         in_order = sorted(members, key=lambda i: -len(self.series[i].ids))
         sizes = [len(self.series[i].ids) - start + start / LENT for i in in_order]
-        for batch in pack(in_order, sizes, self._budget):
+        batches = pack(in_order, sizes, self._budget)
+        if "padding" not in self._lm.can:  # which would change the numbers
+            batches = [[i] for i in in_order]
+        for batch in batches:
             scored = label_log_probabilities_along(self._lm, [self.series[i] for i in batch], context)
             for i, scores in zip(batch, scored, strict=True):
                 self._found[i].append(scores)

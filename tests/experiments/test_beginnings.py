@@ -76,6 +76,13 @@ def test_a_model_that_cannot_go_on_from_a_cache_reads_each_series_whole(lm: Lang
         torch.testing.assert_close(scores, label_log_probabilities_along(lm, [series])[0], atol=1e-12, rtol=0)
 
 
+def test_nothing_is_padded_where_that_changes_numbers(lm: LanguageModel) -> None:
+    family = [made(lm, (40, length), key, (5,), (7, 8)) for length, key in ((9, "aa"), (12, "ab"))]
+    with passes(lm) as read:
+        scores_along(replace(lm, can=Abilities({"padding": "for some reason"})), [family], 10_000)
+    assert sorted(read) == [(1, 49), (1, 52)]
+
+
 def test_regimes_that_change_side_read_what_came_before_once(lm: LanguageModel, task: Task) -> None:
     """And their records say what a prompt of their own says."""
     regimes = ("default", {"flip_after": 8}, "flipped", {"default_after": 8})
