@@ -19,6 +19,7 @@ python launch.py
 python launch.py dataset=trec experiment=classification experiment.shots_per_class=5
 python launch.py model=local model.path=/models/my-llama dataset=local dataset.path=/data/my-task
 python launch.py model=tiny experiment.n_queries=10 tracking=none
+python launch.py experiment=label_relationships   # quick; the paper's: -m sweep=nh1_random_labels
 python launch.py -m model=gpt2-xl,gpt-j dataset=sst2,trec seed=42,43,44,45,46
 python launch.py -m sweep=fig3_saliency sweep.scale=small
 python launch.py -m sweep=fig3_saliency launcher=slurm launcher.partition=gpu sweep.wait=false

@@ -9,6 +9,7 @@ from typing import Any, Generic, TypeVar
 import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
+from transformers.cache_utils import Cache
 
 from anchorflow.attention.kv_cache import Context, cache_given, positions_after, positions_given, read
 from anchorflow.attention.reach import replaced
@@ -200,23 +201,46 @@ def next_word_logits(
     return logits.to(torch.promote_types(logits.dtype, torch.float32))
 
 
-def label_log_probabilities_along(lm: LanguageModel, batch: Sequence[Series]) -> list[Float[Tensor, "target label"]]:
+def label_log_probabilities_along(
+    lm: LanguageModel, batch: Sequence[Series], after: Context | None = None
+) -> list[Float[Tensor, "target label"]]:
     """Log-probabilities at every target of each series, normalised over its own label words' first tokens, on the CPU.
 
-    One pass for all of them, padded on the right; logits at the targets alone, of the batch's label words alone.
+    One pass for all of them, padded on the right; logits at the targets alone, of the batch's label words alone. With
+    `after`, all of them begin with this context, and the targets are those behind it.
     """
-    length, most = max(len(series.ids) for series in batch), max(len(series.targets) for series in batch)
-    ids = to_device([(*series.ids, *[0] * (length - len(series.ids))) for series in batch], lm.device)
-    targets = to_device([(*series.targets, *[0] * (most - len(series.targets))) for series in batch], lm.device)
+    start, cache = (0, None) if after is None else (len(after), after.cache())
     words = sorted({token for series in batch for token in series.label_tokens})
-    with torch.no_grad(), _at(lm, targets), _words(lm, to_device(words, lm.device)):
-        logits = lm.model(input_ids=ids, use_cache=False).logits
-    logits = logits.to(torch.promote_types(logits.dtype, torch.float32)).cpu()
-    found = []
-    for row, series in zip(logits, batch, strict=True):
-        own = [words.index(token) for token in series.label_tokens]
-        found.append(torch.log_softmax(row[: len(series.targets), own], dim=-1))
-    return found
+    targets = [[target - start for target in series.targets if target >= start] for series in batch]
+    logits = logits_along(lm, [series.ids[start:] for series in batch], targets, words, cache)
+    return [normalised(row[: len(own)], words, series) for row, own, series in zip(logits, targets, batch, strict=True)]
+
+
+def logits_along(
+    lm: LanguageModel,
+    ids: Sequence[Sequence[int]],
+    targets: Sequence[Sequence[int]],
+    words: Sequence[int],
+    cache: Cache | None = None,
+) -> Float[Tensor, "row target word"]:
+    """Logits of these words at these positions of each row, at least float32, on the CPU; short rows are padded.
+
+    A `cache` holds what comes before all rows, or takes what is read.
+    """
+    length, most = max(map(len, ids)), max(map(len, targets))
+    given = {"use_cache": False} if cache is None else cache_given(lm.model, cache)
+    rows = to_device([(*row, *[0] * (length - len(row))) for row in ids], lm.device)
+    places = to_device([(*row, *[0] * (most - len(row))) for row in targets], lm.device)
+    with torch.no_grad(), _at(lm, places), _words(lm, to_device(words, lm.device)):
+        logits = lm.model(input_ids=rows, **given).logits
+    return logits.to(torch.promote_types(logits.dtype, torch.float32)).cpu()
+
+
+def normalised(
+    logits: Float[Tensor, "target word"], words: Sequence[int], series: Series
+) -> Float[Tensor, "target label"]:
+    """Log-probabilities over the label words of a series, of logits over `words`."""
+    return torch.log_softmax(logits[:, [words.index(token) for token in series.label_tokens]], dim=-1)
 
 
 @contextmanager

@@ -14,6 +14,7 @@ from hydra.core.override_parser.overrides_parser import OverridesParser
 from anchorflow.runs import SWEEP_WIDE, read_settings
 from anchorflow.sweep import prepare_hydra
 from tests.launching import failed_politely, launch
+from tests.test_label_relationships_tasks import TASKS
 from tests.test_settings import CONF, composed
 
 pytestmark = pytest.mark.slow
@@ -34,40 +35,27 @@ PRESETS = {  # experiments, models, datasets of scale=full
     ),
 }
 SCALES = ("full", "small")
-NINE = "sst2,subj,financial_phrasebank,hate_speech18,agnews,medical_questions_pairs,mrpc,rte,wnli"
-LABELS = {  # presets of the other paper: regimes (of SST-2 where they differ), datasets of scale=full and small
-    "nh1_random_labels": ("[default,random]", NINE, "sst2,subj,agnews,novel"),
-    "nh2_flipped_labels": ("[default,flipped]", NINE, "sst2,subj,agnews,novel"),
+NINE = ",".join(f"sentence_answer/{name}" for name in TASKS)
+FOUR_SMALL = "sentence_answer/sst2,sentence_answer/subj,sentence_answer/agnews,novel"
+LABELS = {  # presets of the other paper: regimes of SST-2 for contexts of 2k, datasets of scale=full
+    "nh1_random_labels": ("[default,random]", NINE),
+    "nh1_controls": ("[default,{random:0.5},{random_until:10},shuffled,random,predicted]", NINE),
+    "nh2_flipped_labels": ("[default,flipped]", NINE),
     "nh2_replaced_labels": (
-        "[default,flipped,{replaced:[bad,good]},{replaced:[good,bad]},{replaced:[A,B]},{replaced:[B,A]},"
-        "{replaced:[green,blue]},{replaced:[blue,green]},{replaced:[sea,chair]},{replaced:[chair,sea]}]",
-        NINE.replace("agnews,", ""),
-        "sst2,novel",
+        "[default,flipped,{replaced:[no,yes]},{replaced:[yes,no]},{replaced:[bad,good]},{replaced:[good,bad]},"
+        "{replaced:[A,B]},{replaced:[B,A]},{replaced:[sad,happy]},{replaced:[happy,sad]},{replaced:[green,blue]},"
+        "{replaced:[blue,green]},{replaced:[sea,chair]},{replaced:[chair,sea]},{replaced:[movie,book]},{replaced:[book,movie]}]",
+        NINE,
     ),
-    "nh2_prompts": ("[default,flipped]", NINE, "sst2"),
-    "nh3_changing_labels": (
-        "[default,flipped,{flip_after:20},{default_after:20},{alternating:1}]",
-        *(NINE, "sst2,subj,agnews,novel"),
-    ),
-    "noise_levels": ("[default,{noise:0.25},{noise:0.5},{noise:0.75},{noise:1}]", NINE, "sst2,subj,agnews,novel"),
-    "novel_task": ("[default,random,flipped,{replaced:[A,B]},{replaced:[B,A]}]", "novel", "novel"),
+    "nh2_prompts": ("[default,flipped]", NINE),
+    "nh3_changing_labels": ("[default,flipped,{flip_after:30},{default_after:30},{alternating:1}]", NINE),
+    "noise_levels": ("[default,{noise:0.25},{noise:0.5},{noise:0.75},{noise:1}]", NINE),
+    "novel_task": ("[default,random,flipped,{replaced:[A,B]},{replaced:[B,A]}]", "novel"),
 }
 TEN = (
-    "llama-7b,llama-13b,llama-65b,llama2-7b,llama2-13b,llama2-70b,"
+    "llama-7b-8bit,llama-13b-8bit,llama-65b,llama2-7b-8bit,llama2-13b-8bit,llama2-70b,"
     "falcon-7b,falcon-7b-instruct,falcon-40b,falcon-40b-instruct"
 )
-SIZES = {  # of a repetition, for 2048 and 4096 tokens
-    "sst2": (70, 140),
-    "subj": (40, 80),
-    "financial_phrasebank": (45, 80),
-    "hate_speech18": (40, 80),
-    "agnews": (30, 50),
-    "medical_questions_pairs": (25, 50),
-    "mrpc": (20, 40),
-    "rte": (15, 30),
-    "wnli": (40, 60),
-    "novel": (60, 120),
-}
 
 
 def cells(*overrides: str) -> list[list[str]]:
@@ -143,44 +131,77 @@ def test_the_grid_of_a_preset_is_the_papers_and_its_cells_are_the_runs_of_these_
 
 @pytest.mark.parametrize("scale", SCALES)
 @pytest.mark.parametrize("preset", LABELS)
-def test_presets_of_label_relationships_have_the_papers_models_tasks_and_sizes(preset: str, scale: str) -> None:
-    regimes, *datasets = LABELS[preset]
+def test_presets_of_label_relationships_have_the_papers_models_tasks_and_prompts(preset: str, scale: str) -> None:
+    _, datasets = LABELS[preset]
     models = TEN if scale == "full" else "smollm2-135m"
-    instructions = ("none", "classify", "invert", "ignore") if preset == "nh2_prompts" else ("none",)
-    found = {}
+    if scale == "small" and datasets == NINE:
+        datasets = FOUR_SMALL
+    instructions = ("none", "classify", "instruct", "invert", "ignore") if preset == "nh2_prompts" else ("none",)
+    found = set()
     for cell in cells(f"sweep={preset}", f"sweep.scale={scale}"):
         values = dict(override.split("=", 1) for override in cell)
-        dataset = values["dataset"].removeprefix("sentence_answer/")
-        found[values["model"], dataset, values.get("experiment.instruction", "none")] = cell
-    assert set(found) == set(product(models.split(","), datasets[SCALES.index(scale)].split(","), instructions))
-    for (model, dataset, instruction), cell in found.items():
-        if model not in ("llama-7b", "llama2-70b", "smollm2-135m") or instruction == "ignore":
-            continue  # like the others
-        config = composed(*cell)
-        assert (config["model"]["name"], config["dataset"]["name"]) == (model, dataset)
+        assert values["seed"] == "42"
+        found.add((values["model"], values["dataset"], values.get("experiment.instruction", "none")))
+    assert found == set(product(models.split(","), datasets.split(","), instructions))
+
+
+@pytest.mark.parametrize("context", ["2k", "4k"])
+@pytest.mark.parametrize("preset", LABELS)
+def test_presets_of_label_relationships_have_the_papers_sizes(preset: str, context: str) -> None:
+    regimes, datasets = LABELS[preset]
+    large = context == "4k"
+    for dataset in datasets.split(","):
+        name = dataset.removeprefix("sentence_answer/")
+        model = "llama2-7b-8bit" if large else "llama-7b-8bit"
+        config = composed(f"sweep={preset}", f"model={model}", f"dataset={dataset}")
+        assert config["sweep"]["context"] == context
+        as_asked = composed(f"sweep={preset}", "model=tiny", f"dataset={dataset}", f"sweep.context={context}")
+        assert as_asked["experiment"] == config["experiment"]
         chosen: Any = read_settings(config).experiment
-        assert chosen.instruction == instruction
-        assert config["seed"] == 42
-        assert chosen.n_demonstrations is None
-        assert chosen.at_most == SIZES[dataset][model.startswith("llama2")]
-        assert chosen.repetitions == (50 if scale == "small" else 100 if preset == "nh2_replaced_labels" else 500)
-        assert config["dataset"]["separator"] == "\n\n"
-        pair = "{text_pair}" in config["dataset"]["template"]
-        assert pair or config["dataset"]["template"] == "Sentence: '{text}' \nAnswer:{label}"
-        n, classes = chosen.at_most or 30, len(config["dataset"]["label_words"])
-        assert len(chosen.comparisons(n, classes)) >= 2
+        sizes, turns = ((60, 120), (20, 40)) if name == "novel" else (TASKS[name].sizes, TASKS[name].turns)
+        n = 60 if (preset, name, large) == ("nh3_changing_labels", "hate_speech18", True) else sizes[large]
+        assert (chosen.n_demonstrations, chosen.at_most, chosen.draw) == (None, n, "with_replacement")
+        assert chosen.repetitions == (100 if preset == "nh2_replaced_labels" else 500)
+        classes = len(config["dataset"]["label_words"])
+        tests = [c.name for c in chosen.comparisons(n, classes)]
         if preset == "nh3_changing_labels":
-            k = chosen.parsed[2].turn
-            assert all(regime.balanced(2 * k) for regime in chosen.parsed[2:])
-            assert sum("_at_" in c.name for c in chosen.comparisons(n, classes)) == 3
-        for regime in chosen.parsed:
-            regime.words(config["dataset"]["label_words"])
-        if dataset == "sst2":
-            assert config["dataset"]["label_words"] == [" negative", " positive"]
-            typed = (f"experiment.regimes={regimes}", f"experiment.at_most={chosen.at_most}")
-            more = (f"experiment.repetitions={chosen.repetitions}", f"experiment.instruction={chosen.instruction}")
-            where = ("experiment=label_relationships", f"model={model}", "dataset=sentence_answer/sst2")
+            assert [regime.turn for regime in chosen.parsed] == [0, 0, turns[large], turns[large], 1]
+            # MRPC's k is half of its 20 examples, and no prediction follows the last one.
+            assert sum("_at_" in name for name in tests) == (0 if (name, large) == ("mrpc", False) else 3)
+        if preset == "nh2_replaced_labels":
+            words = [regime.argument for regime in chosen.parsed if regime.kind == "replaced"]
+            assert len(set(words)) == len(words)
+            assert set(words) == replacements(name)
+        if name == "sst2" and not large:
+            typed = (f"experiment.regimes={regimes}", "experiment.n_demonstrations=null", "experiment.at_most=70")
+            more = (f"experiment.repetitions={chosen.repetitions}", "experiment.draw=with_replacement")
+            where = ("experiment=label_relationships", f"model={model}", f"dataset={dataset}")
             assert without_sweep(config) == without_sweep(composed(*where, *typed, *more))
+
+
+def replacements(task: str) -> set[tuple[str, ...]]:
+    """The method sheet's words in the place of a task's own, in their orders."""
+    own = TASKS[task].words
+    rotations = [own[i:] + own[:i] for i in range(1, len(own))]
+    if task == "financial_phrasebank":
+        reversible = [("no", "ok", "yes"), ("bad", "ok", "good")]
+        turned = [("A", "B", "C"), ("blue", "green", "yellow")]
+        rotated = {words[i:] + words[:i] for words in turned for i in range(3)}
+        return {*rotations, own[::-1], *reversible, *(words[::-1] for words in reversible), *rotated}
+    if task == "agnews":
+        return {*rotations, own[::-1], ("A", "B", "C", "D"), ("D", "C", "B", "A")}
+    pairs = ["no/yes", "bad/good", "A/B", "sad/happy", "green/blue", "sea/chair", "movie/book"]
+    both = [tuple(pair.split("/")) for pair in pairs]
+    return {*both, *(words[::-1] for words in both)}
+
+
+@pytest.mark.parametrize("model", ["llama-7b", "llama-13b", "llama2-7b", "llama2-13b"])
+def test_models_in_8_bits_are_the_others_quantised(model: str) -> None:
+    plain, quantised = (composed(f"model={name}")["model"] for name in (model, f"{model}-8bit"))
+    assert {key: quantised[key] for key in quantised if quantised[key] != plain[key]} == {
+        "name": f"{model}-8bit",
+        "quantization": "8bit",
+    }
 
 
 def test_a_preset_knows_models_by_the_beginning_of_their_names() -> None:
@@ -224,6 +245,8 @@ def test_the_command_line_wins_over_a_preset() -> None:
         (("-m", "seed=1,2", "launcher=local,slurm"), "launcher=local,slurm names several"),
         (("-m", "seed=1,2", "launcher.partition=a,b"), "launcher.partition=a,b names several"),
         (("-m", "seed=1,2", "sweep.scale=small"), "sweep.scale is 'small', but no preset is chosen"),
+        (("-m", "seed=1,2", "sweep.context=4k"), "sweep.context is '4k', but no preset is chosen"),
+        (("-m", "sweep=nh1_random_labels", "sweep.context=8k"), "sweep.context is '8k': input should be '2k' or '4k'"),
         (("-m", "seed=1,2", "launcher.packs=0"), "launcher: packs is 0; allowed: 1 or more"),
         (("launcher.timeout_min=soon",), "launcher.timeout_min is 'soon'"),
     ],

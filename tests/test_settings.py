@@ -59,14 +59,6 @@ def test_every_option_binds_to_the_signature_of_its_target(group: str, option: s
         assert set(config[group]) == {"_target_"} | {field.name for field in fields(made)}
 
 
-@pytest.mark.parametrize("option", ["sst2", "agnews"])
-def test_datasets_in_the_other_paper_s_prompt_differ_in_nothing_else(option: str) -> None:
-    plain, other = (composed(f"dataset={name}")["dataset"] for name in (option, f"sentence_answer/{option}"))
-    assert {key for key in plain if plain[key] != other[key]} <= {"template", "separator", "label_words"}
-    assert set(plain) == set(other)
-    assert other["template"] == composed("dataset=subj")["dataset"]["template"]
-
-
 def test_label_words_and_names_match_in_every_dataset() -> None:
     for _, option in (pair for pair in OPTIONS if pair[0] == "dataset" and pair[1] != "local"):
         node = yaml.safe_load((CONF / "dataset" / f"{option}.yaml").read_text())
@@ -116,7 +108,10 @@ def test_label_words_and_names_match_in_every_dataset() -> None:
         ([f"{LABELS}.regimes=[{{noise:1.5}}]"], "regimes: noise is 1.5; allowed: a probability from 0 to 1"),
         ([f"{LABELS}.regimes=[{{replaced:[A,A]}}]"], "replaced is ['A', 'A']; allowed: a list of words, one for each"),
         ([f"{LABELS}.regimes=[{{flip_after:9}}]", f"{LABELS}.n_demonstrations=9"], "flip_after is 9 with n_demonstrat"),
-        ([f"{LABELS}.instruction=shout"], "experiment.instruction is 'shout': input should be 'none', 'classify'"),
+        (
+            [f"{LABELS}.instruction=shout"],
+            "experiment.instruction is 'shout': input should be 'none', 'classify', 'instruct'",
+        ),
         ([f"{LABELS}.repetitions=0"], "repetitions is 0; allowed: 1 or more"),
     ],
 )

@@ -118,16 +118,28 @@ def read(
     """Read a text, alone or `after` another, under the taps in force: every layer's keys and values of all positions."""
     if not len(ids):
         return after or Context((), (), 0)
-    # Layers of one kind, whatever the model's own are: these also keep what a sliding window would drop.
-    known = [] if after is None else [_Growing(k, v) for k, v in zip(after.keys, after.values, strict=True)]
-    cache = Cache(layers=known) if known else Cache(layer_class_to_replicate=_Growing)
+    cache = growing(after)
     start = 0 if after is None else after.next_position
     given = {} if after is None else positions_after(model, after, (1, len(ids)), device)
     with torch.no_grad():
         tokens = to_device([list(ids)], device)
         model.base_model(input_ids=tokens, **cache_given(model.base_model, cache), **given)
-    layers = cache.layers
-    return Context(tuple(layer.keys for layer in layers), tuple(layer.values for layer in layers), start + len(ids))
+    return kept(cache, start + len(ids))
+
+
+def growing(after: Context | None = None) -> Cache:
+    """The cache of a text that is to be read, alone or `after` another, as transformers wants it."""
+    # Layers of one kind, whatever the model's own are: these also keep what a sliding window would drop.
+    if after is None or not len(after):
+        return Cache(layer_class_to_replicate=_Growing)
+    return Cache(layers=[_Growing(k, v) for k, v in zip(after.keys, after.values, strict=True)])
+
+
+def kept(cache: Cache, next_position: int) -> Context:
+    """What such a cache holds once the text was read."""
+    return Context(
+        tuple(layer.keys for layer in cache.layers), tuple(layer.values for layer in cache.layers), next_position
+    )
 
 
 def cache_given(module: nn.Module, cache: Cache | None) -> dict[str, Any]:

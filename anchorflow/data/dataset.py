@@ -66,6 +66,8 @@ class Dataset:
     """What a row's `label` may say instead of a number."""
     separator: str | None = None
     """What stands between examples; null is one newline."""
+    rows_per_class: int | None = setting(default=None, kind="source")
+    """Of the train split, the first so many rows of each class alone; null takes all."""
     source: Literal["auto", "directory", "hub", "package"] = setting(default="auto", kind="source")
     """Where to look; auto tries a directory, the hub, then a Python package."""
     path: str | None = setting(default=None, kind="source")
@@ -95,6 +97,8 @@ class Dataset:
                     raise ValueError(f"{where} has {len(names)} entries, label_words has {len(self.label_words)}")
         if self.name == "local" and self.path is None:
             raise ValueError("path is missing; dataset=local needs dataset.path=DIR with train.jsonl and test.jsonl")
+        if self.rows_per_class is not None and self.rows_per_class < 1:
+            raise ValueError(f"rows_per_class is {self.rows_per_class}; allowed: 1 or more, or null for all")
         for kind in ("hub", "package"):
             if self.source == kind and getattr(self, kind) is None:
                 raise ValueError(f"source is {kind!r}, but {self.name} is not known there; allowed: auto, directory")
@@ -124,10 +128,12 @@ class Dataset:
         if self.template is None or self.label_words is None:
             missing = "template" if self.template is None else "label_words"
             raise UserError(f"dataset.{missing} is missing; give it on the command line or in {where}/dataset.yaml.")
+        train = _first_of_each(train, self.rows_per_class)
         present = Counter(example.label for example in train)
         for label, word in enumerate(self.label_words):
             if not present[label]:
                 raise UserError(f"{where}: no train example of class {label} ({word.strip()!r}).")
+        warn_of_missing_blank(Template(self.template), self.label_words)
         if not test:
             raise UserError(f"{where}: the test split holds no example.")
         if Template(self.template).pair and any(example.text_pair is None for example in (*train, *test)):
@@ -249,6 +255,28 @@ def check_label_words(words: Sequence[str]) -> None:
             raise ValueError(f"label_words holds {word!r}; allowed: words with at least one letter or sign")
         if list(words).count(word) > 1:
             raise ValueError(f"label_words holds {word!r} twice; every class needs a word of its own")
+
+
+def warn_of_missing_blank(template: Template, words: Sequence[str]) -> None:
+    """A line in the log where label words follow the template's last sign at once: models have seen a blank there."""
+    before = template.before_label
+    if before[-1:].isspace() or not before[-1:].isascii():
+        return
+    if odd := [word for word in words if word[:1].isascii() and word[:1].isalnum()]:
+        log.warning(
+            "dataset.label_words: %r follows %r without a blank, as no text has it; write %s",
+            *(odd[0], before.rsplit("\n")[-1], "dataset.label_words=" + str([f" {word.lstrip()}" for word in words])),
+        )
+
+
+def _first_of_each(rows: list[Example], n: int | None) -> list[Example]:
+    seen: Counter[int] = Counter()
+    first = []
+    for row in rows:
+        seen[row.label] += 1
+        if n is None or seen[row.label] <= n:
+            first.append(row)
+    return first
 
 
 def _described(dataset: Dataset, folder: Path) -> Dataset:

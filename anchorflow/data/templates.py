@@ -58,6 +58,11 @@ class Template:
         """Whether examples need a second text."""
         return "text_pair" in self.fields
 
+    @property
+    def before_label(self) -> str:
+        """The template's own characters right in front of the label."""
+        return next(literal for literal, field in self._pieces if field == "label")
+
     def render(self, values: Mapping[str, str]) -> tuple[str, list[Piece]]:
         """The text for `values`, which gives every field its words, and the pieces it is made of.
 

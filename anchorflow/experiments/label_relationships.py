@@ -5,32 +5,32 @@ from __future__ import annotations
 import logging
 import sys
 from bisect import bisect_left
-from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Sequence
 from functools import cached_property
 from itertools import combinations
 from pathlib import Path
-from random import Random
-from typing import TYPE_CHECKING, Any, ClassVar, Literal, NamedTuple
+from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
 
 import numpy as np
 
-from anchorflow.data import Example, Task
+from anchorflow.data import Task
 from anchorflow.errors import UserError
 from anchorflow.experiments.base import REPETITION, UnitKind
-from anchorflow.prompts import PromptBuilder, Repetition, Series
+from anchorflow.experiments.repetitions import Draw, Instruction, Repetitions, Writers
+from anchorflow.prompts import PromptBuilder, Repetition
 from anchorflow.prompts.labels import TURNING, Regime, parse
 from anchorflow.results import Curve, Record, Result, Table, statistics
-from anchorflow.settings import configurable, setting
+from anchorflow.settings import configurable, defaults_of, setting
 
 if TYPE_CHECKING:
     from anchorflow.models import LanguageModel, Shape
 
 log = logging.getLogger(__name__)
 
-CONTENT_FREE = ("N/A", "[MASK]", "")
-"""Texts that say nothing: what is predicted of them without any example is the model's prior (calibration)."""
+AS_THE_PAPER = (
+    "these are the defaults, which are quick; the paper has 500 repetitions (100 for replaced labels) of as many examples as "
+    "fit: experiment.repetitions=500 experiment.n_demonstrations=null, or a preset (-m sweep=nh1_random_labels)"
+)
 MEASURES = ("accuracy", "log_likelihood", "entropy")
 FLIPPED = ("flipped_accuracy", "flipped_log_likelihood")
 """The same against the flipped labels, for regimes that show them."""
@@ -45,16 +45,6 @@ class Comparison(NamedTuple):
     at: int
 
 
-@dataclass(frozen=True, kw_only=True)
-class Repetitions:
-    """The repetitions, the classes' frequencies in the train split, and prompts without content to calibrate with."""
-
-    units: tuple[Repetition, ...]
-    frequencies: tuple[float, ...]
-    content_free: Mapping[str, tuple[Series, ...]]
-    """By regime."""
-
-
 @configurable
 class LabelRelationships:
     """Curves of accuracy, log-likelihood and entropy over the number of examples, under each label regime.
@@ -62,24 +52,30 @@ class LabelRelationships:
     A repetition draws `n_demonstrations` train examples, written one after another; each is predicted from those before
     it, so that curves go from 0 to n_demonstrations - 1. All regimes show the same examples in the same order.
     Without `n_demonstrations` there are as many as fit the context in all repetitions, but `at_most` so many.
+    The defaults take minutes on a CPU. The paper fills the context and repeats 500 times: n_demonstrations=null
+    repetitions=500 draw=with_replacement, as the presets nh1_random_labels and so on have it.
     """
 
     name: ClassVar[str] = "label_relationships"
     needs: ClassVar[tuple[str, ...]] = ("causal", "prefix")
     unit: ClassVar[UnitKind] = REPETITION
-    version: ClassVar[str] = "1"
+    version: ClassVar[str] = "2"
 
     regimes: tuple[str | dict[str, Any], ...] = ("default", "random", "flipped")
     """What the labels of the examples are: default, random, flipped, {noise: 0.25}, {replaced: [A, B]},
-    {flip_after: 20}, {default_after: 20}, {alternating: 1}, {constant: A}."""
-    n_demonstrations: int | None = None
-    """Examples in a repetition; null takes as many as fit the context in every repetition."""
+    {flip_after: 20}, {default_after: 20}, {alternating: 1}, {constant: A}, and controls: shuffled (those of other
+    examples), {random: 0.5} and {random_until: 20} (random in a part of the context), predicted (by the model itself)."""
+    n_demonstrations: int | None = 12
+    """Examples in a repetition; null, as in the paper, takes as many as fit the context in every repetition."""
     at_most: int | None = None
     """With n_demonstrations null: the largest number of examples."""
+    draw: Draw = "without_replacement"
+    """How the examples of a repetition are drawn from the train split; the paper's code draws with replacement."""
     repetitions: int = 100
-    """Draws of the examples."""
-    instruction: Literal["none", "classify", "invert", "ignore"] = "none"
-    """A line in front of the examples."""
+    """Draws of the examples; the paper has 500, and 100 for replaced labels."""
+    instruction: Instruction = "none"
+    """A line in front of the examples: classify names the task and its words, instruct says what flipped words mean, invert
+    asks to flip all answers, ignore to leave prior knowledge aside."""
     calibrate: bool = False
     """Subtract the log-prior that prompts without content give."""
     shards: int = setting(default=1, kind="run")
@@ -107,10 +103,11 @@ class LabelRelationships:
 
     def check(self, task: Task, shape: Shape) -> None:
         """UserError if there are fewer examples than asked for, or replaced words for another number of classes."""
-        if self.n_demonstrations is not None and self.n_demonstrations > len(task.train):
+        most = self._most(task)
+        if self.n_demonstrations is not None and self.n_demonstrations > most:
             raise UserError(
                 f"experiment.n_demonstrations is {self.n_demonstrations}; the train split of {task.name} has "
-                f"{len(task.train)} examples."
+                f"{most} examples."
             )
         for regime in self.parsed:
             try:
@@ -120,19 +117,24 @@ class LabelRelationships:
 
     def prepare(self, task: Task, builder: PromptBuilder, seed: int) -> Repetitions:
         """A repetition's examples and labels depend on seed + repetition alone; fewer examples are the first of more."""
-        writers = _Writers(task, builder, self.parsed, self.instruction, seed)
+        writers = Writers(task, builder, self.parsed, instruction=self.instruction, draw=self.draw, seed=seed)
         if self.n_demonstrations is None:
-            most = min(len(task.train), self.at_most or len(task.train))
+            most = min(self._most(task), self.at_most or sys.maxsize)
             repetitions = self._as_many_as_fit(writers, most, builder.limit.tokens)
         else:
             repetitions = [writers.repetition(number, self.n_demonstrations) for number in range(self.repetitions)]
         return Repetitions(
             units=tuple(repetitions),
+            label_words=task.label_words,
             frequencies=writers.frequencies,
             content_free=writers.content_free() if self.calibrate else {},
         )
 
-    def _as_many_as_fit(self, writers: _Writers, most: int, limit: int | None) -> list[Repetition]:
+    def _most(self, task: Task) -> int:
+        """How many examples a repetition can have."""
+        return sys.maxsize if self.draw == "with_replacement" else len(task.train)
+
+    def _as_many_as_fit(self, writers: Writers, most: int, limit: int | None) -> list[Repetition]:
         """Repetitions of the largest number of examples whose prompts are within the limit in all of them."""
         if limit is None and self.at_most is None:
             raise UserError(
@@ -173,36 +175,31 @@ class LabelRelationships:
         """Records with the label words' log-probabilities right before every label: one pass for a regime's whole curve."""
         import torch
 
-        from anchorflow.scoring import label_log_probabilities_along, pack
+        from anchorflow.experiments.beginnings import choose, scores_along
+        from anchorflow.scoring import label_log_probabilities_along
 
         priors = {
             name: torch.stack([label_log_probabilities_along(lm, [prompt])[0][0] for prompt in prompts]).mean(dim=0)
             for name, prompts in work.content_free.items()
         }
         for batch in batches:
-            parts = [(unit.repetition, name, series) for unit in batch for name, series in unit.series.items()]
-            parts.sort(key=lambda part: -len(part[2].ids))
-            found = {}
-            for together in pack(parts, [len(series.ids) for *_, series in parts], batch_tokens):
-                scored = label_log_probabilities_along(lm, [series for *_, series in together])
-                for (number, name, _), scores in zip(together, scored, strict=True):
-                    if name in priors:
-                        scores = torch.log_softmax(scores - priors[name], dim=-1)
-                    found[number, name] = scores.tolist()
-            yield [
-                {
-                    **unit.head,
-                    "frequencies": list(work.frequencies),
-                    "regimes": {
-                        name: {
-                            "shown": [word.strip() for word in shown],
-                            "log_probabilities": found[unit.repetition, name],
-                        }
-                        for name, shown in unit.shown.items()
-                    },
+            known = [[name for name in unit.series if name not in unit.write] for unit in batch]
+            families = [[unit.series[name] for name in names] for unit, names in zip(batch, known, strict=True)]
+            scored = scores_along(lm, families, batch_tokens)
+            records = []
+            for unit, names, scores in zip(batch, known, scored, strict=True):
+                shown: dict[str, Sequence[str]] = dict(unit.shown)
+                found = dict(zip(names, scores, strict=True))
+                for name, write in unit.write.items():
+                    shown[name], found[name] = choose(lm, write, work.label_words, len(unit.labels))
+                for name in priors:
+                    found[name] = torch.log_softmax(found[name] - priors[name], dim=-1)
+                of_regimes = {
+                    name: {"shown": [word.strip() for word in shown[name]], "log_probabilities": found[name].tolist()}
+                    for name in unit.series
                 }
-                for unit in batch
-            ]
+                records.append({**unit.head, "frequencies": list(work.frequencies), "regimes": of_regimes})
+            yield records
 
     def finish(self, records: Sequence[Record]) -> Sequence[Record]:
         """The records as they are."""
@@ -246,6 +243,9 @@ class LabelRelationships:
         tables = {"differences": Table(list(tests), columns, rows)} if tests else {}
         late = [r.name for r in self.parsed if r.kind in ("flip_after", "default_after") and r.turn and 2 * r.turn >= n]
         notes = [f"{name} has no place with as many labels of both sides; n_demonstrations is {n}" for name in late]
+        quick = defaults_of(type(self))
+        if all(getattr(self, key) == quick[key] for key in ("n_demonstrations", "repetitions")):
+            notes.append(AS_THE_PAPER)
         return Result(metrics=values, stderr=stderr, curves=curves, tables=tables, notes=notes)
 
     def comparisons(self, n: int, classes: int) -> list[Comparison]:
@@ -303,71 +303,11 @@ def measures(records: Sequence[Record], regime: Regime) -> dict[str, np.ndarray]
     return found
 
 
-class _Writers:
-    """Draws a task's repetitions and writes them in every regime."""
-
-    def __init__(
-        self, task: Task, builder: PromptBuilder, regimes: Sequence[Regime], instruction: str, seed: int
-    ) -> None:
-        counts = Counter(example.label for example in task.train)
-        self.frequencies = tuple(counts[label] / len(task.train) for label in range(len(task.label_words)))
-        self._task = task
-        self._seed = seed
-        self._regimes = regimes
-        self._builders = {r.name: builder.with_words(r.words(task.label_words)) for r in regimes}
-        self._instructions = {
-            name: instruct(instruction, task.name, [word.strip() for word in writer.label_words])
-            for name, writer in self._builders.items()
-        }
-
-    def repetition(self, number: int, n: int) -> Repetition:
-        """The first `n` examples of a repetition, drawn from the train split without balancing."""
-        key = f"{self._seed + number}/label_relationships"
-        draw = Random(f"{key}/examples").randrange
-        places: dict[int, None] = {}
-        while len(places) < n:
-            places[draw(len(self._task.train))] = None
-        examples = [self._task.train[place] for place in places]
-        truth = [example.label for example in examples]
-        shown = {
-            r.name: tuple(r.show(truth, self._task.label_words, self.frequencies, Random(f"{key}/{r.name}")))
-            for r in self._regimes
-        }
-        series = {name: self._write(name, examples, words) for name, words in shown.items()}
-        return Repetition(number, tuple(example.row for example in examples), tuple(truth), shown, series)
-
-    def content_free(self) -> Mapping[str, tuple[Series, ...]]:
-        """Prompts for the prior: a text without content, behind the instruction, without any example."""
-        return {
-            name: tuple(self._write(name, [Example(0, text, 0, text)], writer.label_words[:1]) for text in CONTENT_FREE)
-            for name, writer in self._builders.items()
-        }
-
-    def _write(self, name: str, examples: Sequence[Example], words: Sequence[str]) -> Series:
-        return self._builders[name].series(examples, words, self._instructions[name])
-
-
-def instruct(instruction: str, task: str, words: Sequence[str]) -> str:
-    """The line before the examples; `words` are the label words in force."""
-    quoted = [f"'{word}'" for word in words]
-    means = [f"{shown} means {quoted[i - 1]}" for i, shown in enumerate(quoted)]
-    return {
-        "none": "",
-        "classify": f"In the following, classify each example of {task} as {_listed(quoted, 'or')}.",
-        "invert": f"In the following, {_listed(means, 'and')}.",
-        "ignore": "In the following, ignore all prior knowledge of what the answers mean: learn it from the examples.",
-    }[instruction]
-
-
-def _listed(parts: Sequence[str], word: str) -> str:
-    return f"{', '.join(parts[:-1])} {word} {parts[-1]}"
-
-
 def _check_turns(regimes: Sequence[Regime], n: int) -> None:
-    """ValueError for a regime that would not change side before the last of `n` examples, which no prediction sees."""
+    """ValueError for a regime that would not change before the last of `n` examples, which no prediction sees."""
     for regime in regimes:
-        if regime.turn and regime.turn >= n - 1:
+        if regime.change and regime.change >= n - 1:
             raise ValueError(
-                f"{regime.kind} is {regime.turn} with n_demonstrations={n}; allowed: less than {n - 1}, "
+                f"{regime.kind} is {regime.change} with n_demonstrations={n}; allowed: less than {n - 1}, "
                 "since no prediction follows the last example"
             )

@@ -41,7 +41,7 @@ _PARTS = {None: "formatting", "text": "text", "text_pair": "text", "label": "lab
 
 
 class PromptBuilder:
-    """Builds the prompts of one task for one tokenizer. `limit` is the longest that the model reads.
+    """Builds the prompts of one task, called `task`, for one tokenizer. `limit` is the longest that the model reads.
 
     Raises UserError when the tokenizer cannot tell where its tokens come from, when two label words begin
     with the same token, or when a label word's start cannot be told from the text in front of it.
@@ -54,6 +54,7 @@ class PromptBuilder:
         label_words: Sequence[str],
         separator: str,
         limit: ContextLimit = UNLIMITED,
+        task: str = "the task",
     ) -> None:
         if not getattr(tokenizer, "is_fast", False):
             raise UserError(
@@ -65,6 +66,7 @@ class PromptBuilder:
         self.label_words = tuple(label_words)
         self.separator = separator
         self.limit = limit
+        self.task = task
         self.label_tokens = self._find_label_tokens()
 
     def build(self, demonstrations: Sequence[Example], query: Example) -> Prompt:
@@ -123,7 +125,11 @@ class PromptBuilder:
 
     def with_words(self, label_words: Sequence[str]) -> PromptBuilder:
         """The same task with these label words in the place of its own."""
-        return PromptBuilder(self.tokenizer, self.template, label_words, self.separator, self.limit)
+        return PromptBuilder(self.tokenizer, self.template, label_words, self.separator, self.limit, self.task)
+
+    def length(self, word: str) -> int:
+        """How many tokens a label word has."""
+        return len(self.tokenizer(word, add_special_tokens=False)["input_ids"])
 
     def series(self, examples: Sequence[Example], shown: Sequence[str], instruction: str = "") -> Series:
         """The prompt of `examples` with the words `shown` as their labels, behind an instruction if there is one.
@@ -196,8 +202,9 @@ class PromptBuilder:
             other = firsts.index(firsts[label])
             if other != label:
                 raise UserError(
-                    f"dataset.label_words: {self.label_words[other]!r} and {word!r} begin with the same token "
-                    f"{self._token(firsts[label])!r} of this model's tokenizer; choose words that differ in their first token."
+                    f"{self.task} cannot be asked of {self.limit.model}: the label words {self.label_words[other]!r} and "
+                    f"{word!r} begin with the same token {self._token(firsts[label])!r} of its tokenizer; choose words "
+                    "that differ in their first token (dataset.label_words, or those of experiment.regimes)."
                 )
             if before[label] != before[0]:
                 raise UserError(

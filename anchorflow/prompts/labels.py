@@ -25,6 +25,24 @@ def random(labels: Sequence[int], frequencies: Sequence[float], generator: Rando
     return generator.choices(range(len(frequencies)), frequencies, k=len(labels))
 
 
+def partly_random(p: float) -> Change:
+    """Each label is drawn as `random` draws it with probability `p`, and else the true one."""
+
+    def change(labels: Sequence[int], frequencies: Sequence[float], generator: Random) -> list[int]:
+        draws = [(generator.random(), random([label], frequencies, generator)[0]) for label in labels]
+        return [drawn if u < p else label for label, (u, drawn) in zip(labels, draws, strict=True)]
+
+    return change
+
+
+def shuffled(labels: Sequence[int], frequencies: Sequence[float], generator: Random) -> list[int]:
+    """The true labels of other examples: each is that of the example before it, and examples are in random order.
+
+    The first, which has none before it, is drawn as `random` draws it.
+    """
+    return [*random(labels[:1], frequencies, generator), *labels[:-1]]
+
+
 def flipped(labels: Sequence[int], frequencies: Sequence[float], generator: Random) -> list[int]:
     """(y + 1) mod C: a swap of two classes, a rotation of more."""
     return [(label + 1) % len(frequencies) for label in labels]
@@ -94,7 +112,11 @@ def _nothing(value: Any) -> bool:
 
 KINDS = {
     "default": Kind(None, _nothing, lambda _: default),
-    "random": Kind(None, _nothing, lambda _: random),
+    "random": Kind(
+        "the name alone, or a probability from 0 to 1",
+        lambda value: value is None or _is_share(value),
+        lambda p: random if p is None else partly_random(p),
+    ),
     "flipped": Kind(None, _nothing, lambda _: flipped),
     "noise": Kind("a probability from 0 to 1", _is_share, noise),
     "replaced": Kind("a list of words, one for each class, no two alike", _are_words, lambda _: default),
@@ -102,6 +124,9 @@ KINDS = {
     "default_after": Kind("a number of examples from 1", _is_count(1), lambda n: switch(flipped, default, n)),
     "alternating": Kind("a number of examples from 1", _is_count(1), lambda n: alternate(default, flipped, n)),
     "constant": Kind("a word", _is_word, lambda _: default),
+    "random_until": Kind("a number of examples from 1", _is_count(1), lambda n: switch(random, default, n)),
+    "shuffled": Kind(None, _nothing, lambda _: shuffled),
+    "predicted": Kind(None, _nothing, lambda _: default),
 }
 TURNING = ("flip_after", "default_after", "alternating")
 """Kinds that change side within the context; their argument is after how many examples."""
@@ -127,9 +152,19 @@ class Regime:
         return self.kind == "flipped" or (self.kind == "noise" and self.argument == 1 and classes == 2)
 
     @property
+    def chosen(self) -> bool:
+        """Whether the model chooses the labels, so that they are not known before it has read the examples."""
+        return self.kind == "predicted"
+
+    @property
+    def change(self) -> int:
+        """How many examples come before the first change of what labels are; 0 for a regime that has none."""
+        return int(self.argument) if self.kind in (*TURNING, "random_until") else 0
+
+    @property
     def turn(self) -> int:
         """How many examples come before the first change of side; 0 for a regime that has none."""
-        return int(self.argument) if self.kind in TURNING else 0
+        return self.change if self.kind in TURNING else 0
 
     def balanced(self, n: int) -> bool:
         """Whether the first `n` examples change side and show as many true labels as flipped ones."""
@@ -148,7 +183,7 @@ class Regime:
     def show(
         self, labels: Sequence[int], label_words: Sequence[str], frequencies: Sequence[float], generator: Random
     ) -> list[str]:
-        """The word that is written for each example."""
+        """The word that is written for each example; not of a regime whose words the model chooses."""
         if self.kind == "constant":
             return [_blank(label_words[0]) + self.argument] * len(labels)
         words = self.words(label_words)
@@ -186,4 +221,4 @@ def _parse(setting: str | Mapping[str, Any]) -> Regime:
 
 
 def _allowed() -> str:
-    return ", ".join(kind if known.allowed is None else f"{{{kind}: ...}}" for kind, known in KINDS.items())
+    return ", ".join(kind if known.accepts(None) else f"{{{kind}: ...}}" for kind, known in KINDS.items())

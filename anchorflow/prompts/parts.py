@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from array import array
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from math import exp
 from typing import Any
 
@@ -109,7 +109,8 @@ class Repetition:
     """The same examples with their labels as each regime shows them.
 
     `examples` are rows of the train split and `labels` their true classes; `shown` are the words that a regime writes,
-    `series` the prompt that this makes, both by the regime's name.
+    `series` the prompt that this makes, both by the regime's name. Where the model chooses the words, the longest stand
+    in their place.
     """
 
     repetition: int
@@ -117,6 +118,8 @@ class Repetition:
     labels: tuple[int, ...]
     shown: Mapping[str, tuple[str, ...]]
     series: Mapping[str, Series]
+    write: Mapping[str, Callable[[Sequence[str]], Series]] = field(default_factory=dict, compare=False)
+    """By the name of a regime whose words the model chooses: the prompt of the first examples, as many as the given words."""
 
     @property
     def number(self) -> int:
@@ -137,7 +140,8 @@ class Repetition:
         """Those of the last example under every regime in its record."""
         for name, regime in record["regimes"].items():
             probs = [exp(value) for value in regime["log_probabilities"][-1]]
-            yield name, self.labels[-1], probs, decode(self.series[name].ids)
+            series = self.write[name](regime["shown"]) if name in self.write else self.series[name]
+            yield name, self.labels[-1], probs, decode(series.ids)
 
     def first(self, n: int) -> Repetition:
         """The first `n` examples alone."""
@@ -147,4 +151,5 @@ class Repetition:
             self.labels[:n],
             {name: words[:n] for name, words in self.shown.items()},
             {name: series.first(n) for name, series in self.series.items()},
+            self.write,
         )

@@ -122,7 +122,7 @@ def compute(
 
     refuse_unable(experiment, lm)
     limit = ContextLimit(lm.max_length, lm.name, too_long)
-    builder = PromptBuilder(lm.tokenizer, task.template, task.label_words, task.separator, limit)
+    builder = PromptBuilder(lm.tokenizer, task.template, task.label_words, task.separator, limit, task.name)
     work = experiment.prepare(task, builder, seed)
     kind, units = experiment.unit, work.units
     fitting, skipped = limit.sort_out(units, kind.place, kind.several)

@@ -103,8 +103,11 @@ class CheckSweep(Callback):  # type: ignore[misc]
             build(plain(config.launcher), "launcher")
         except UserError as error:
             refuse(str(error))
-        if sweep.scale is not None and config.hydra.runtime.choices.get("sweep") is None:
-            refuse(f"sweep.scale is {sweep.scale!r}, but no preset is chosen (sweep=fig3_saliency, for one).")
+        for key in ("scale", "context"):
+            if getattr(sweep, key) is not None and config.hydra.runtime.choices.get("sweep") is None:
+                refuse(
+                    f"sweep.{key} is {getattr(sweep, key)!r}, but no preset is chosen (sweep=nh1_random_labels, for one)."
+                )
         return sweep
 
 

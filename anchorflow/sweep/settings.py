@@ -14,6 +14,8 @@ class Sweep:
 
     scale: Literal["full", "small"] | None = setting(default=None, kind="run")
     """The size of a preset (sweep=...): what follows from it is what counts."""
+    context: Literal["2k", "4k"] | None = setting(default=None, kind="run")
+    """The context that a preset of "In-Context Learning Learns Label Relationships" fills: how many examples it has."""
     dry_run: bool = setting(default=False, kind="run")
     """Print the plan and stop."""
     retry_failed: bool = setting(default=False, kind="run")

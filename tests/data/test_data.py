@@ -33,6 +33,35 @@ def test_a_line_break_can_be_typed() -> None:
     assert typed == Dataset(name="any", template="Review: {text}\nSentiment:{label}", separator="\n\n")
 
 
+def test_the_first_rows_of_each_class_may_be_all_that_is_taken(tmp_path: Path) -> None:
+    folder = write_dataset(tmp_path)
+    every, first = (local(folder, rows_per_class=n).load() for n in (None, 3))
+    rows = [[e.row for e in every.train if e.label == label][:3] for label in (0, 1)]
+    assert [e.row for e in first.train] == sorted(rows[0] + rows[1])
+    assert first.test == every.test
+    with pytest.raises(UserError, match="rows_per_class is 0; allowed: 1 or more, or null for all"):
+        local(folder, rows_per_class=0)
+
+
+def test_label_words_without_a_blank_are_warned_of(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    folder = write_dataset(tmp_path)
+    for template, words, warned in (
+        ("Review: {text}\nSentiment:{label}", ("Negative", " Positive"), True),
+        ("Review: {text}\nSentiment:{label}", (" Negative", " Positive"), False),
+        ("Review: {text}\nSentiment: {label}", ("Negative", "Positive"), False),
+        ("Review: {text}\nSentiment:\n{label}", ("Negative", "Positive"), False),
+        ("评论：{text}\n情感：{label}", ("负", "正"), False),
+    ):
+        caplog.clear()
+        local(folder, template=template, label_words=words).load()
+        assert ("without a blank" in caplog.text) == warned, template
+        if warned:
+            expected = (
+                "'Negative' follows 'Sentiment:' without a blank, as no text has it; write dataset.label_words=[' N"
+            )
+            assert expected in caplog.text
+
+
 def test_the_hash_is_of_the_content_not_of_the_place(tmp_path: Path) -> None:
     one, two = (local(write_dataset(tmp_path / name)).load().provenance.sha256 for name in "ab")
     assert one == two

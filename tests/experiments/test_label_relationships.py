@@ -5,7 +5,7 @@ import math
 from collections.abc import Sequence
 from pathlib import Path
 from types import SimpleNamespace
-from typing import Any
+from typing import Any, get_args
 
 import numpy as np
 import pytest
@@ -17,8 +17,9 @@ from torch import Tensor, nn
 from anchorflow.data import Example, Task, Template
 from anchorflow.errors import UserError
 from anchorflow.experiments import LabelRelationships
-from anchorflow.experiments.label_relationships import Repetitions, instruct
+from anchorflow.experiments.repetitions import Instruction, Repetitions, instruct
 from anchorflow.models import LanguageModel, Tiny, toys
+from anchorflow.models.abilities import Abilities
 from anchorflow.prompts import ContextLimit, PromptBuilder
 from anchorflow.results import Record
 from tests import oracle
@@ -27,12 +28,13 @@ from tests.conftest import FAMILIES
 ALL: tuple[str | dict[str, Any], ...] = (
     *("default", "random", "flipped", {"noise": 0.25}, {"flip_after": 3}, {"default_after": 3}, {"alternating": 1}),
     *({"replaced": ["A", "B", "sea"]}, {"replaced": ["B", "A", "sea"]}, {"constant": "Number"}),
+    *({"random": 0.5}, {"random_until": 3}, "shuffled", "predicted"),
 )
 
 
 def builder_of(lm: LanguageModel, task: Task, limit: int | None = None) -> PromptBuilder:
-    limited = ContextLimit(limit or lm.max_length)
-    return PromptBuilder(lm.tokenizer, task.template, task.label_words, task.separator, limited)
+    limited = ContextLimit(limit or lm.max_length, lm.name)
+    return PromptBuilder(lm.tokenizer, task.template, task.label_words, task.separator, limited, task.name)
 
 
 def worked(experiment: LabelRelationships, lm: LanguageModel, task: Task, limit: int | None = None) -> Repetitions:
@@ -127,7 +129,8 @@ class Counting(nn.Module):
 @pytest.fixture
 def counting() -> LanguageModel:
     tokenizer = toys.tokenizer()
-    return LanguageModel("counting", Counting(len(tokenizer)), tokenizer)  # type: ignore[arg-type]
+    model: Any = Counting(len(tokenizer))
+    return LanguageModel("counting", model, tokenizer, can=Abilities({"context": "it has no cache"}))
 
 
 @pytest.fixture
@@ -142,6 +145,7 @@ def pairs() -> Task:
 BOTH: tuple[str | dict[str, Any], ...] = (
     *("default", "random", "flipped", {"noise": 0.5}, {"flip_after": 4}, {"default_after": 4}, {"alternating": 2}),
     *({"replaced": ["A", "B"]}, {"replaced": ["B", "A"]}, {"constant": "Number"}),
+    *({"random": 0.5}, {"random_until": 4}, "shuffled", "predicted"),
 )
 
 
@@ -159,6 +163,12 @@ def test_curves_of_a_model_that_counts_labels_are_those_computed_by_hand(countin
             if regime.kind == "flipped":
                 assert shown == [words[1 - y] for y in truth]
             counts = [[shown[:i].count(word) for word in words] for i in range(n)]
+            if regime.kind == "shuffled":
+                assert shown[1:] == [words[y] for y in truth[:-1]]
+            if regime.kind == "random_until":
+                assert shown[4:] == [words[y] for y in truth[4:]]
+            if regime.kind == "predicted":
+                assert shown == [words[0]] * n  # it predicts the first, and then what it has seen more often
             if regime.kind == "constant":
                 assert counts == [[0, 0]] * n
             rows = []
@@ -216,7 +226,7 @@ def test_logits_are_computed_at_the_labels_alone_of_the_label_words_alone(counti
 
 def test_without_a_limit_as_many_as_fit_is_no_number(counting: LanguageModel, pairs: Task) -> None:
     with pytest.raises(UserError, match="this model's context has no limit; give a number"):
-        worked(LabelRelationships(), counting, pairs)
+        worked(LabelRelationships(n_demonstrations=None), counting, pairs)
 
 
 def test_repetitions_are_paired_drawn_without_balance_and_prefixes_of_longer_ones(
@@ -235,10 +245,28 @@ def test_repetitions_are_paired_drawn_without_balance_and_prefixes_of_longer_one
     assert alone[0].shown["random"] == short[0].shown["random"]
 
 
+def test_the_papers_draws_are_independent_and_prefixes_of_longer_ones(lm: LanguageModel, task: Task) -> None:
+    regimes = ("default",)
+    long, short = (
+        worked(
+            LabelRelationships(regimes=regimes, n_demonstrations=n, repetitions=2, draw="with_replacement"), lm, task
+        )
+        for n in (40, 12)
+    )
+    assert [unit.first(12) for unit in long.units] == list(short.units)
+    for unit in long.units:  # 40 of 30 examples
+        assert len(set(unit.examples)) < 30
+        assert unit.labels == tuple(task.train[row].label for row in unit.examples)
+    fewer = LabelRelationships(regimes=regimes, repetitions=2, draw="with_replacement", n_demonstrations=None)
+    assert len(worked(fewer, lm, task, 5000).units[0].examples) > 30
+
+
 @pytest.mark.parametrize("limit", [100, 250, 400])
 def test_as_many_as_fit_is_the_largest_number_for_all_repetitions(lm: LanguageModel, task: Task, limit: int) -> None:
     regimes: Sequence[Any] = ("default", {"replaced": ["sea", "Number", "different"]}, "random")
-    fitting = worked(LabelRelationships(regimes=tuple(regimes), repetitions=4), lm, task, limit).units
+    fitting = worked(
+        LabelRelationships(regimes=tuple(regimes), repetitions=4, n_demonstrations=None), lm, task, limit
+    ).units
     (n,) = {len(unit.examples) for unit in fitting}
     assert max(unit.length for unit in fitting) <= limit
     one_more = LabelRelationships(regimes=tuple(regimes), repetitions=4, n_demonstrations=n + 1)
@@ -248,9 +276,9 @@ def test_as_many_as_fit_is_the_largest_number_for_all_repetitions(lm: LanguageMo
 
 
 def test_as_many_as_fit_but_no_more_than_asked_for(lm: LanguageModel, task: Task) -> None:
-    asked = worked(LabelRelationships(repetitions=2, at_most=3), lm, task, 100_000).units
+    asked = worked(LabelRelationships(repetitions=2, n_demonstrations=None, at_most=3), lm, task, 100_000).units
     assert asked == worked(LabelRelationships(repetitions=2, n_demonstrations=3), lm, task).units
-    assert worked(LabelRelationships(repetitions=2, at_most=3), lm, task, None).units == asked
+    assert worked(LabelRelationships(repetitions=2, n_demonstrations=None, at_most=3), lm, task, None).units == asked
 
 
 def test_certain_noise_of_two_classes_is_tested_as_flipped_labels_are() -> None:
@@ -262,7 +290,7 @@ def test_certain_noise_of_two_classes_is_tested_as_flipped_labels_are() -> None:
 
 
 def test_the_whole_train_split_may_fit(lm: LanguageModel, task: Task) -> None:
-    (unit,) = worked(LabelRelationships(repetitions=1), lm, task, 100_000).units
+    (unit,) = worked(LabelRelationships(repetitions=1, n_demonstrations=None), lm, task, 100_000).units
     assert sorted(unit.examples) == list(range(30))
 
 
@@ -271,18 +299,20 @@ def test_instructions_name_the_words_in_force() -> None:
     assert instruct("none", "sst2", words) == ""
     assert "classify each example of sst2 as 'negative', 'neutral' or 'positive'" in instruct("classify", "sst2", words)
     assert "ignore all prior knowledge" in instruct("ignore", "sst2", words)
+    assert "flip the meaning of all answers" in instruct("invert", "sst2", words)
     # The flipped regime writes the next class's word: so 'neutral' stands for negative.
     expected = (
         "In the following, 'negative' means 'positive', 'neutral' means 'negative' and 'positive' means 'neutral'."
     )
-    assert instruct("invert", "sst2", words) == expected
+    assert instruct("instruct", "sst2", words) == expected
     two = "In the following, 'negative' means 'positive' and 'positive' means 'negative'."
-    assert instruct("invert", "sst2", ["negative", "positive"]) == two
+    assert instruct("instruct", "sst2", ["negative", "positive"]) == two
+    assert len({instruct(one, "sst2", words) for one in get_args(Instruction)}) == 5
 
 
 def test_an_instruction_stands_before_the_examples(lm: LanguageModel, task: Task) -> None:
     regimes = ("default", {"replaced": ["A", "B", "sea"]})
-    experiment = LabelRelationships(regimes=regimes, n_demonstrations=2, repetitions=1, instruction="invert")
+    experiment = LabelRelationships(regimes=regimes, n_demonstrations=2, repetitions=1, instruction="instruct")
     (unit,) = worked(experiment, lm, task).units
     for name, word in (("default", "'Person' means 'Zebra'"), ("replaced_A_B_sea", "'A' means 'sea'")):
         text = lm.tokenizer.decode(unit.series[name].ids)

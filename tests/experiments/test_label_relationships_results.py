@@ -26,7 +26,8 @@ def test_what_each_hypothesis_compares_and_where() -> None:
     assert names == [
         *("default_minus_guessing", "default_minus_random", "default_minus_flipped", "default_minus_flipped_entropy"),
         *("default_minus_noise_0.5", "default_minus_replaced_A_B", "default_minus_replaced_B_A"),
-        *("default_minus_constant_Number", "replaced_A_B_minus_replaced_B_A"),
+        *("default_minus_constant_Number", "default_minus_random_0.5", "default_minus_random_until_4"),
+        *("default_minus_shuffled", "default_minus_predicted", "replaced_A_B_minus_replaced_B_A"),
         *("flip_after_4_minus_default_after_4_at_8", "flip_after_4_minus_alternating_2_at_8"),
         "default_after_4_minus_alternating_2_at_8",
     ]
@@ -58,12 +59,19 @@ def test_flipped_labels_of_three_classes_are_scored_against_the_next_class() -> 
 
 def test_one_repetition_has_curves_but_no_test() -> None:
     p = [[0.2, 0.5, 0.3], [0.6, 0.1, 0.3]]
-    experiment = LabelRelationships(regimes=("default", "random", {"flip_after": 1}))
+    experiment = LabelRelationships(regimes=("default", "random", {"flip_after": 1}), repetitions=1)
     result = experiment.reduce([record(0, [0, 2], default=p, random=p, flip_after_1=p)], ["a", "b", "c"])
     assert result.metrics["default_minus_random"] == 0
     assert math.isnan(result.metrics["default_minus_random_p"])
     assert result.notes == ["flip_after_1 has no place with as many labels of both sides; n_demonstrations is 2"]
     json.dumps(result.to_json(), allow_nan=False)
+
+
+def test_the_quick_defaults_say_how_to_take_the_papers() -> None:
+    p = [[0.2, 0.5, 0.3], [0.6, 0.1, 0.3]]
+    for settings, says in (({}, True), ({"repetitions": 500}, False), ({"n_demonstrations": None}, False)):
+        result = LabelRelationships(regimes=("default",), **settings).reduce([record(0, [0, 2], default=p)], ["a"])
+        assert any("experiment.n_demonstrations=null" in note for note in result.notes) == says
 
 
 def test_differences_that_do_not_vary_are_certain() -> None:
@@ -85,6 +93,7 @@ def test_holm_by_hand() -> None:
         ({"regimes": ({"noise": -0.1},)}, "noise is -0.1; allowed: a probability from 0 to 1"),
         ({"regimes": ({"flip_after": 5},), "n_demonstrations": 5}, "flip_after is 5 with n_demonstrations=5; allowed"),
         ({"regimes": ({"alternating": 9},), "n_demonstrations": 5}, "alternating is 9 with n_demonstrations=5"),
+        ({"regimes": ({"random_until": 4},), "n_demonstrations": 5}, "random_until is 4 with n_demonstrations=5"),
         ({"n_demonstrations": 0}, "n_demonstrations is 0"),
         ({"repetitions": 0}, "repetitions is 0"),
     ],
@@ -99,9 +108,13 @@ def test_what_makes_no_sense_is_refused(settings: dict[str, Any], complaint: str
     [
         ({"regimes": ({"replaced": ["A", "B"]},)}, None, "replaced_A_B has 2 words, the task 3 classes (Person, Loc"),
         ({"n_demonstrations": 31}, None, "n_demonstrations is 31; the train split of toy has 30 examples"),
-        ({"regimes": ({"replaced": ["Zebra", "Zoo", "A"]},)}, None, "' Zebra' and ' Zoo' begin with the same token"),
-        ({"regimes": ({"flip_after": 20},)}, 300, "flip_after is 20 with n_demonstrations="),
-        ({}, 10, "no example fits the context of 10 tokens"),
+        (
+            {"regimes": ({"replaced": ["Zebra", "Zoo", "A"]},)},
+            None,
+            "toy cannot be asked of tiny: the label words ' Zebra' and ' Zoo'",
+        ),
+        ({"regimes": ({"flip_after": 20},), "n_demonstrations": None}, 300, "flip_after is 20 with n_demonstrations="),
+        ({"n_demonstrations": None}, 10, "no example fits the context of 10 tokens"),
     ],
 )
 def test_what_task_and_model_cannot_satisfy_is_refused(

@@ -84,6 +84,24 @@ def test_weights_that_are_not_there_are_not_made_up(saved: Path) -> None:
         Pretrained(name="local", path=str(saved)).load("cpu", "float32")
 
 
+def test_8_bits_are_refused_before_any_weights_are_read_and_else_asked_of_the_library(
+    saved: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from anchorflow.models import pretrained
+
+    (saved / "model.safetensors").unlink()
+    model = Pretrained(name="local", path=str(saved), quantization="8bit")
+    monkeypatch.setattr(pretrained.importlib.util, "find_spec", lambda _: None)
+    with pytest.raises(
+        UserError, match=r"model.quantization is '8bit', which needs bitsandbytes; run: pip install anc"
+    ):
+        model.load("cuda", "float16")
+    monkeypatch.setattr(pretrained.importlib.util, "find_spec", lambda _: object())
+    with pytest.raises(UserError, match=r"model.quantization is '8bit', which needs a GPU; device is 'cpu'"):
+        model.load("cpu", "float16")
+    assert pretrained._eight_bit("cuda").load_in_8bit
+
+
 def test_a_hub_that_cannot_be_reached_fails_within_seconds_with_one_sentence(monkeypatch: pytest.MonkeyPatch) -> None:
     """A real attempt: the endpoint is an address of this machine where nobody answers."""
     monkeypatch.delenv("HF_HUB_OFFLINE")

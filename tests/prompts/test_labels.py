@@ -64,11 +64,30 @@ def test_noise_replaces_that_share_by_any_other_class_alike(p: float) -> None:
     assert [counted[c] / 20_000 for c in range(3)] == pytest.approx([p / 2, 1 - p, p / 2], abs=0.02)
 
 
-@pytest.mark.parametrize("setting", ["random", {"noise": 0.5}, "flipped", {"alternating": 3}, {"flip_after": 5}])
+def test_a_part_of_the_labels_may_be_random() -> None:
+    found = Counter(labels.partly_random(0.5)([1] * 20_000, [0.8, 0.1, 0.1], Random(1)))
+    assert [found[c] / 20_000 for c in range(3)] == pytest.approx([0.4, 0.55, 0.05], abs=0.02)
+    assert shown({"random": 0}, 3) == truth(3)
+    until = shown({"random_until": 10}, 3, "key")
+    assert until[:10] == shown("random", 3, "key")[:10] != truth(3)[:10]
+    assert until[10:] == truth(3)[10:]
+
+
+def test_shuffled_labels_are_those_of_the_examples_before() -> None:
+    assert shown("shuffled", 3)[1:] == truth(3)[:-1]
+
+
+@pytest.mark.parametrize(
+    "setting",
+    [
+        *("random", {"noise": 0.5}, "flipped", {"alternating": 3}, {"flip_after": 5}),
+        *({"random": 0.5}, {"random_until": 20}, "shuffled"),
+    ],
+)
 def test_what_is_shown_does_not_depend_on_what_comes_after(setting: Any) -> None:
     long, short = shown(setting, 3, "key", 40), shown(setting, 3, "key", 13)
     assert long[:13] == short
-    if setting in ("random", {"noise": 0.5}):
+    if setting in ("random", {"noise": 0.5}, {"random": 0.5}):
         assert long != shown(setting, 3, "another key", 40)
 
 
@@ -91,10 +110,11 @@ def test_names_are_those_of_the_contract() -> None:
     settings = [
         *("default", "random", "flipped", {"noise": 0.25}, {"noise": 1.0}, {"noise": 0}, {"replaced": ["A", "B"]}),
         *({"flip_after": 20}, {"default_after": 20}, {"alternating": 1}, {"constant": "A"}),
+        *({"random": 0.5}, {"random_until": 20}, "shuffled", "predicted"),
     ]
     assert [regime.name for regime in parse(settings)] == [
         *("default", "random", "flipped", "noise_0.25", "noise_1", "noise_0", "replaced_A_B", "flip_after_20"),
-        *("default_after_20", "alternating_1", "constant_A"),
+        *("default_after_20", "alternating_1", "constant_A", "random_0.5", "random_until_20", "shuffled", "predicted"),
     ]
 
 
@@ -114,6 +134,8 @@ def test_where_true_and_flipped_labels_are_as_many() -> None:
         ([{"noise": 1.5}], "noise is 1.5; allowed: a probability from 0 to 1"),
         ([{"noise": "much"}], "noise is 'much'"),
         (["noise"], "noise is None; allowed: a probability"),
+        ([{"random": 2}], "random is 2; allowed: the name alone, or a probability from 0 to 1"),
+        ([{"random_until": 0}], "random_until is 0; allowed: a number of examples from 1"),
         ([{"flipped": 3}], "flipped is 3; allowed: the name alone"),
         ([{"flip_after": -1}], "flip_after is -1; allowed: a number of examples from 1"),
         ([{"default_after": 1.5}], "default_after is 1.5"),
