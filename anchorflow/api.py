@@ -114,7 +114,7 @@ def load_model(model: str | Path | Model, *, device: str = "auto", dtype: str = 
     """
     if isinstance(model, str | Path):
         name = str(model)
-        model = _option("model", name) or Pretrained(name=Path(name).stem, path=name)
+        model = _option("model", name) or Pretrained(path=name)
     chosen = choose_device(device)
     return model.load(chosen, choose_dtype(dtype, chosen))
 

@@ -117,6 +117,11 @@ def compute(
     A batch is computed whole if any record of it is missing: then every number is what it would have been without an
     interruption. Where memory runs out, batches are planned again with half the budget.
     """
+    if task.provenance.overlap and shard is None:
+        log.warning(
+            "overlap: %d of the %d test examples of %s have the text of a train example",
+            *(task.provenance.overlap, len(task.test), task.shown),
+        )
     limit = ContextLimit(lm.max_length, lm.name, too_long)
     builder = PromptBuilder(lm.tokenizer, task.template, task.label_words, task.separator, limit)
     work = experiment.prepare(task, builder, seed)

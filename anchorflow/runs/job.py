@@ -116,7 +116,9 @@ def execute(
     the run is computed; the shard that ends last puts all together (the others give back None).
     """
     config = {key: value for key, value in config.items() if key not in SWEEP_WIDE}
-    return execute_settings(read_settings(config), config, folder, kept or KeptModel(), shard)
+    settings = read_settings(config)
+    config |= {"model": {**config["model"], "name": settings.model.name}}  # with what a model adds to its name
+    return execute_settings(settings, config, folder, kept or KeptModel(), shard)
 
 
 def execute_settings(
