@@ -265,5 +265,5 @@ def _run_in(folder: Path, experiment: Experiment, lm: LanguageModel, task: Task,
 def _known(
     result: Result, experiment: Any, lm: LanguageModel, task: Task, seed: int, records: Iterable[Record]
 ) -> RunResult:
-    title = f"{lm.name}, {task.name}, seed {seed}"
+    title = f"{lm.name}, {task.shown}, seed {seed}"
     return RunResult(**vars(result), experiment=experiment, title=title, records=tuple(records))

@@ -159,7 +159,7 @@ def test_the_same_numbers_have_the_same_directory_and_others_another() -> None:
         return read_settings(composed(*overrides)).name
 
     base = name()
-    assert base.startswith("saliency/smollm2-135m/sst2/seed42-")
+    assert base.startswith("saliency/smollm2-135m-instruct-q4_1/sst2/seed42-")
     how = ("device=cpu", "batch_tokens=7", "tracking=none", "tracking.project=x", "launcher=slurm", "launcher.packs=3")
     how += ("experiment.shards=4", "experiment.keep_examples=0", "model.device_map=auto", "sweep.dry_run=true")
     assert {name(override) for override in how} == {base}

@@ -143,8 +143,8 @@ class Dataset:
             return None
         files = f"{self.name}/{self.train_file} and {self.name}/{self.test_file}"
         return (
-            f"{task.shown} has no {official} split. Set ANCHORFLOW_DATA to a directory with {files}, or take a fifth of "
-            f"its rows all the same with dataset.source={task.provenance.source}."
+            f"{task.shown} has no {official} split of its own. Set ANCHORFLOW_DATA to a directory with {files}, or "
+            f"take a fifth of its rows all the same with dataset.source={task.provenance.source}."
         )
 
     def task(self, train: list[Example], test: list[Example], provenance: Provenance, where: str) -> Task:

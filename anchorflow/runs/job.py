@@ -144,7 +144,8 @@ def _execute(settings: Settings, config: Mapping[str, Any], directory: RunDirect
         _say_complete(done, run)
         return done
     _check(run)
-    whole_config, counting = {**run.config, "identity": run.identity}, values(settings.experiment, "number")
+    whole_config = {**run.config, "identity": run.identity, "data": run.task.shown}
+    counting = values(settings.experiment, "number")
 
     def begin() -> AbstractContextManager[Recorder]:
         return settings.tracking.run(directory.path, run.identity, whole_config, run.names, counting)
@@ -202,7 +203,7 @@ def describe(run: OpenRun, lm: LanguageModel, assembled: Assembled, timing: Mapp
         **assembled.result.to_json(),
         "counts": {unit.several: len(assembled.finished), "skipped": len(assembled.skipped)},
         "config": dict(run.config),
-        "data": vars(run.task.provenance),
+        "data": {"shown": run.task.shown, **vars(run.task.provenance)},
         "environment": {**environment(str(lm.device), run.dtype), "weights": lm.revision},
         "timing": dict(timing),
     }
@@ -215,7 +216,7 @@ def draw(run: OpenRun, result: Result) -> list[Path]:
 
     experiment = run.settings.experiment
     view = view_of(experiment.name, target_of(type(experiment)))
-    title = f"{run.names.model}, {run.names.dataset}, seed {run.names.seed}"
+    title = f"{run.names.model}, {run.task.shown}, seed {run.names.seed}"
     return figures.save(figures.draw(view, result, title), run.directory.path / "figures")
 
 

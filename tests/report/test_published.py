@@ -139,7 +139,10 @@ def test_files_that_hold_the_papers_test_split_are_its_data(tmp_path: Path) -> N
         ({"dtype": "bfloat16"}, "bfloat16, not float32"),
         ({"queries": 500}, "500 queries, not 872"),
         ({"shots_per_class": 2}, "2 demonstrations per class, not 1"),
-        ({"weights": {"hub": "openai-community/gpt2-xl", "quantization": "8bit"}}, "weights (openai-community/gpt2-xl, 8b"),
+        (
+            {"weights": {"hub": "openai-community/gpt2-xl", "quantization": "8bit"}},
+            "weights (openai-community/gpt2-xl, 8b",
+        ),
         ({"weights": {"files": "of a directory"}}, "weights (files "),
     ],
 )
