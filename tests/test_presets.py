@@ -157,7 +157,8 @@ def test_presets_of_label_relationships_have_the_papers_models_tasks_and_sizes(p
         if model not in ("llama-7b", "llama2-70b", "smollm2-135m") or instruction == "ignore":
             continue  # like the others
         config = composed(*cell)
-        assert (config["model"]["name"], config["dataset"]["name"]) == (model, dataset)
+        assert config["model"]["name"].startswith(model)  # with its variant
+        assert config["dataset"]["name"] == dataset
         chosen: Any = read_settings(config).experiment
         assert chosen.instruction == instruction
         assert config["seed"] == 42
