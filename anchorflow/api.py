@@ -114,7 +114,7 @@ def load_model(model: str | Path | Model, *, device: str = "auto", dtype: str = 
     """
     if isinstance(model, str | Path):
         name = str(model)
-        model = _option("model", name) or Pretrained(name=Path(name).stem, path=name)
+        model = _option("model", name) or Pretrained(path=name)
     chosen = choose_device(device)
     return attention.checked(model.load(chosen, choose_dtype(dtype, chosen)))
 
@@ -265,5 +265,5 @@ def _run_in(folder: Path, experiment: Experiment, lm: LanguageModel, task: Task,
 def _known(
     result: Result, experiment: Any, lm: LanguageModel, task: Task, seed: int, records: Iterable[Record]
 ) -> RunResult:
-    title = f"{lm.name}, {task.name}, seed {seed}"
+    title = f"{lm.name}, {task.shown}, seed {seed}"
     return RunResult(**vars(result), experiment=experiment, title=title, records=tuple(records))

@@ -1,6 +1,7 @@
 """The library: what the top of the package offers, checked as the configuration is, and without files."""
 
 import dataclasses
+import json
 import subprocess
 import sys
 from pathlib import Path
@@ -140,6 +141,19 @@ def test_a_task_of_ones_own_examples(lm: af.LanguageModel) -> None:
     assert task.provenance.source == "given"
     assert task.provenance.sha256["train"] == other.provenance.sha256["test"] != task.provenance.sha256["test"]
     assert len(af.run(af.Classification(n_queries=None), lm, task).records) == 2
+
+
+def test_test_examples_that_are_in_train_are_warned_of_once(
+    lm: af.LanguageModel, task: af.Task, caplog: pytest.LogCaptureFixture, tmp_path: Path
+) -> None:
+    overlapping = dataclasses.replace(task, test=(*task.test[:3], *task.train[:2]))
+    for where in (None, tmp_path / "run"):
+        caplog.clear()
+        af.run(af.Classification(n_queries=2), lm, overlapping, folder=where)
+        said = [record.message for record in caplog.records if record.levelname == "WARNING"]
+        assert said == ["overlap: 2 of the 5 test examples of novel have the text of a train example"]
+    found = json.loads((tmp_path / "run" / "result.json").read_text())["data"]
+    assert (found["overlap"], found["shown"], found["examples"]["test"]) == (2, "novel", 5)
 
 
 def test_results_as_data_frames() -> None:

@@ -1,7 +1,8 @@
 """Load a task: its examples, how they are written in a prompt, and where they came from.
 
-A dataset comes from a directory of JSON lines, the hub, or a Python package, whichever is there
-first. Labels are matched by name, so that a source's own numbering does not matter.
+A dataset comes from a directory of JSON lines, the hub, or a Python package. Copies of one dataset differ, so that every
+source says what it holds, and a sweep freezes what `auto` chose. Labels are matched by name, so that a source's own
+numbering does not matter.
 """
 
 import hashlib
@@ -17,12 +18,15 @@ from typing import Any, Literal, NoReturn, Protocol
 
 from anchorflow import hub
 from anchorflow.data.rows import read_rows
-from anchorflow.data.task import Example, Provenance, Task
+from anchorflow.data.task import Example, Provenance, Task, texts
 from anchorflow.data.templates import Template
 from anchorflow.errors import UserError
 from anchorflow.settings import build, configurable, setting
 
 log = logging.getLogger(__name__)
+
+SOURCES = ("directory", "hub", "package")
+"""What `auto` tries, in this order."""
 
 
 @configurable
@@ -33,6 +37,7 @@ class Hub:
     """
 
     id: str
+    holds: str | None = None
     config: str | None = None
     revision: str | None = None
     text: str = "text"
@@ -45,9 +50,13 @@ class Hub:
 
 @configurable
 class Package:
-    """A pickled list of ([texts], label) inside an installed Python package; `labels` are its numbers in our order."""
+    """A pickled list of ([texts], label) inside an installed Python package; `labels` are its numbers in our order.
+
+    It has no splits: a fifth of the rows (chosen by a hash of their text) is the test split.
+    """
 
     name: str
+    holds: str | None = None
     file: str
     labels: tuple[int, ...]
 
@@ -69,7 +78,9 @@ class Dataset:
     rows_per_class: int | None = setting(default=None, kind="source")
     """Of the train split, the first so many rows of each class alone; null takes all."""
     source: Literal["auto", "directory", "hub", "package"] = setting(default="auto", kind="source")
-    """Where to look; auto tries a directory, the hub, then a Python package."""
+    """Where to look; auto takes the first of directory, hub and package that has it. A sweep freezes that choice."""
+    holds: str | None = setting(default=None, kind="shown")
+    """What a directory's files hold, in a few words that results show ("sentences"); hub and package have their own."""
     path: str | None = setting(default=None, kind="source")
     """A directory with `train_file` and `test_file`."""
     root: str | None = setting(default=None, kind="source")
@@ -105,7 +116,7 @@ class Dataset:
 
     def load(self) -> Task:
         """The task, from the first source that has it. UserError where none has, or for a bad row."""
-        sources = ["directory", "hub", "package"] if self.source == "auto" else [self.source]
+        sources = SOURCES if self.source == "auto" else (self.source,)
         reasons = []
         for source in sources:
             try:
@@ -115,15 +126,32 @@ class Dataset:
                 if self.path is not None:
                     break
                 continue
-            given = f" revision {task.provenance.revision}" if task.provenance.revision else ""
+            revision = task.provenance.revision
             log.info(
-                "data: %s from %s%s, %d train and %d test examples",
-                *(self.name, source, given, len(task.train), len(task.test)),
+                "data: %s, source %s%s%s, %d train and %d test examples",
+                *(task.shown, source, " (chosen by auto)" * (self.source == "auto")),
+                *(f" revision {revision}" if revision else "", len(task.train), len(task.test)),
             )
             return task
         raise UserError(f"dataset {self.name} was not found. " + "; ".join(reasons) + ".")
 
-    def task(self, train: list[Example], test: list[Example], source: str, revision: str | None, where: str) -> Task:
+    def frozen(self, task: Task) -> dict[str, Any]:
+        """The settings that make sure that `task` comes from the source it came from now, or from none."""
+        source = task.provenance.source
+        return {"source": source} if self.source == "auto" and source in SOURCES else {}
+
+    def without_split(self, task: Task) -> str | None:
+        """What to say where `task` comes from a source without the test split that others have; None where it does not."""
+        official = None if self.hub is None else self.hub.test
+        if official is None or task.provenance.split is not None:
+            return None
+        files = f"{self.name}/{self.train_file} and {self.name}/{self.test_file}"
+        return (
+            f"{task.shown} has no {official} split of its own. Set ANCHORFLOW_DATA to a directory with {files}, or "
+            f"take a fifth of its rows all the same with dataset.source={task.provenance.source}."
+        )
+
+    def task(self, train: list[Example], test: list[Example], provenance: Provenance, where: str) -> Task:
         """The checked task of these examples; `where` is what a complaint calls their place."""
         if self.template is None or self.label_words is None:
             missing = "template" if self.template is None else "label_words"
@@ -136,6 +164,11 @@ class Dataset:
         warn_of_missing_blank(Template(self.template), self.label_words)
         if not test:
             raise UserError(f"{where}: the test split holds no example.")
+        if {texts(example) for example in train} == {texts(example) for example in test}:
+            raise UserError(
+                f"{where}: train and test hold the same {len(test)} examples, so that queries would be their own "
+                "demonstrations. Put other examples into one of them (dataset.train_file, dataset.test_file)."
+            )
         if Template(self.template).pair and any(example.text_pair is None for example in (*train, *test)):
             raise UserError(f"dataset.template asks for {{text_pair}}, but the rows of {where} have one text only.")
         return Task(
@@ -145,7 +178,7 @@ class Dataset:
             label_words=self.label_words,
             train=tuple(train),
             test=tuple(test),
-            provenance=Provenance(source, revision, {}),
+            provenance=provenance,
         )
 
     def _from_directory(self) -> Task:
@@ -153,9 +186,10 @@ class Dataset:
             raise _NotHere("neither ANCHORFLOW_DATA nor dataset.path is set")
         given = None if self.path is None else Path(os.path.expanduser(self.path))  # noqa: PTH111 - pathlib's fails for ~nobody
         folder = given or Path(str(self.root)) / self.name
-        for name in (self.train_file, self.test_file):
-            if not (folder / name).is_file():
-                raise _NotHere(f"{folder / name} is not there")
+        if missing := [name for name in (self.train_file, self.test_file) if not (folder / name).is_file()]:
+            if len(missing) == 1 and self.train_file != self.test_file:  # no reason to take another source's rows
+                raise UserError(_other_split(folder, missing[0], self))
+            raise _NotHere(f"{folder / missing[0]} is not there")
         described = _described(self, folder)
         label_words = described.label_words or ()
         names = described.label_names or tuple(word.strip() for word in label_words)
@@ -164,7 +198,11 @@ class Dataset:
             list(read_rows(folder / name, len(label_words) or None, names, pair))
             for name in (self.train_file, self.test_file)
         )
-        return described.task(train, test, "directory", None, str(folder))
+        split = Path(self.test_file).stem
+        holds = described.holds or (split if split != "test" else None)
+        return described.task(
+            train, test, Provenance("directory", None, place="directory", holds=holds, split=split), str(folder)
+        )
 
     def _from_hub(self) -> Task:
         if self.hub is None:
@@ -182,10 +220,16 @@ class Dataset:
             raise _NotHere(f"{place.id}: {cause}") from error
         for name in filter(None, (place.train, place.test)):
             if name not in splits:
-                raise UserError(f"{place.id} on the hub has no split {name!r}; it has {', '.join(splits)}.")
+                key = "train" if name == place.train else "test"
+                raise UserError(
+                    f"{place.id} on the hub has no split {name!r}; it has {', '.join(splits)}: write dataset.hub.{key}=..."
+                )
         rows = [self._hub_rows(splits[name]) for name in filter(None, (place.train, place.test))]
         train, test = rows if place.test else _split_by_text(rows[0])
-        return self.task(train, test, "hub", _commit(place) if online else place.revision, place.id)
+        revision = _commit(place) if online else place.revision
+        return self.task(
+            train, test, Provenance("hub", revision, place="hub", holds=place.holds, split=place.test), place.id
+        )
 
     def _hub_rows(self, split: Any) -> list[Example]:
         assert self.hub is not None
@@ -219,7 +263,9 @@ class Dataset:
             if number in known and texts[0].strip()
         ]
         train, test = _split_by_text(rows)
-        return self.task(train, test, "package", importlib.metadata.version(self.package.name), str(path))
+        version = importlib.metadata.version(self.package.name)
+        given = Provenance("package", version, place=self.package.name, holds=self.package.holds)
+        return self.task(train, test, given, str(path))
 
 
 class Source(Protocol):
@@ -286,7 +332,7 @@ def _described(dataset: Dataset, folder: Path) -> Dataset:
         return dataset
     import yaml
 
-    allowed = ("template", "label_words", "label_names", "separator")
+    allowed = ("template", "label_words", "label_names", "separator", "holds")
     try:
         said = yaml.safe_load(path.read_text(encoding="utf-8")) or {}
         for key in said:
@@ -297,6 +343,15 @@ def _described(dataset: Dataset, folder: Path) -> Dataset:
         raise UserError(f"{path}: {error}.") from error
     described: Dataset = build(vars(dataset) | given, str(path), Dataset)
     return described
+
+
+def _other_split(folder: Path, missing: str, dataset: Dataset) -> str:
+    """What to write where one of the two files of a directory is not there."""
+    key = "train_file" if missing == dataset.train_file else "test_file"
+    there = sorted(path.name for path in folder.glob("*.jsonl"))
+    others = [kind for kind in ("hub", "package") if getattr(dataset, kind) is not None]
+    instead = f", or another source (dataset.source={'|'.join(others)})" if others and dataset.path is None else ""
+    return f"{folder} has no {missing}; it has {', '.join(there)}. Write dataset.{key}=FILE{instead}."
 
 
 def _split_by_text(rows: list[Example]) -> tuple[list[Example], list[Example]]:

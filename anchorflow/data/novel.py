@@ -8,7 +8,7 @@ never released.
 import random
 
 from anchorflow.data.dataset import Dataset
-from anchorflow.data.task import Example, Task
+from anchorflow.data.task import Example, Provenance, Task
 from anchorflow.settings import configurable
 
 _DEEDS = ("crossed", "watched", "followed", "painted", "mended", "left", "found", "circled")
@@ -55,4 +55,4 @@ class Novel(Dataset):
                 made.append(Example(row, f"{first} {words[0]} the {words[1]} with {second} {words[2]}.", clans[first]))
             return made
 
-        return self.task(rows(self.n_train), rows(self.n_test), "synthetic", None, "novel")
+        return self.task(rows(self.n_train), rows(self.n_test), Provenance("synthetic", None), "novel")

@@ -24,11 +24,23 @@ class Example:
 
 @dataclass(frozen=True)
 class Provenance:
-    """Where the examples came from: `directory`, `hub`, `package`, `synthetic` or `given`; each split's hash."""
+    """Where the examples came from, and what they are.
+
+    `source` is `directory`, `hub`, `package`, `synthetic` or `given`; `place` is what people call it (StaICC), `holds` what
+    it says of itself (phrases), `split` the name of its test split (None: a share of its rows was taken). A Task counts the
+    rest itself: each split's hash and size, a hash of the test split's texts and labels in any order, and the `overlap`,
+    which is how many test examples have the texts of a train example.
+    """
 
     source: str
     revision: str | None
-    sha256: dict[str, str]
+    sha256: dict[str, str] = field(default_factory=dict)
+    place: str | None = None
+    holds: str | None = None
+    split: str | None = None
+    examples: dict[str, int] = field(default_factory=dict)
+    test_content: str = ""
+    overlap: int = 0
 
 
 def content_hash(examples: Sequence[Example]) -> str:
@@ -43,6 +55,11 @@ def content_hash(examples: Sequence[Example]) -> str:
     return state.hexdigest()
 
 
+def texts(example: Example) -> tuple[str, str | None]:
+    """The texts of an example, by which two are the same: trimmed, whatever their labels."""
+    return example.text.strip(), None if example.text_pair is None else example.text_pair.strip()
+
+
 @dataclass(frozen=True, kw_only=True)
 class Task:
     """Examples and the way they are written."""
@@ -54,11 +71,27 @@ class Task:
     test: tuple[Example, ...]
     separator: str = "\n"
     provenance: Provenance = field(default_factory=lambda: Provenance("given", None, {}))
-    """Where they came from; the hashes are always those of the examples that are here."""
+    """Where they came from; what is counted is always of the examples that are here."""
 
     def __post_init__(self) -> None:
         hashes = {"train": content_hash(self.train), "test": content_hash(self.test)}
-        object.__setattr__(self, "provenance", replace(self.provenance, sha256=hashes))
+        in_any_order = sorted(([*texts(e), e.label] for e in self.test), key=str)
+        trained = {texts(example) for example in self.train}
+        counted = replace(
+            self.provenance,
+            sha256=hashes,
+            examples={"train": len(self.train), "test": len(self.test)},
+            test_content=hashlib.sha256(json.dumps(in_any_order).encode()).hexdigest(),
+            overlap=sum(texts(example) in trained for example in self.test),
+        )
+        object.__setattr__(self, "provenance", counted)
+
+    @property
+    def shown(self) -> str:
+        """Its name with what its source holds: sst2, phrases (StaICC)."""
+        given = self.provenance
+        holds = f", {given.holds}" if given.holds else ""
+        return f"{self.name}{holds}" + (f" ({given.place})" if given.place else "")
 
     @property
     def labels(self) -> tuple[str, ...]:
@@ -69,8 +102,8 @@ class Task:
         """What the data is and how it is written, without its texts."""
         return {
             "name": self.name,
+            "shown": self.shown,
             **vars(self.provenance),
-            "examples": {"train": len(self.train), "test": len(self.test)},
             "template": self.template.source,
             "label_words": list(self.label_words),
             "separator": self.separator,

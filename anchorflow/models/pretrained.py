@@ -24,8 +24,8 @@ log = logging.getLogger(__name__)
 class Pretrained:
     """Weights that exist: on the hub, in a directory, in a .gguf file, or in a Python package."""
 
-    name: str = setting(kind="shown")
-    """What results and directories call it."""
+    name: str = setting(default="", kind="shown")
+    """What results and directories call it, with variant and quantization; left out, the last part of `path`."""
     path: str | None = setting(default=None, kind="source")
     """A hub id, a directory, or a .gguf file; with `package`, a file inside that package."""
     package: str | None = setting(default=None, kind="source")
@@ -40,6 +40,10 @@ class Pretrained:
     def __post_init__(self) -> None:
         if self.path is None:
             raise ValueError("path is missing; allowed: a hub id, a directory, or a .gguf file (model.path=...)")
+        name = self.name or Path(self.path).name.removesuffix(".gguf")
+        if self.quantization is not None and self.quantization not in name:
+            name += f"-{self.quantization}"
+        object.__setattr__(self, "name", name)
 
     def content(self) -> dict[str, Any]:
         """What tells these weights from others: the hash of their files, or the hub's id and revision."""

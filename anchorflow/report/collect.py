@@ -204,7 +204,9 @@ def _read(folder: Path) -> Run:
         problem = error.errors()[0]
         raise ValueError(f"{'.'.join(map(str, problem['loc']))}: {problem['msg']}") from error
     Result.from_json(found)  # lengths that do not fit are found now, not when they are drawn
-    names = (checked.experiment, checked.config.model.name, checked.config.dataset.name)
+    shown = checked.data.get("shown")  # with what its source holds: sst2, phrases (StaICC)
+    dataset = shown if isinstance(shown, str) else checked.config.dataset.name
+    names = (checked.experiment, checked.config.model.name, dataset)
     return Run(folder, *names, checked.seed, checked.identity, found)
 
 

@@ -121,6 +121,11 @@ def compute(
     from anchorflow.scoring import readable
 
     refuse_unable(experiment, lm)
+    if task.provenance.overlap and shard is None:
+        log.warning(
+            "overlap: %d of the %d test examples of %s have the text of a train example",
+            *(task.provenance.overlap, len(task.test), task.shown),
+        )
     limit = ContextLimit(lm.max_length, lm.name, too_long)
     builder = PromptBuilder(lm.tokenizer, task.template, task.label_words, task.separator, limit, task.name)
     work = experiment.prepare(task, builder, seed)

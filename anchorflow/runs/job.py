@@ -118,7 +118,9 @@ def execute(
     the run is computed; the shard that ends last puts all together (the others give back None).
     """
     config = {key: value for key, value in config.items() if key not in SWEEP_WIDE}
-    return execute_settings(read_settings(config), config, folder, kept or KeptModel(), shard)
+    settings = read_settings(config)
+    config |= {"model": {**config["model"], "name": settings.model.name}}  # with what a model adds to its name
+    return execute_settings(settings, config, folder, kept or KeptModel(), shard)
 
 
 def execute_settings(
@@ -144,7 +146,8 @@ def _execute(settings: Settings, config: Mapping[str, Any], directory: RunDirect
         _say_complete(done, run)
         return done
     _check(run)
-    whole_config, counting = {**run.config, "identity": run.identity}, values(settings.experiment, "number")
+    whole_config = {**run.config, "identity": run.identity, "data": run.task.shown}
+    counting = values(settings.experiment, "number")
 
     def begin() -> AbstractContextManager[Recorder]:
         return settings.tracking.run(directory.path, run.identity, whole_config, run.names, counting)
@@ -202,7 +205,7 @@ def describe(run: OpenRun, lm: LanguageModel, assembled: Assembled, timing: Mapp
         **assembled.result.to_json(),
         "counts": {unit.several: len(assembled.finished), "skipped": len(assembled.skipped)},
         "config": dict(run.config),
-        "data": vars(run.task.provenance),
+        "data": {"shown": run.task.shown, **vars(run.task.provenance)},
         "environment": {**environment(str(lm.device), run.dtype), "weights": lm.revision},
         "timing": dict(timing),
     }
@@ -215,7 +218,7 @@ def draw(run: OpenRun, result: Result) -> list[Path]:
 
     experiment = run.settings.experiment
     view = view_of(experiment.name, target_of(type(experiment)))
-    title = f"{run.names.model}, {run.names.dataset}, seed {run.names.seed}"
+    title = f"{run.names.model}, {run.task.shown}, seed {run.names.seed}"
     return figures.save(figures.draw(view, result, title), run.directory.path / "figures")
 
 

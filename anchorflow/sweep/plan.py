@@ -8,8 +8,9 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
+from anchorflow.data import Dataset
 from anchorflow.errors import UserError
-from anchorflow.runs import RunDirectory, Shard, read_settings
+from anchorflow.runs import RunDirectory, Settings, Shard, read_settings
 from anchorflow.runs.budget import nominal
 from anchorflow.runs.memory import demand, gigabytes
 from anchorflow.settings import digest
@@ -36,30 +37,40 @@ class Planned(NamedTuple):
 
 @dataclass(frozen=True)
 class Plan:
-    """Every cell with its fate, and what is to run in packs whose cells share a model."""
+    """Every cell with its fate, what is to run in packs whose cells share a model, and the data that `auto` chose."""
 
     cells: tuple[Planned, ...]
     packs: tuple[tuple[Cell, ...], ...]
+    sources: tuple[str, ...] = ()
 
     def of(self, fate: Fate) -> list[Planned]:
         """The cells of this fate."""
         return [planned for planned in self.cells if planned.fate == fate]
 
 
-def make(cells: Sequence[Cell], launcher: Launcher, only_failed: bool, jobs: Jobs, memory: bool = False) -> Plan:
+def make(
+    cells: Sequence[Cell],
+    launcher: Launcher,
+    only_failed: bool,
+    jobs: Jobs,
+    memory: bool = False,
+    preset: str | None = None,
+) -> Plan:
     """Check and sort the cells. UserError if two are the same run; a cell that cannot run is refused, the others go on.
 
-    With `memory`, or where the launcher says what a GPU has, the plan says what each cell takes of it.
+    What is to run is frozen: the data comes from the source that was chosen here, or the run fails. With `memory`, or where
+    the launcher says what a GPU has, the plan says what each cell takes of it. The cells of a paper's `preset` at full size
+    are refused where dataset.source=auto finds no source with the paper's test split.
     """
     _refuse_doubles(cells)
-    check = _Check()
+    check = _Check(preset)
     planned = [_decide(cell, check, only_failed, jobs) for cell in cells]
     if memory or launcher.gpu_mem_gb is not None:
         planned = [_measured(one, launcher.gpu_mem_gb) if one.fate == "to run" else one for one in planned]
     todo = [
         part for one in planned if one.fate == "to run" for part in _shards(one.cell, whole=launcher.where == "local")
     ]
-    return Plan(tuple(planned), tuple(into_packs(todo, launcher)))
+    return Plan(tuple(planned), tuple(into_packs(todo, launcher)), tuple(check.sources))
 
 
 def into_packs(cells: Sequence[Cell], launcher: Launcher) -> list[tuple[Cell, ...]]:
@@ -92,7 +103,8 @@ def table(plan: Plan, launcher: Launcher) -> str:
     rows = [["model", "cells", *shown, "packs", *(["GPU memory"] if taken else [])]]
     for key, of_model in models.items():
         counts = Counter(planned.fate for planned in of_model)
-        name = str(of_model[0].cell.config["model"]["name"])
+        node = of_model[0].cell.config["model"]
+        name = str(node.get("name") or node.get("path"))
         most = max((planned.gpu_bytes or 0 for planned in of_model), default=0)
         memory = [f"{gigabytes(most)} GB" if most else ""] if taken else []
         rows.append([name, str(len(of_model)), *(str(counts[fate]) for fate in shown), str(packs[key]), *memory])
@@ -100,6 +112,8 @@ def table(plan: Plan, launcher: Launcher) -> str:
         total = [str(len(plan.cells)), *(str(len(plan.of(fate))) for fate in shown), str(len(plan.packs))]
         rows.append(["", *total, *([""] if taken else [])])
     lines = columns(rows)
+    if plan.sources:
+        lines.append(f"data, chosen by dataset.source=auto and now fixed: {'; '.join(plan.sources)}")
     for fate in ("refused", "in progress"):
         lines += [f"{fate}: {p.cell.name}: {p.why}" for p in plan.of(fate)]
     where = launcher.where
@@ -138,6 +152,8 @@ def _decide(cell: Cell, check: _Check, only_failed: bool, jobs: Jobs) -> Planned
         return Planned(cell, "left out") if only_failed else Planned(cell, "refused", cell.problem)
     found = look(cell.folder, jobs)
     try:
+        model = {**cell.config["model"], "name": read_settings(cell.config).model.name}  # with what it adds to its name
+        cell = replace(cell, config={**cell.config, "model": model})
         if (cell.folder / "result.json").exists():
             check.finished(cell)
             return Planned(cell, "done")
@@ -145,10 +161,9 @@ def _decide(cell: Cell, check: _Check, only_failed: bool, jobs: Jobs) -> Planned
             return Planned(cell, "in progress", f"{found.state}, {found.where}")
         if only_failed and found.state not in ("failed", "lost"):
             return Planned(cell, "left out")
-        check.new(cell)
+        return Planned(check.new(cell), "to run")
     except UserError as error:
         return Planned(cell, "refused", str(error))
-    return Planned(cell, "to run")
 
 
 def _measured(planned: Planned, gpu_mem_gb: float | None) -> Planned:
@@ -170,15 +185,31 @@ def _measured(planned: Planned, gpu_mem_gb: float | None) -> Planned:
 class _Check:
     """Whether cells can run, and whether a result is theirs. Data and the shapes of models are read once for all."""
 
-    def __init__(self) -> None:
+    def __init__(self, preset: str | None = None) -> None:
+        self.preset = preset
+        self.sources: dict[str, None] = {}
         self._known: dict[str, Any] = {}
 
-    def new(self, cell: Cell) -> None:
-        """UserError where the cell cannot run."""
+    def new(self, cell: Cell) -> Cell:
+        """The cell with its choices frozen. UserError where it cannot run."""
         chosen = read_settings(cell.config)
         task = self._task(cell)
+        frozen = chosen.dataset.frozen(task) if isinstance(chosen.dataset, Dataset) else {}
+        if frozen:
+            self._refuse_other_split(chosen, task)
         parts = [cell.config[key] for key in ("model", "dataset", "experiment")]
         self._once("check", parts, lambda: chosen.experiment.check(task, self._shape(cell)))
+        if frozen:
+            self.sources[task.shown] = None
+        return replace(cell, config={**cell.config, "dataset": {**cell.config["dataset"], **frozen}})
+
+    def _refuse_other_split(self, chosen: Settings, task: Task) -> None:
+        """A paper's numbers are of its test split; experiments without queries draw from the train split alone."""
+        if self.preset is None or not hasattr(chosen.experiment, "n_queries"):
+            return
+        assert isinstance(chosen.dataset, Dataset)
+        if (instead := chosen.dataset.without_split(task)) is not None:
+            raise UserError(f"sweep={self.preset} takes the paper's data: {instead}")
 
     def finished(self, cell: Cell) -> None:
         """UserError where the result in the cell's directory is of other data, weights or settings."""

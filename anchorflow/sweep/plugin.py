@@ -52,7 +52,8 @@ class SweepLauncher(HydraLauncher):  # type: ignore[misc]
             raise UserError("the sweep has no cells: one of its settings names no value (glob, range, choice).")
         logging.disable(logging.INFO)  # what is loaded to be checked is no news yet
         cells = list(compose(self.context.config_loader, self.config, grid))
-        plan = planning.make(cells, launcher, sweep.retry_failed, Jobs(), memory=sweep.dry_run)
+        preset = self.config.hydra.runtime.choices.get("sweep") if sweep.scale == "full" else None
+        plan = planning.make(cells, launcher, sweep.retry_failed, Jobs(), memory=sweep.dry_run, preset=preset)
         logging.disable(logging.NOTSET)
         print(planning.table(plan, launcher), file=sys.stderr)
         if sweep.dry_run:

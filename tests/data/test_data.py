@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from anchorflow import hub
-from anchorflow.data import Dataset, Hub, Novel, Package, Task
+from anchorflow.data import Dataset, Hub, Novel, Package, Provenance, Task
 from anchorflow.errors import UserError
 from tests.conftest import write_dataset
 
@@ -217,13 +217,17 @@ def test_the_hub_is_asked_for_names_not_numbers(monkeypatch: pytest.MonkeyPatch)
     )
     rows = {"sentence": ["fine ", "awful", "great", "poor"], "label": [0, 1, 0, 1]}
     split = datasets.Dataset.from_dict(rows, features=features)
-    monkeypatch.setattr(datasets, "load_dataset", lambda *_, **__: datasets.DatasetDict(train=split, validation=split))
-    place = Hub(id="some/where", text="sentence", names=("neg", "pos"), test="validation")
+    splits = datasets.DatasetDict(train=split.select([0, 1]), validation=split)
+    monkeypatch.setattr(datasets, "load_dataset", lambda *_, **__: splits)
+    place = Hub(id="some/where", holds="GLUE", text="sentence", names=("neg", "pos"), test="validation")
     task = Dataset(
         name="x", source="hub", hub=place, template="{text}:{label}", label_words=(" Negative", " Positive")
     ).load()
     assert [(e.text, e.label) for e in task.test] == [("fine", 1), ("awful", 0), ("great", 1), ("poor", 0)]
-    assert task.provenance.source == "hub"
+    assert (task.provenance.source, task.provenance.split, task.provenance.overlap) == ("hub", "validation", 2)
+    assert task.shown == "x, GLUE (hub)"
+    with pytest.raises(UserError, match=r"no split 'test'; it has train, validation: write dataset.hub.test="):
+        Dataset(name="x", source="hub", hub=replace(place, test="test"), template="{text}:{label}").load()
 
 
 def test_draws_depend_on_the_seed_and_nothing_else(tmp_path: Path) -> None:
@@ -263,3 +267,56 @@ def test_rows_count_in_the_hash_since_demonstrations_are_drawn_by_them(task: Tas
     moved = tuple(replace(example, row=example.row + 1) for example in task.test)
     assert replace(task, test=moved).provenance.sha256["test"] != task.provenance.sha256["test"]
     assert replace(task, name="other").provenance.sha256 == task.provenance.sha256
+
+
+def test_results_show_what_a_source_holds(tmp_path: Path, task: Task) -> None:
+    folder = write_dataset(tmp_path)
+    assert local(folder).load().shown == "local (directory)"
+    (folder / "test.jsonl").rename(folder / "validation.jsonl")
+    assert local(folder, test_file="validation.jsonl").load().shown == "local, validation (directory)"
+    assert local(folder, test_file="validation.jsonl", holds="reviews").load().shown == "local, reviews (directory)"
+    described = write_dataset(tmp_path / "described", holds="half of them")
+    assert local(described).load().shown == "local, half of them (directory)"
+    assert replace(task, provenance=Provenance("given", None)).shown == task.name
+
+
+def test_a_directory_without_one_of_its_splits_is_refused_and_no_other_source_taken(tmp_path: Path) -> None:
+    folder = write_dataset(tmp_path / "sst2")
+    there = Package(name="StaICC", file="cached_dataset/sst2.dataset", labels=(0, 1))
+    rooted = Dataset(name="sst2", root=str(tmp_path), package=there, test_file="validation.jsonl")
+    with pytest.raises(UserError) as refused:
+        rooted.load()
+    assert str(refused.value) == (
+        f"{folder} has no validation.jsonl; it has test.jsonl, train.jsonl. Write dataset.test_file=FILE, or another source "
+        "(dataset.source=package)."
+    )
+    with pytest.raises(UserError, match=r"has no other.jsonl; .* Write dataset.train_file=FILE\.$"):
+        local(folder, train_file="other.jsonl").load()
+
+
+def test_the_overlap_of_test_and_train_is_counted_and_equal_splits_are_refused(tmp_path: Path) -> None:
+    folder = write_dataset(tmp_path)
+    with (folder / "test.jsonl").open("a") as file:
+        file.write('{"text": "  train sentence 0 ", "label": 1}\n')  # trimmed, and whatever its label
+    provenance = local(folder).load().provenance
+    assert provenance.overlap == 1
+    assert provenance.examples == {"train": 12, "test": 9}
+    with pytest.raises(UserError, match=r"train and test hold the same 12 examples.*dataset.test_file"):
+        local(folder, test_file="train.jsonl").load()
+
+
+def test_the_content_of_a_test_split_is_the_same_in_any_order(tmp_path: Path, task: Task) -> None:
+    turned = replace(task, test=tuple(reversed(task.test))).provenance
+    assert turned.test_content == task.provenance.test_content != replace(task, test=task.train).provenance.test_content
+    assert turned.sha256["test"] != task.provenance.sha256["test"]
+
+
+def test_what_auto_chose_can_be_frozen(tmp_path: Path) -> None:
+    write_dataset(tmp_path / "sst2")
+    written = {"template": "Review: {text}\nSentiment:{label}", "label_words": (" Negative", " Positive")}
+    auto = Dataset(name="sst2", root=str(tmp_path), **written)
+    assert auto.frozen(auto.load()) == {"source": "directory"}
+    named = replace(auto, source="directory")
+    assert named.frozen(named.load()) == {}
+    novel = Novel(name="novel", **written)
+    assert novel.frozen(novel.load()) == {}

@@ -245,6 +245,19 @@ def test_devices_and_dtypes() -> None:
         choose_device("meta")
 
 
+@pytest.mark.parametrize(
+    ("given", "name"),
+    [
+        ({"path": "/models/SmolLM2-135M-Instruct.Q4_1.gguf"}, "SmolLM2-135M-Instruct.Q4_1"),
+        ({"path": "org/llama-3b-instruct", "quantization": "8bit"}, "llama-3b-instruct-8bit"),
+        ({"path": "org/x", "name": "mine", "quantization": "8bit"}, "mine-8bit"),
+        ({"path": "org/x", "name": "mine-8bit", "quantization": "8bit"}, "mine-8bit"),
+    ],
+)
+def test_a_model_is_called_by_its_variant_and_quantization(given: dict[str, Any], name: str) -> None:
+    assert Pretrained(**given).name == name
+
+
 def test_8bit_says_what_it_needs() -> None:
     with pytest.raises(UserError, match="8bit"):
         pretrained._eight_bit("cpu")

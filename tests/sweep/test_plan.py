@@ -148,3 +148,48 @@ def test_shards_are_work_of_their_own_but_for_a_sweep_in_this_process(tiny: Call
     packs = plan.make(made, Launcher(mode="slurm"), only_failed=False, jobs=Jobs()).packs
     assert [cell.shard for (cell,) in packs] == [(1, 3), (2, 3), (3, 3)]
     assert made[0].folder == tiny([])[0].folder  # the same run in one part
+
+
+def test_the_source_that_auto_chose_is_frozen(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    write_dataset(tmp_path / "sst2")
+    monkeypatch.setenv("ANCHORFLOW_DATA", str(tmp_path))
+    given = ("model=tiny", "tracking=none", "experiment.n_queries=3", "dataset.test_file=test.jsonl")
+    made = cells(
+        tmp_path / "outputs",
+        [*given, "dataset=sst2"],
+        [*given, "dataset=sst2", "seed=1"],
+        [*given[:3], "dataset=novel"],
+    )
+    found = plan.make(made, HERE, only_failed=False, jobs=Jobs())
+    assert [p.cell.config["dataset"]["source"] for p in found.cells] == ["directory", "directory", "auto"]
+    assert [p.cell.folder for p in found.cells] == [cell.folder for cell in made]
+    assert "data, chosen by dataset.source=auto and now fixed: sst2 (directory)" in plan.table(found, HERE).splitlines()
+    frozen = found.packs[0][0]
+    assert frozen.config["dataset"]["source"] == "directory"
+    for file in (tmp_path / "sst2").iterdir():
+        file.unlink()
+    with pytest.raises(UserError, match=r"dataset sst2 was not found. directory: .*sst2/train.jsonl is not there\.$"):
+        execute(frozen.config, _there(frozen))
+
+
+def test_a_preset_at_full_size_takes_no_source_without_the_papers_split(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("ANCHORFLOW_DATA", raising=False)
+    given = ("model=tiny", "tracking=none", "experiment.n_queries=3", "dataset=trec")
+    asked = cells(
+        tmp_path,
+        given,
+        [*given, "dataset.source=package"],
+        [*given[:3], "dataset=financial_phrasebank"],
+        ["model=tiny", "dataset=trec", "experiment=label_relationships", "experiment.n_demonstrations=4"],
+    )
+    refused, *others = plan.make(asked, HERE, only_failed=False, jobs=Jobs(), preset="fig3_saliency").cells
+    assert refused.why == (
+        "sweep=fig3_saliency takes the paper's data: trec, official splits mixed (StaICC) has no test split of its "
+        "own. Set ANCHORFLOW_DATA to a directory with trec/train.jsonl and trec/test.jsonl, or take a fifth of its rows "
+        "all the same with dataset.source=package."
+    )
+    assert [planned.fate for planned in others] == ["to run"] * 3
+    (small, *_) = plan.make(asked, HERE, only_failed=False, jobs=Jobs()).cells
+    assert small.fate == "to run"
