@@ -33,9 +33,9 @@ class Queries:
 
 @configurable
 class FewShot:
-    """Queries from the test split, each after `shots_per_class` demonstrations of every class, in shuffled order.
+    """Queries from the test split, each after `shots_per_class` demonstrations of every class.
 
-    The base of an experiment on queries: it lacks `name`, `map` and `reduce`.
+    Demonstrations come in rounds of one per class, each in shuffled order; more per class begin with those of fewer. The base of an experiment on queries: it lacks `name`, `map` and `reduce`.
     """
 
     n_queries: int | None = 100
@@ -47,7 +47,7 @@ class FewShot:
 
     name: ClassVar[str]
     unit: ClassVar[UnitKind] = QUERY
-    version: ClassVar[str] = "1"
+    version: ClassVar[str] = "2"
     fewest_shots: ClassVar[int] = 1
     gradients: ClassVar[bool] = False
     """Whether its passes go back through the model, too, which takes several times the memory."""

@@ -34,12 +34,14 @@ class SaliencyWork(Queries):
 class Saliency(FewShot):
     """I = |Σ_h A ⊙ ∂L/∂A| of every layer, averaged over words → label word, label word → target, word → word.
 
-    L is the cross-entropy over the label words at the target; demonstrations are drawn anew for every query.
+    With `heads: abs_then_sum` it is I = Σ_h |A ⊙ ∂L/∂A| (the paper's footnote 3). L is the cross-entropy over the label words at the target; demonstrations are drawn anew for every query.
     """
 
     name: ClassVar[str] = "saliency"
     gradients: ClassVar[bool] = True
     demonstrations: ClassVar[Literal["per query", "per seed"]] = "per query"
+    heads: Literal["sum_then_abs", "abs_then_sum"] = "sum_then_abs"
+    """Whether heads are summed before the absolute value is taken, as in the paper's figures, or after it."""
     backward_dtype: Literal["float32", "tf32"] = "float32"
     """Precision of the backward pass's float32 products. tf32 rounds their inputs to 10 bits, on GPUs that have it."""
     keep_examples: int = setting(default=3, kind="shown")
@@ -52,7 +54,8 @@ class Saliency(FewShot):
 
     def unused(self) -> tuple[str, ...]:
         """What was not there before counts where it changes something: runs keep their directories."""
-        return ("backward_dtype",) if self.backward_dtype == "float32" else ()
+        later = {"heads": "sum_then_abs", "backward_dtype": "float32"}
+        return tuple(name for name, default in later.items() if getattr(self, name) == default)
 
     def prepare(self, task: Task, builder: PromptBuilder, seed: int) -> SaliencyWork:
         """One prompt per query, and the pieces of the first that the model can read."""
@@ -87,8 +90,15 @@ class Saliency(FewShot):
         for prompts in batches:
             batch = collate(prompts, lm.device)
             keep = [i for i, prompt in enumerate(prompts) if prompt.query in work.pieces]
-            tf32 = self.backward_dtype == "tf32"
-            flow = SaliencyFlow(lm.shape.layers, batch.anchors, batch.is_anchor, batch.targets, keep, tf32)
+            flow = SaliencyFlow(
+                lm.shape.layers,
+                batch.anchors,
+                batch.is_anchor,
+                batch.targets,
+                keep,
+                tf32=self.backward_dtype == "tf32",
+                per_head=self.heads == "abs_then_sum",
+            )
             with torch.enable_grad(), tapped(lm.model, flow, only=batch.targets):
                 logits = next_word_logits(lm, batch)
                 log_probabilities = label_log_probabilities(logits, batch)
