@@ -186,7 +186,7 @@ def test_a_run_is_identified_by_what_changes_a_number() -> None:
         return chosen.identity_of(chosen.dataset.load(), "float32")
 
     base = counted()
-    assert set(base["experiment"]) == {"_target_", "version", "n_queries", "shots_per_class"}
+    assert set(base["experiment"]) == {"_target_", "version", "n_queries", "shots_per_class", "heads"}
     same = ("experiment.keep_examples=0", "experiment.shards=2", "batch_tokens=5", "model.name=other", "tracking=none")
     assert all(counted(override) == base for override in same)
     other = ("model.layers=2", "experiment.n_queries=3", "dataset.rule_seed=1", "seed=1", "too_long=skip")

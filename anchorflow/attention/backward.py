@@ -1,4 +1,4 @@
-"""A layer's attention taken backwards: the flow |Σ_h A ⊙ ∂L/∂A| (or Σ_h |A ⊙ ∂L/∂A|) beside the gradients of queries, keys and values.
+"""A layer's attention taken backwards: the flow |Σ_h A ⊙ ∂L/∂A| beside the gradients of queries, keys and values.
 
 Keeping the attention maps of all layers for the backward pass would take layers × heads × N² numbers. Here the maps are
 computed again, a few rows at a time, and nothing of the size N² is ever held.

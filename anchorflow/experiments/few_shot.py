@@ -35,7 +35,8 @@ class Queries:
 class FewShot:
     """Queries from the test split, each after `shots_per_class` demonstrations of every class.
 
-    Demonstrations come in rounds of one per class, each in shuffled order; more per class begin with those of fewer. The base of an experiment on queries: it lacks `name`, `map` and `reduce`.
+    Demonstrations come in rounds of one per class, each in shuffled order: more of them begin with those of fewer. This is
+    the base of an experiment on queries: it lacks `name`, `map` and `reduce`.
     """
 
     n_queries: int | None = 100

@@ -34,7 +34,8 @@ class SaliencyWork(Queries):
 class Saliency(FewShot):
     """I = |Σ_h A ⊙ ∂L/∂A| of every layer, averaged over words → label word, label word → target, word → word.
 
-    With `heads: abs_then_sum` it is I = Σ_h |A ⊙ ∂L/∂A| (the paper's footnote 3). L is the cross-entropy over the label words at the target; demonstrations are drawn anew for every query.
+    With `heads: abs_then_sum` it is I = Σ_h |A ⊙ ∂L/∂A| (the paper's footnote 3). L is the cross-entropy over the label
+    words at the target; demonstrations are drawn anew for every query.
     """
 
     name: ClassVar[str] = "saliency"
@@ -54,8 +55,7 @@ class Saliency(FewShot):
 
     def unused(self) -> tuple[str, ...]:
         """What was not there before counts where it changes something: runs keep their directories."""
-        later = {"heads": "sum_then_abs", "backward_dtype": "float32"}
-        return tuple(name for name, default in later.items() if getattr(self, name) == default)
+        return ("backward_dtype",) if self.backward_dtype == "float32" else ()
 
     def prepare(self, task: Task, builder: PromptBuilder, seed: int) -> SaliencyWork:
         """One prompt per query, and the pieces of the first that the model can read."""

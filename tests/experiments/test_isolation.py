@@ -2,6 +2,7 @@
 
 import dataclasses
 import math
+from collections.abc import Mapping, Sequence
 
 import pytest
 import torch
@@ -16,12 +17,16 @@ from tests import oracle
 from tests.conftest import mapped, toy_work
 
 
-def isolated(lm: LanguageModel, prompt: Prompt, positions: list[int], layers: range) -> tuple[list[float], list[int]]:
+def isolated(
+    lm: LanguageModel, prompt: Prompt, positions: Sequence[int] | Mapping[int, Sequence[int]], layers: range
+) -> tuple[list[float], list[int]]:
+    """With the same positions in all of these layers, or with each layer's own."""
+
     def mask(layer: int, scores: Tensor) -> Tensor:
         if layer not in layers:
             return scores
         scores = scores.clone()
-        for p in positions:
+        for p in positions[layer] if isinstance(positions, Mapping) else positions:
             scores[:, p, :p] = -torch.inf
         return scores
 
@@ -45,6 +50,56 @@ def test_every_variant_equals_masked_full_prompts(lm: LanguageModel, task: Task,
             probs, top = isolated(lm, prompt, list(rows.get(name, ())), layers)
             assert found["probs"] == pytest.approx(probs, rel=1e-4), name
             assert found["top5"] == top, name
+
+
+@pytest.mark.parametrize("batch_tokens", [300, *(pytest.param(n, marks=pytest.mark.slow) for n in (1, 10_000))])
+def test_positions_of_every_query_and_layer_equal_masked_full_prompts(
+    lm: LanguageModel, task: Task, batch_tokens: int
+) -> None:
+    own = (Example(0, "first", 2), Example(1, "second one", 0))  # fewer label words than the other queries have
+    rows = tuple(dataclasses.replace(row, demonstrations=own if row.row == 1 else None) for row in task.test[:4])
+    experiment = Isolation(n_queries=None, first_or_last_k=(1, 2, 3), control="per_layer", random_draws=2)
+    work = toy_work(experiment, lm, dataclasses.replace(task, test=rows))
+    n = lm.shape.layers
+    for record, prompt in zip(mapped(experiment, lm, work, batch_tokens), work.prompts, strict=True):
+        assert list(record["variants"]) == ["full", *experiment._layers(n)]
+        for name, found in record["variants"].items():
+            kind, where, k, draw = [*("full_first_0" if name == "full" else name).split("_"), "1"][:4]
+            layers = range(int(k)) if where == "first" else range(n - int(k), n)
+            drawn = {layer: experiment._positions_in(prompt, work.seed, int(draw) - 1, layer) for layer in layers}
+            probs, top = isolated(lm, prompt, prompt.anchors if kind == "label" else drawn, layers)
+            assert found["probs"] == pytest.approx(probs, rel=1e-4), name
+            assert found["top5"] == top, name
+
+
+def test_positions_of_a_query_and_layer_may_be_any_but_label_words_and_the_last_two(
+    lm: LanguageModel, task: Task
+) -> None:
+    experiment = Isolation(n_queries=3, shots_per_class=2, control="per_layer")
+    prompts = toy_work(experiment, lm, task).prompts
+    draws = {
+        (p.query, layer, draw, seed): tuple(experiment._positions_in(p, seed, draw, layer))
+        for p in prompts
+        for layer in range(400)
+        for draw in range(2)
+        for seed in (42, 43)
+    }
+    assert len(set(draws.values())) == len(draws)
+    for prompt in prompts:
+        words = {p for d in prompt.demonstrations for p in d.label_word}
+        own = [set(found) for (query, *_), found in draws.items() if query == prompt.query]
+        assert all(len(found) == 6 for found in own)
+        assert set.union(*own) == set(range(prompt.length - 2)) - words
+
+
+def test_the_five_most_probable_words_of_the_first_queries_are_kept_as_text(lm: LanguageModel, task: Task) -> None:
+    experiment = Isolation(n_queries=4, first_or_last_k=(2,), keep_examples=2)
+    work = toy_work(experiment, lm, task)
+    for i, record in enumerate(mapped(experiment, lm, work)):
+        assert ("words" in record) == (i < 2)
+        for name, words in record.get("words", {}).items():
+            assert words == [lm.tokenizer.decode([token]) for token in record["variants"][name]["top5"]]
+            assert len(words) == 5
 
 
 def test_random_positions_are_as_many_no_label_words_and_the_same_for_every_k(lm: LanguageModel, task: Task) -> None:
@@ -105,8 +160,13 @@ def test_loyalties_by_hand_a_random_control_is_the_mean_of_its_draws() -> None:
     assert result.metrics["random_last_3/label_loyalty"] == 0.75
     # 0.25 over the queries' means 0.5 and 1, and 0.25 over the draws' means 1 and 0.5.
     assert result.stderr["random_last_3/label_loyalty"] == pytest.approx(math.hypot(0.25, 0.25))
-    assert result.notes == []
-    assert "were drawn once" in Isolation(first_or_last_k=(3, 1)).reduce(records, ["a", "b"]).notes[0]
+    assert [note[:17] for note in result.notes] == ["control=per_seed:"]
+    assert "were drawn once" in Isolation(first_or_last_k=(3, 1)).reduce(records, ["a", "b"]).notes[1]
+    # Where every query has its own positions, the error over queries holds that of the draw.
+    anew = Isolation(first_or_last_k=(3, 1), random_draws=2, control="per_layer").reduce(records, ["a", "b"])
+    assert anew.metrics["random_last_3/label_loyalty"] == 0.75
+    assert anew.stderr["random_last_3/label_loyalty"] == pytest.approx(0.25)
+    assert [note[:18] for note in anew.notes] == ["control=per_layer:"]
     curve = result.curves["label_first/label_loyalty"]
     assert (curve.x, list(curve.at), list(curve.values)) == ("k", [1, 3], [0.5, 1.0])
     assert result.metrics["accuracy"] == 0.5
