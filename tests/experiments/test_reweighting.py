@@ -139,9 +139,7 @@ def test_a_beta_of_something_else_is_refused(lm: LanguageModel, task: Task, tmp_
 
 
 def test_too_few_examples_to_learn_from_are_named(task: Task) -> None:
-    with pytest.raises(
-        UserError, match=r"train_per_class is 11; the train split of toy has 10 examples of 'Person'\."
-    ):
+    with pytest.raises(UserError, match=r"train_per_class is 11; the train split of toy has 10 examples of 'Person'\."):
         Reweighting(n_queries=1, train_per_class=10).check(task, Shape("any", 3, 4))
 
 
