@@ -44,7 +44,7 @@ class Isolation(FewShot):
     """How often the control's random positions are drawn: once per seed, or for every query and layer (the paper's)."""
     random_draws: int = 1
     """Draws of the control's random positions."""
-    keep_examples: int = setting(default=3, kind="shown")
+    keep_examples: int = setting(default=1, kind="shown")
     """Queries whose five most probable words are kept as text, for table 5 of a report."""
 
     def __post_init__(self) -> None:
