@@ -35,9 +35,14 @@ def over_datasets(results: Mapping[str, Result]) -> Result:
     """The mean of the curves that all datasets have, each dataset counting alike.
 
     Datasets are drawn independently, so the standard error is √(Σ stderr²) / n. What is undefined for a dataset is left out
-    of the mean at that place, and a note says so.
+    of the mean at that place, and a note says so. The datasets' own notes are kept.
     """
-    curves, notes = {}, []
+    curves = {}
+    said: dict[str, list[str]] = {}
+    for dataset, result in results.items():
+        for note in result.notes:
+            said.setdefault(note, []).append(dataset)
+    notes = [note if len(of) == len(results) else f"{', '.join(of)}: {note}" for note, of in said.items()]
     first, *others = results.values()
     for name, curve in first.curves.items():
         if not all(name in other.curves for other in others):

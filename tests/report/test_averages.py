@@ -11,20 +11,26 @@ from tests.report.made_up import known, made_up
 from tests.report.test_grids import cell, drawn, texts
 
 
-def of(**curves: Curve) -> Result:
-    return Result({}, curves=curves)
+def of(*notes: str, **curves: Curve) -> Result:
+    return Result({}, curves=curves, notes=notes)
 
 
 def test_the_mean_over_datasets_by_hand() -> None:
-    one = of(kept=Curve("k", [1, 3, 5], [0.2, 0.4, 0.9], [0.3, 0.1, 0.1]), alone=Curve("k", [1], [1.0]))
-    two = of(kept=Curve("k", [1, 3, 7], [0.6, math.nan, 0.0], [0.4, math.nan, 0.0]))
+    one = of(
+        "shared", "own", kept=Curve("k", [1, 3, 5], [0.2, 0.4, 0.9], [0.3, 0.1, 0.1]), alone=Curve("k", [1], [1.0])
+    )
+    two = of("shared", kept=Curve("k", [1, 3, 7], [0.6, math.nan, 0.0], [0.4, math.nan, 0.0]))
     found = over_datasets({"sst2": one, "trec": two})
     assert list(found.curves) == ["kept"]
     curve = found.curves["kept"]
     assert (curve.x, list(curve.at)) == ("k", [1, 3])
     assert curve.values == pytest.approx([0.4, 0.4])
     assert curve.stderr == pytest.approx([0.25, 0.1])  # √(0.3² + 0.4²) / 2; one dataset alone
-    assert found.notes == ["kept is undefined in places for trec, and left out of the mean there"]
+    assert found.notes == [
+        "shared",
+        "sst2: own",
+        "kept is undefined in places for trec, and left out of the mean there",
+    ]
     assert math.isnan(over_datasets({"a": two, "b": two}).curves["kept"].values[1])
 
 
