@@ -108,6 +108,11 @@ def test_label_words_and_names_match_in_every_dataset() -> None:
         (["dataset.hub.rows=1"], "rows"),
         (["tracking.mode=sometimes"], "tracking.mode is 'sometimes'"),
         (["experiment=isolation", "experiment.first_or_last_k=[0]"], "first_or_last_k is [0]"),
+        (["experiment=isolation", "experiment.keep_examples=-1"], "experiment: keep_examples is -1; allowed: 0 (none)"),
+        (
+            ["experiment=isolation", "experiment.control=none"],
+            "experiment.control is 'none': input should be 'per_seed' or",
+        ),
         (["experiment=compression", "experiment.positions=middle"], "experiment.positions is 'middle'"),
         (
             [f"{LABELS}.regimes=[default,fliped]"],
