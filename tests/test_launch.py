@@ -174,7 +174,7 @@ def test_identity_is_of_what_changes_a_number_and_of_nothing_else(tmp_path: Path
         (("experiment=diagnosis", "experiment.layer=9"), "experiment.layer is 9; tiny has 8 layers, allowed: 1 to 8"),
         (
             ("experiment=reweighting", "experiment.train_per_class=9"),
-            "experiment.train_per_class is 9; the train split",
+            "experiment.shots_per_class + experiment.train_per_class is 10; the train split",
         ),
         (("experiment=reweighting", "experiment.beta=/no/where"), "experiment.beta is '/no/where', which is not there"),
     ],
@@ -198,7 +198,7 @@ def test_a_users_mistake_is_one_sentence_and_the_log_keeps_the_traceback(
         (("modle=tiny",), "there is no modle; allowed: batch_tokens, dataset,"),
         (
             ("experiment.queries=5",),
-            "there is no experiment.queries; allowed: backward_dtype, keep_examples, n_queries, shards, shots_per_class.",
+            "there is no experiment.queries; allowed: backward_dtype, heads, keep_examples, n_queries, shards,",
         ),
         (("-m", "experiment.queries=5,6"), "there is no experiment.queries; allowed:"),
         (("-m", "experment.n_queries=5,6"), "there is no experment; allowed:"),

@@ -28,12 +28,15 @@ PRESETS = {  # experiments, models, datasets of scale=full
     "table2_compression": ("compression", "gpt2-xl,gpt-j", FOUR),
     "table3_speed": ("compression", "gpt2-xl,gpt-j", FOUR),
     "fig6_diagnosis": ("diagnosis", "gpt2-xl", "trec"),
+    "fig14_components": ("diagnosis", "gpt2-xl", "trec"),
     "appendix_two_shot": ("saliency,isolation,attention_prediction,reweighting,compression", "gpt2-xl,gpt-j", FOUR),
     "appendix_semantically_empty_labels": (
         *("classification,saliency,isolation,attention_prediction", "llama-30b"),
         "sst2",
     ),
 }
+MORE = {"fig14_components": [f"experiment.components={m}" for m in (5, 10, 20, 50, 100, 200)]}
+"""What else a preset's grid goes through."""
 SCALES = ("full", "small")
 NINE = ",".join(f"sentence_answer/{name}" for name in TASKS)
 FOUR_SMALL = "sentence_answer/sst2,sentence_answer/subj,sentence_answer/agnews,novel"
@@ -74,18 +77,22 @@ def by_hand(preset: str, scale: str, experiment: str, model: str, dataset: str) 
     """The paper's settings for one cell, without a preset."""
     queries = 100 if scale == "small" else {"sst2": 872, "trec": 500}.get(dataset, 1000)
     shots, more = 1, []
+    if experiment == "isolation":
+        more = ["experiment.control=per_layer"]
+    if experiment == "compression" and model == "gpt2-xl":
+        more = ["experiment.positions=restart"]
+    if experiment == "reweighting" and dataset == "agnews":
+        more = ["experiment.train_per_class=2"]
     if preset == "table1_reweighting":
         shots = 1 if experiment == "reweighting" else 3 if dataset == "agnews" else 5
     if preset == "appendix_two_shot":
         shots = 2
     if preset == "appendix_semantically_empty_labels":
-        shots, more = 8, ["dataset.label_words=[' A',' B']"]
+        shots, more = 8, [*more, "dataset.label_words=[' A',' B']"]
     if preset in ("table1_reweighting", "appendix_two_shot") and dataset == "agnews":
-        more = ["too_long=skip"]
-    if preset == "fig6_diagnosis" and model == "gpt2-xl":
+        more = [*more, "too_long=skip"]
+    if experiment == "diagnosis" and model == "gpt2-xl":
         more = ["experiment.layer=33"]
-    if preset == "fig4_isolation":
-        more = ["experiment.random_draws=3"]
     chosen = [f"experiment={experiment}", f"model={model}", f"dataset={dataset}"]
     return [*chosen, f"experiment.n_queries={queries}", f"experiment.shots_per_class={shots}", *more]
 
@@ -115,10 +122,11 @@ def test_the_grid_of_a_preset_is_the_papers_and_its_cells_are_the_runs_of_these_
     if scale == "small":
         models, datasets = "smollm2-135m", "sst2,trec" if datasets == FOUR else datasets
     expected = [
-        without_sweep(composed(*by_hand(preset, scale, experiment, model, dataset)))
+        without_sweep(composed(*by_hand(preset, scale, experiment, model, dataset), *more))
         for experiment in experiments.split(",")
         for model in models.split(",")
         for dataset in datasets.split(",")
+        for more in ([[typed] for typed in MORE[preset]] if preset in MORE else [[]])
     ]
     found = [composed(*cell) for cell in one_seed]
     for config in found:
@@ -229,6 +237,8 @@ def test_the_command_line_wins_over_a_preset() -> None:
         assert config["experiment"]["random_draws"] == 2
     # What follows from a choice follows from the one on the command line too.
     assert composed("sweep=fig3_saliency", "dataset=trec")["experiment"]["n_queries"] == 500
+    assert composed("sweep=appendix_two_shot", "experiment=isolation")["experiment"]["control"] == "per_layer"
+    assert composed("sweep=fig4_isolation", "experiment.control=per_seed")["experiment"]["control"] == "per_seed"
     assert composed("sweep=fig6_diagnosis", "model=gpt2")["experiment"]["layer"] is None
     (cell,) = cells("sweep=table1_reweighting", "experiment=classification", "dataset=agnews", "seed=42")
     assert composed(*cell)["experiment"]["shots_per_class"] == 3
@@ -272,4 +282,4 @@ def test_a_preset_runs_its_cells_and_finds_them_finished(tmp_path: Path) -> None
     assert [json.loads(path.read_text())["seed"] for path in paths] == [42, 43]
     again = run("sweep=fig4_isolation", "sweep.scale=full", "seed=42,43").stderr.splitlines()
     assert ["tiny", "2", "2", "0", "0"] in [line.split() for line in again]  # cells, done, to run, packs
-    assert "already complete" in run("experiment=isolation", "experiment.random_draws=3", "seed=43").stderr
+    assert "already complete" in run("experiment=isolation", "experiment.control=per_layer", "seed=43").stderr

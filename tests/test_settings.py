@@ -101,6 +101,11 @@ def test_label_words_and_names_match_in_every_dataset() -> None:
         (["dataset.hub.rows=1"], "rows"),
         (["tracking.mode=sometimes"], "tracking.mode is 'sometimes'"),
         (["experiment=isolation", "experiment.first_or_last_k=[0]"], "first_or_last_k is [0]"),
+        (["experiment=isolation", "experiment.keep_examples=-1"], "experiment: keep_examples is -1; allowed: 0 (none)"),
+        (
+            ["experiment=isolation", "experiment.control=none"],
+            "experiment.control is 'none': input should be 'per_seed' or",
+        ),
         (["experiment=compression", "experiment.positions=middle"], "experiment.positions is 'middle'"),
         (
             [f"{LABELS}.regimes=[default,fliped]"],
@@ -182,7 +187,7 @@ def test_a_run_is_identified_by_what_changes_a_number() -> None:
         return chosen.identity_of(chosen.dataset.load(), "float32")
 
     base = counted()
-    assert set(base["experiment"]) == {"_target_", "version", "n_queries", "shots_per_class"}
+    assert set(base["experiment"]) == {"_target_", "version", "n_queries", "shots_per_class", "heads"}
     same = ("experiment.keep_examples=0", "experiment.shards=2", "batch_tokens=5", "model.name=other", "tracking=none")
     assert all(counted(override) == base for override in same)
     other = ("model.layers=2", "experiment.n_queries=3", "dataset.rule_seed=1", "seed=1", "too_long=skip")

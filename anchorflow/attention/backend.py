@@ -21,11 +21,14 @@ Tap = Callable[[Attention, Attend], Tensor]
 
 
 @contextmanager
-def tapped(model: PreTrainedModel, *taps: Tap, only: Int[Tensor, " batch"] | None = None) -> Iterator[None]:
+def tapped(
+    model: PreTrainedModel, *taps: Tap, only: Int[Tensor, " batch"] | None = None, start: int = 0
+) -> Iterator[None]:
     """Within the block every attention layer of `model` goes through `taps`, the first one outermost.
 
     With `only`, a position of each prompt, what follows the last layer's attention is computed there alone, which
-    is right if nothing else is read: one layer less of nearly all matrix products.
+    is right if nothing else is read: one layer less of nearly all matrix products. Layers below `start` (from 0) are not
+    run (see Halfway).
 
     Afterwards, also after an exception, the model is as before. Blocks nest (around one
     model): the taps of the inner one come after those of the outer one.
@@ -35,8 +38,7 @@ def tapped(model: PreTrainedModel, *taps: Tap, only: Int[Tensor, " batch"] | Non
     """
     seen: list[int] = []
     blocks = decoder_layers(model)
-    layers = list(attention_layers(decoder_config(model)))
-
+    layers = [layer for layer in attention_layers(decoder_config(model)) if layer >= start]
     if not layers:
         raise UserError(f"model type {model.config.model_type!r} has no attention layers, which this needs.")
 

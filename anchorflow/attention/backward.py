@@ -55,12 +55,17 @@ def plain_flow_and_gradients(
 
 
 def flow_and_gradients(
-    attention: Attention, grad_output: Float[Tensor, "batch head query dim"], flow: Rows, gradients: bool = True
+    attention: Attention,
+    grad_output: Float[Tensor, "batch head query dim"],
+    flow: Rows,
+    gradients: bool = True,
+    per_head: bool = False,
 ) -> Gradients | None:
     """The gradients of a layer's inputs from that of its output (None where they are not needed), and its flow.
 
     The queries are the last rows of the keys' positions, and no row sees a later position. `flow` is given the rows of
-    I = |Σ_h A ⊙ ∂L/∂A| in blocks, the last ones first, in float32 at least; it may change them.
+    I = |Σ_h A ⊙ ∂L/∂A|, or of Σ_h |A ⊙ ∂L/∂A| with `per_head`, in blocks, the last ones first, in float32 at least; it
+    may change them.
     """
     query, key, value = attention.query, attention.key, attention.value
     batch, kv_heads, length = key.shape[:3]
@@ -83,7 +88,8 @@ def flow_and_gradients(
         weights = attention_weights(rows, keys, mask, attention.scaling, attention.softcap, sinks)
         product = torch.matmul(drows, values.transpose(-1, -2))  # ∂L/∂A
         product *= weights  # A ⊙ ∂L/∂A, signed
-        flow(start, product.view(batch, -1, stop - start, end).sum(dim=1).abs_())
+        of_heads = product.view(batch, -1, stop - start, end)
+        flow(start, torch.linalg.vector_norm(of_heads, 1, dim=1) if per_head else of_heads.sum(dim=1).abs_())
         if not gradients:
             continue
         # Softmax: ∂L/∂score = A ⊙ (∂L/∂A − Σ_j A ⊙ ∂L/∂A)

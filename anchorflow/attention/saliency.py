@@ -1,4 +1,5 @@
-"""Information flow: |Σ_h A ⊙ ∂L/∂A| of every layer, averaged at once (Label Words are Anchors, sec. 2.1).
+"""Information flow: |Σ_h A ⊙ ∂L/∂A| of every layer, averaged at once (Label Words are Anchors, sec. 2.1), or
+Σ_h |A ⊙ ∂L/∂A| (its footnote 3).
 
 A layer keeps its queries, keys and values; its backward pass computes the maps again, a few rows at a time (see
 `backward`), and leaves three numbers per prompt: the means S_wp, S_pq and S_ww.
@@ -32,6 +33,7 @@ class SaliencyFlow:
         is_anchor: False where `anchors` is filler, for prompts with fewer demonstrations than others.
         targets: the last position q of each prompt, where the loss is taken, and nowhere else; padding may follow.
         keep: rows of the batch whose strongest flows are kept.
+        per_head: the absolute value is taken of every head's A ⊙ ∂L/∂A, before heads are summed.
         tf32: products of float32 numbers in the backward pass may round these to 10 bits, where a GPU does so.
 
     Use it as `with tapped(model, flow): loss = ...`, then `flow.gather(loss)`, and then `flow.strongest(row)`.
@@ -45,8 +47,9 @@ class SaliencyFlow:
         targets: Int[Tensor, " batch"],
         keep: Sequence[int] = (),
         tf32: bool = False,
+        per_head: bool = False,
     ) -> None:
-        self.tf32 = tf32
+        self.tf32, self.per_head = tf32, per_head
         # Apple's GPUs have no float64.
         self._precision = torch.float32 if targets.device.type == "mps" else torch.float64
         # Nothing else in the graph needs a gradient: these zeros are what a layer's backward pass hangs on,
@@ -201,6 +204,7 @@ class _Flow(torch.autograd.Function):
                 grad_output,
                 lambda start, block: flow.add(positions[:, start : start + block.shape[1]], block),
                 gradients=inputs,
+                per_head=ctx.flow.per_head,
             )
         means = torch.zeros_like(ctx.flow._means)
         means[ctx.flow._place[attention.layer]] = ctx.flow.mean(flow)

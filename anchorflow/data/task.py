@@ -120,22 +120,26 @@ class Task:
         return random.Random(f"{seed}/queries").sample(self.test, n)
 
     def draw_demonstrations(
-        self, per_class: int, key: str, besides: Sequence[Example] = (), setting: str = "experiment.shots_per_class"
+        self, per_class: int, key: str, setting: str = "experiment.shots_per_class"
     ) -> list[Example]:
-        """`per_class` train examples of every class in shuffled order; `key` is all that the draw depends on.
+        """`per_class` train examples of every class; `key` is all that the draw depends on.
 
-        None of them is one of `besides`. UserError, naming `setting`, where a class has too few.
+        They come in rounds of one example per class, each round in shuffled order. So draws are nested: more per class
+        begin with all that fewer give. UserError, naming `setting`, where a class has too few.
         """
-        generator = random.Random(key)
-        taken = {example.row for example in besides}
-        drawn: list[Example] = []
-        for label, word in enumerate(self.labels):
-            pool = [example for example in self.train if example.label == label and example.row not in taken]
+        pools = [[example for example in self.train if example.label == label] for label in range(len(self.labels))]
+        for pool, word in zip(pools, self.labels, strict=True):
             if len(pool) < per_class:
-                left = " left" if taken else ""
                 raise UserError(
-                    f"{setting} is {per_class}; the train split of {self.name} has {len(pool)} examples of {word!r}{left}."
+                    f"{setting} is {per_class}; the train split of {self.name} has {len(pool)} examples of {word!r}."
                 )
-            drawn += generator.sample(pool, per_class)
-        generator.shuffle(drawn)
+        generator = random.Random(key)
+        drawn: list[Example] = []
+        for i in range(per_class):
+            for pool in pools:  # a step of Fisher and Yates's shuffle
+                other = generator.randrange(i, len(pool))
+                pool[i], pool[other] = pool[other], pool[i]
+            shown = [pool[i] for pool in pools]
+            generator.shuffle(shown)
+            drawn += shown
         return drawn

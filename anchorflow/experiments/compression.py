@@ -8,14 +8,14 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from statistics import median
-from typing import TYPE_CHECKING, ClassVar, Literal
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 import numpy as np
 
 from anchorflow.data import Task
 from anchorflow.experiments import variants
 from anchorflow.experiments.few_shot import FewShot, Queries
-from anchorflow.prompts import Prompt, PromptBuilder
+from anchorflow.prompts import Prompt, PromptBuilder, keeping_apart
 from anchorflow.results import Record, Result, metrics
 from anchorflow.settings import configurable
 
@@ -34,9 +34,13 @@ TIMED_QUERIES = 5
 
 @dataclass(frozen=True, kw_only=True)
 class CompressionWork(Queries):
-    """Also `text_anchors`: the prompts of the same queries (by row) after demonstrations without their texts."""
+    """Also `text_anchors`: the prompts of the same queries (by row) after demonstrations without their texts.
+
+    `instead` are settings under which the tokenizer joins no sign of the template with a text, where it does so now.
+    """
 
     text_anchors: Mapping[int, Prompt]
+    instead: Sequence[str] = ()
 
 
 @configurable
@@ -67,7 +71,15 @@ class Compression(FewShot):
             query.row: builder.build([replace(d, text="", text_pair=pair) for d in shown], query)
             for shown, query in self.draw(task, seed)
         }
-        return CompressionWork(prompts=self.prompts(task, builder, seed), seed=seed, text_anchors=bare)
+        prompts = self.prompts(task, builder, seed)
+        joined = (
+            of_query
+            for prompt, of_query in zip(prompts, self.draw(task, seed), strict=True)
+            if any(d.merged for d in prompt.demonstrations)
+        )
+        first = next(joined, None)
+        instead = keeping_apart(builder, *first) if first else ()
+        return CompressionWork(prompts=prompts, seed=seed, text_anchors=bare, instead=instead)
 
     def map(
         self,
@@ -119,6 +131,12 @@ class Compression(FewShot):
                 }
                 for i, p in enumerate(prompts)
             ]
+            for record, prompt in zip(records, prompts, strict=True):
+                merged = [d.merged for d in prompt.demonstrations]
+                if any(merged):
+                    example = lm.tokenizer.decode([prompt.ids[next(p for of in merged for p in of)]])
+                    counts = {"demonstrations": sum(map(bool, merged)), "of": len(merged)}
+                    record["merged"] = {**counts, "example": example, "instead": list(work.instead)}
             if first:
                 first = False
                 kept["hidden_anchor"].save(folder / FILE)
@@ -155,7 +173,9 @@ class Compression(FewShot):
             if timed:
                 values[f"{name}/speedup"] = median(seconds["full_uncached"] / seconds[kept] for seconds in timed)
                 values[f"{name}/speedup_over_cache"] = median(seconds["full"] / seconds[kept] for seconds in timed)
-        notes = []
+        # What is neither kept with a BOS nor formatting nor a label word is text.
+        values["full/text_tokens"] = values["full/kept_tokens"] - values["hidden_anchor/kept_tokens"]
+        notes = [_joined(merged)] if (merged := [record["merged"] for record in records if "merged" in record]) else []
         if values["hidden_random/kept_tokens"] < values["hidden_anchor/kept_tokens"]:
             notes.append("hidden_random keeps fewer positions: a label word has more tokens than there are before it")
         return Result(metrics=values, stderr=stderr, notes=notes)
@@ -184,6 +204,19 @@ class Compression(FewShot):
                 swapped += generator.sample(earlier, min(len(d.label_word), len(earlier)))
             words[variants.draw_name("hidden_random", draw)] = swapped
         return {name: sorted({*formatting, *chosen}) for name, chosen in words.items()}
+
+
+def _joined(merged: Sequence[Mapping[str, Any]]) -> str:
+    """What `hidden_anchor` loses where the tokenizer joins signs of the template with a text."""
+    counts = {(found["demonstrations"], found["of"]) for found in merged}
+    several, of = (
+        counts.pop() if len(counts) == 1 else (sum(f["demonstrations"] for f in merged), sum(f["of"] for f in merged))
+    )
+    ways = " or ".join(merged[0]["instead"])
+    return (
+        f"in {several} of {of} demonstrations the tokenizer joins a sign of the template with the text (a token such as "
+        f"{merged[0]['example']!r}), and hidden_anchor loses it" + (f"; kept apart with {ways}" if ways else "")
+    )
 
 
 def _short_and_long(prompts: Sequence[Prompt], shared: tuple[int, ...], limit: int | None) -> list[Prompt]:

@@ -33,9 +33,10 @@ class Queries:
 
 @configurable
 class FewShot:
-    """Queries from the test split, each after `shots_per_class` demonstrations of every class, in shuffled order.
+    """Queries from the test split, each after `shots_per_class` demonstrations of every class.
 
-    The base of an experiment on queries: it lacks `name`, `map` and `reduce`.
+    Demonstrations come in rounds of one per class, each in shuffled order: more of them begin with those of fewer. This is
+    the base of an experiment on queries: it lacks `name`, `map` and `reduce`.
     """
 
     n_queries: int | None = 100
@@ -47,7 +48,7 @@ class FewShot:
 
     name: ClassVar[str]
     unit: ClassVar[UnitKind] = QUERY
-    version: ClassVar[str] = "1"
+    version: ClassVar[str] = "2"
     needs: ClassVar[tuple[str, ...]] = ("causal",)
     """The properties of a model (see `models.PROPERTIES`) without which its numbers would be wrong."""
     fewest_shots: ClassVar[int] = 1

@@ -19,7 +19,7 @@ DIGITS = 6
 class FlowExample:
     """A prompt of `tokens` (as text) up to the target, which is the last, and what flows in it.
 
-    `strongest` holds for every layer the largest I = |Σ_h A ⊙ ∂L/∂A| as (to, from, I), strongest first; `totals` the sum
+    `strongest` holds for every layer the largest I (see Saliency) as (to, from, I), strongest first; `totals` the sum
     of all I of a layer; `means` the query's S_wp, S_pq and S_ww over the layers. `probs` are over the label words.
     """
 

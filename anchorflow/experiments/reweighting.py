@@ -44,8 +44,8 @@ class ReweightingWork(Queries):
 class Reweighting(FewShot):
     """A'[l,h](q, p_k) = exp(β[l,h,k]) · A[l,h](q, p_k), with one β for each layer, head and demonstration.
 
-    β is learned on `train_per_class` further examples after the same demonstrations, with Adam, one example at a time;
-    or it is the file `beta` that an earlier run left.
+    β is learned on the next `train_per_class` examples of each class after the same demonstrations, with Adam, one example
+    at a time; or it is the file `beta` that an earlier run left.
     """
 
     name: ClassVar[str] = "reweighting"
@@ -55,7 +55,7 @@ class Reweighting(FewShot):
     epochs: int = 10
     """Passes over the training examples."""
     train_per_class: int = 4
-    """Further train examples of each class that β is learned on."""
+    """Further train examples of each class that β is learned on: those that `shots_per_class` + this many would show."""
     beta: str | None = setting(default=None, kind="source")
     """A β that an earlier run saved (its file or directory), to be used instead of learning one."""
 
@@ -82,7 +82,7 @@ class Reweighting(FewShot):
         if self.beta is not None:
             self._load(shape, len(task.labels) * self.shots_per_class)
         else:
-            self._extra(task, 0)
+            self._further(task, 0)
 
     def prepare(self, task: Task, builder: PromptBuilder, seed: int) -> ReweightingWork:
         """Also the prompts to learn from: the same demonstrations, other examples."""
@@ -90,7 +90,7 @@ class Reweighting(FewShot):
         if self.beta is not None:
             return ReweightingWork(prompts=prompts, seed=seed)
         shown = task.draw_demonstrations(self.shots_per_class, f"{seed}/demonstrations")
-        training = [builder.build(shown, example) for example in self._extra(task, seed)]
+        training = [builder.build(shown, example) for example in self._further(task, seed)]
         fitting, _ = builder.limit.sort_out(training, "training example", "training examples")
         if {prompt.label for prompt in fitting} < {prompt.label for prompt in training}:
             raise UserError(f"all training examples of a class are longer than {builder.limit}.")
@@ -160,11 +160,14 @@ class Reweighting(FewShot):
                 curves["train_loss"] = Curve("epoch", range(1, len(losses) + 1), mean.tolist(), error.tolist())
         return Result(metrics=values, stderr=stderr, curves=curves, tables=tables, notes=notes)
 
-    def _extra(self, task: Task, seed: int) -> list[Example]:
-        shown = task.draw_demonstrations(self.shots_per_class, f"{seed}/demonstrations")
-        return task.draw_demonstrations(
-            self.train_per_class, f"{seed}/training", besides=shown, setting="experiment.train_per_class"
+    def _further(self, task: Task, seed: int) -> list[Example]:
+        """The examples that more demonstrations per class would add: table 1's baseline shows what β is learned on."""
+        drawn = task.draw_demonstrations(
+            self.shots_per_class + self.train_per_class,
+            f"{seed}/demonstrations",
+            setting="experiment.shots_per_class + experiment.train_per_class",
         )
+        return drawn[self.shots_per_class * len(task.labels) :]
 
     def _file(self) -> Path:
         path = Path(str(self.beta)).expanduser()

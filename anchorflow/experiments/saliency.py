@@ -34,13 +34,16 @@ class SaliencyWork(Queries):
 class Saliency(FewShot):
     """I = |Σ_h A ⊙ ∂L/∂A| of every layer, averaged over words → label word, label word → target, word → word.
 
-    L is the cross-entropy over the label words at the target; demonstrations are drawn anew for every query.
+    With `heads: abs_then_sum` it is I = Σ_h |A ⊙ ∂L/∂A| (the paper's footnote 3). L is the cross-entropy over the label
+    words at the target; demonstrations are drawn anew for every query.
     """
 
     name: ClassVar[str] = "saliency"
     needs: ClassVar[tuple[str, ...]] = ("causal", "taps")
     gradients: ClassVar[bool] = True
     demonstrations: ClassVar[Literal["per query", "per seed"]] = "per query"
+    heads: Literal["sum_then_abs", "abs_then_sum"] = "sum_then_abs"
+    """Whether heads are summed before the absolute value is taken, as in the paper's figures, or after it."""
     backward_dtype: Literal["float32", "tf32"] = "float32"
     """Precision of the backward pass's float32 products. tf32 rounds their inputs to 10 bits, on GPUs that have it."""
     keep_examples: int = setting(default=3, kind="shown")
@@ -88,8 +91,15 @@ class Saliency(FewShot):
         for prompts in batches:
             batch = collate(prompts, lm.device)
             keep = [i for i, prompt in enumerate(prompts) if prompt.query in work.pieces]
-            tf32 = self.backward_dtype == "tf32"
-            flow = SaliencyFlow(lm.shape, batch.anchors, batch.is_anchor, batch.targets, keep, tf32)
+            flow = SaliencyFlow(
+                lm.shape,
+                batch.anchors,
+                batch.is_anchor,
+                batch.targets,
+                keep,
+                tf32=self.backward_dtype == "tf32",
+                per_head=self.heads == "abs_then_sum",
+            )
             with torch.enable_grad(), tapped(lm.model, flow, only=only(lm, batch)):
                 logits = next_word_logits(lm, batch)
                 log_probabilities = label_log_probabilities(logits, batch)

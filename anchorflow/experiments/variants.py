@@ -54,10 +54,13 @@ def layer_notes(records: Sequence[Record]) -> list[str]:
     return [f"a hybrid model: only its {len(records[0]['layers'])} attention layers have attention maps"]
 
 
-def measure(records: Sequence[Record], name: str, draws: int = 1) -> dict[str, tuple[float, float]]:
+def measure(
+    records: Sequence[Record], name: str, draws: int = 1, shared: bool = True
+) -> dict[str, tuple[float, float]]:
     """`accuracy`, and `label_loyalty` and `word_loyalty` to `full`, of a variant: each a mean with its standard error.
 
-    Queries share the positions of a draw, so the error of several draws is that over queries and that over draws together.
+    Where queries share the positions of a draw, the error of several draws is that over queries and that over draws
+    together; where every query has its own, the error over queries holds both.
     """
     variants = [draw_name(name, draw) for draw in range(draws)]
     labels, base, words = truth(records), probs(records), top(records, "full")
@@ -70,7 +73,7 @@ def measure(records: Sequence[Record], name: str, draws: int = 1) -> dict[str, t
     for key, values in per_query.items():
         of_all = np.array(values, dtype=float)  # draw, query
         mean, stderr = statistics.mean_and_stderr(of_all.mean(axis=0)[:, None])
-        over_draws = statistics.mean_and_stderr(of_all.mean(axis=1)[:, None])[1] if draws > 1 else [0.0]
+        over_draws = statistics.mean_and_stderr(of_all.mean(axis=1)[:, None])[1] if shared and draws > 1 else [0.0]
         found[key] = (float(mean[0]), float(np.hypot(stderr[0], over_draws[0])))
     return found
 

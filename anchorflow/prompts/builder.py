@@ -92,6 +92,7 @@ class PromptBuilder:
                     label_word |= held
                 elif part == "text":
                     texts |= held
+            characters = {c for part, a, b in spans[k] if part == "text" for c in range(a, b)}
             anchor = self._label_start(spans[k], text, encoded)
             located.append(
                 Demonstration(
@@ -101,6 +102,11 @@ class PromptBuilder:
                     anchor=anchor,
                     label_word=tuple(sorted(i for i in label_word if i >= anchor)),
                     formatting=tuple(i for i in inside if i not in texts and (i not in label_word or i < anchor)),
+                    merged=tuple(
+                        i
+                        for i in sorted(texts)
+                        if any(text[c] != " " for c in range(*offsets[i]) if c not in characters)
+                    ),
                 )
             )
         shown = text[: offsets[cut - 1][1]]

@@ -19,7 +19,8 @@ class Demonstration:
     """Where one demonstration lies in its prompt: token positions, from 0.
 
     `anchor` is the first token of the label word; `label_word` all its tokens; `formatting` every token
-    that holds no character of the text or the label, the separator behind it included.
+    that holds no character of the text or the label, the separator behind it included. `merged` are the tokens of the text
+    that also hold a sign of the template or a separator (".\\n" is one token for some tokenizers), other than a blank.
     """
 
     label: int
@@ -28,6 +29,7 @@ class Demonstration:
     anchor: int
     label_word: tuple[int, ...]
     formatting: tuple[int, ...]
+    merged: tuple[int, ...] = ()
 
 
 @dataclass(frozen=True)

@@ -84,7 +84,7 @@ def grids(cells: Sequence[Cell], settings: Mapping[str, str], problems: list[str
         for number, (rows, columns) in enumerate(pages, start=1):
             panels = [[results.get((model, dataset)) for dataset in columns] for model in rows]
             page = f"_page{number}" if len(pages) > 1 else ""
-            yield Grid(name + page, _title(name, panel, cells, settings), panels, panel)
+            yield Grid(name + page, title(name, panel, cells, settings), panels, panel)
 
 
 def panels_of(cells: Sequence[Cell], problems: list[str]) -> Mapping[str, Panel]:
@@ -137,7 +137,8 @@ def _places(axes: Axes) -> tuple[Any, ...]:
     return axes.get_xlim(), *getattr(axes.xaxis.get_major_formatter(), "seq", ())
 
 
-def _title(name: str, panel: Panel, cells: Sequence[Cell], settings: Mapping[str, str]) -> str:
+def title(name: str, panel: Panel, cells: Sequence[Cell], settings: Mapping[str, str]) -> str:
+    """What stands above a figure: its name, the settings of its plane, seeds, and what errors are over."""
     seeds = sorted({len(cell.runs) for cell in cells})
     counted = f"{seeds[0]} seed{'s' * (seeds[0] > 1)}" if len(seeds) == 1 else f"{seeds[0]} to {seeds[-1]} seeds"
     over = " or ".join(dict.fromkeys(cell.over for cell in cells))

@@ -85,6 +85,8 @@ class View:
     drawings: Callable[[Sequence[Cell]], Sequence[tuple[str, Callable[[], Figure | None]]]] | None = None
     """Further figures over all cells of the experiment, with names for files. Other processes draw, too: each can be
     pickled."""
+    averaged: Callable[[Mapping[str, Result]], Result] | None = None
+    """The mean of one model's results over datasets, by their names, for figures that are drawn of it besides."""
     pool: Callable[[Sequence[Run]], Result] | None = None
     """The numbers of several seeds together, where they are not the mean over seeds: standard errors are then over units."""
     scores: Callable[[Run, Sequence[Record]], Scores] = of_predictions

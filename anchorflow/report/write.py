@@ -11,6 +11,7 @@ from pathlib import Path
 from matplotlib.figure import Figure
 
 from anchorflow.errors import UserError
+from anchorflow.report.averages import averages
 from anchorflow.report.cells import Cell, into_cells, planes
 from anchorflow.report.collect import Collection, collect, problems_of_views
 from anchorflow.report.figures import FileNames, save
@@ -174,7 +175,8 @@ def _draw(of_names: OfNames, folder: Path, in_parallel: bool, problems: list[str
     drawings: list[tuple[str, Drawing]] = []
     for of_name in of_names.values():
         for settings, plane in planes(of_name):
-            drawings += [(named(grid.name), grid.draw) for grid in grids(plane, settings, problems)]
+            for make_grids in (grids, averages):
+                drawings += [(named(grid.name), grid.draw) for grid in make_grids(plane, settings, problems)]
     for experiment, own in of_names.items():
         if (make := own[0].view.drawings) is not None:
             further = attempt(f"the further figures of {experiment}", partial(make, own), problems) or ()

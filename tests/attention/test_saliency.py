@@ -20,22 +20,20 @@ from tests import oracle as plain
 from tests.conftest import mapped, toy_prompts, toy_work
 
 
-def maps(lm: LanguageModel, prompt: Prompt) -> list[Tensor]:
+def maps(lm: LanguageModel, prompt: Prompt, per_head: bool = False) -> list[Tensor]:
     """I of every layer, whole."""
     seen = plain.run(lm, prompt.ids)
     logits = seen.logits[prompt.target]
     loss = nn.functional.cross_entropy(logits[list(prompt.label_tokens)], torch.tensor(prompt.label))
     gradients = torch.autograd.grad(loss, seen.weights)
-    return [
-        (weights * gradient).detach().sum(dim=0).abs()
-        for weights, gradient in zip(seen.weights, gradients, strict=True)
-    ]
+    products = [(weights * gradient).detach() for weights, gradient in zip(seen.weights, gradients, strict=True)]
+    return [product.abs().sum(dim=0) if per_head else product.sum(dim=0).abs() for product in products]
 
 
-def oracle(lm: LanguageModel, prompt: Prompt) -> list[list[float]]:
+def oracle(lm: LanguageModel, prompt: Prompt, per_head: bool = False) -> list[list[float]]:
     """[kind][layer]: one prompt, sums spelled out."""
     found: list[list[float]] = [[], [], []]
-    for whole in maps(lm, prompt):
+    for whole in maps(lm, prompt, per_head):
         flow = whole.tolist()
         wp = [flow[p][j] for p in prompt.anchors for j in range(p)]
         pq = [flow[prompt.target][p] for p in prompt.anchors]
@@ -50,9 +48,9 @@ def oracle(lm: LanguageModel, prompt: Prompt) -> list[list[float]]:
     return found
 
 
-def run(lm: LanguageModel, prompts: list[Prompt], batch_tokens: int) -> Tensor:
+def run(lm: LanguageModel, prompts: list[Prompt], batch_tokens: int, experiment: Saliency | None = None) -> Tensor:
     """[prompt, kind, layer] from the experiment, in the prompts' order."""
-    records = {r["query"]: r for r in mapped(Saliency(), lm, prompts, batch_tokens)}
+    records = {r["query"]: r for r in mapped(experiment or Saliency(), lm, prompts, batch_tokens)}
     return torch.tensor([[records[p.query][k] for k in ("S_wp", "S_pq", "S_ww")] for p in prompts], dtype=torch.float64)
 
 
@@ -65,6 +63,16 @@ def test_equal_to_the_oracle_alone_and_batched_with_padding(
     assert len({len(p.ids) for p in prompts}) > 1, "no padding would be tested"
     expected = torch.tensor([oracle(lm, p) for p in prompts], dtype=torch.float64)
     torch.testing.assert_close(run(lm, prompts, batch_tokens), expected, rtol=1e-6, atol=0)
+
+
+def test_heads_may_be_summed_after_the_absolute_value(lm: LanguageModel, task: Task) -> None:
+    prompts = toy_prompts(lm, task)
+    found = run(lm, prompts, 300, Saliency(heads="abs_then_sum"))
+    expected = torch.tensor([oracle(lm, p, per_head=True) for p in prompts], dtype=torch.float64)
+    torch.testing.assert_close(found, expected, rtol=1e-6, atol=0)
+    before = run(lm, prompts, 300)
+    assert bool((found >= before * (1 - 1e-12)).all())  # |Σ| is at most Σ|·|
+    assert not torch.allclose(found, before)
 
 
 def test_the_same_numbers_at_every_batch_size_and_with_few_heads_at_a_time(

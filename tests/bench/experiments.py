@@ -62,9 +62,12 @@ class Row:
     scaled: bool = True
 
 
-def _isolated(lm: LanguageModel, experiment: Isolation, work: Any) -> dict[str, tuple[range, Sequence[int]]]:
-    positions = experiment._positions(work.prompts[0], work.seed)
-    return {name: (layers, positions[name]) for name, layers in experiment._layers(lm.shape.layers).items()}
+def _isolated(lm: LanguageModel, experiment: Isolation, work: Any) -> dict[str, tuple[Sequence[int], Sequence[int]]]:
+    prompt = work.prompts[0]
+    return {
+        change.name: (change.layers, experiment.positions(prompt, change, 0, work.seed))
+        for change in experiment.changes(lm.shape)
+    }
 
 
 def _learned(lm: LanguageModel, experiment: Reweighting, work: Any) -> Any:

@@ -237,6 +237,11 @@ def test_draws_depend_on_the_seed_and_nothing_else(tmp_path: Path) -> None:
     drawn = task.draw_demonstrations(3, "42/demonstrations/5")
     assert drawn == task.draw_demonstrations(3, "42/demonstrations/5")
     assert Counter(e.label for e in drawn) == {0: 3, 1: 3}
+    assert len({e.row for e in drawn}) == 6
+    # Nested: more per class begin with fewer, in rounds of one per class.
+    assert task.draw_demonstrations(20, "42/demonstrations/5")[:6] == drawn
+    assert task.draw_demonstrations(1, "42/demonstrations/5") == drawn[:2]
+    assert {e.row for e in task.draw_demonstrations(20, "x")} == {e.row for e in task.train}
     with pytest.raises(UserError, match="n_queries is 31; local has 30"):
         task.draw_queries(31, 42)
     with pytest.raises(UserError, match=r"shots_per_class is 21.*20 examples of 'Negative'"):

@@ -20,6 +20,7 @@ from anchorflow.scoring import collate, next_word_logits
 from tests import oracle
 from tests.attention.test_backend import REACHED, make
 from tests.conftest import mapped, toy_work
+from tests.prompts.test_separators import joining
 
 
 def kept_alone(lm: LanguageModel, prompt: Prompt, kept: list[int], restart: bool) -> list[float]:
@@ -161,6 +162,7 @@ def test_the_best_random_set_is_chosen_when_all_records_are_there() -> None:
     assert (metrics["hidden_anchor/kept_tokens"], metrics["hidden_anchor/kept_share"]) == (4, 0.25)
     assert (metrics["hidden_anchor/speedup"], metrics["hidden_anchor/speedup_over_cache"]) == (8.0, 2.0)
     assert metrics["full/speedup"] == 4.0
+    assert metrics["full/text_tokens"] == 12  # table 6: neither words of the template nor label words
 
 
 def test_a_random_set_that_keeps_less_is_told() -> None:
@@ -171,3 +173,21 @@ def test_a_random_set_that_keeps_less_is_told() -> None:
     experiment = Compression(random_sets=1)
     (note,) = experiment.reduce(experiment.finish([record]), ["a", "b"]).notes
     assert "hidden_random keeps fewer positions" in note
+
+
+def test_signs_of_the_template_that_a_tokenizer_joins_with_a_text_are_counted_in_a_note(
+    lm: LanguageModel, task: Task
+) -> None:
+    joined = dataclasses.replace(lm, tokenizer=joining())
+    rows = tuple(dataclasses.replace(row, text="It is." if row.label else "no stop") for row in task.train)
+    written = dataclasses.replace(task, train=rows, label_words=(" Negative", " Positive", " Zebra"))
+    experiment = Compression(n_queries=2, random_sets=1)
+    work = toy_work(experiment, joined, written)
+    assert work.instead
+    records = mapped(experiment, joined, work)
+    note, *_ = experiment.reduce(records, written.labels).notes
+    assert note.startswith("in 2 of 3 demonstrations the tokenizer joins a sign of the template with the text")
+    assert r"a token such as '.\n'" in note
+    assert r'dataset.template="Question: {text} \nAnswer Type:{label}"' in note
+    records[0]["merged"]["demonstrations"] = 1  # where queries have demonstrations of their own
+    assert experiment.reduce(records, written.labels).notes[0].startswith("in 3 of 6 demonstrations")

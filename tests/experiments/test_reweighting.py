@@ -11,7 +11,7 @@ from torch.nn.functional import cross_entropy
 from anchorflow.attention import Seen, reweighted, tapped
 from anchorflow.data import Task
 from anchorflow.errors import UserError
-from anchorflow.experiments import Reweighting
+from anchorflow.experiments import Classification, Reweighting
 from anchorflow.experiments.reweighting import FILE
 from anchorflow.models import LanguageModel, Shape
 from anchorflow.prompts import Prompt
@@ -139,9 +139,7 @@ def test_a_beta_of_something_else_is_refused(lm: LanguageModel, task: Task, tmp_
 
 
 def test_too_few_examples_to_learn_from_are_named(task: Task) -> None:
-    with pytest.raises(
-        UserError, match=r"train_per_class is 10; the train split of toy has 9 examples of 'Person' left"
-    ):
+    with pytest.raises(UserError, match=r"train_per_class is 11; the train split of toy has 10 examples of 'Person'\."):
         Reweighting(n_queries=1, train_per_class=10).check(task, Shape("any", 3, 4))
 
 
@@ -152,6 +150,11 @@ def test_examples_to_learn_from_are_neither_shown_nor_shared(lm: LanguageModel, 
     texts = [p.text[p.text.rindex("Question") :] for p in work.training]
     assert len(set(texts)) == 12
     assert not any(text.removesuffix("Answer Type:") in work.prompts[0].text for text in texts)
+
+
+def test_more_demonstrations_are_those_of_fewer_and_the_examples_that_beta_is_learned_on(task: Task) -> None:
+    (one, _), (five, _) = (next(Classification(n_queries=1, shots_per_class=n).draw(task, 42)) for n in (1, 5))
+    assert list(five) == [*one, *Reweighting(train_per_class=4)._further(task, 42)]
 
 
 def test_gain_is_paired_and_the_loss_is_per_epoch() -> None:

@@ -1,9 +1,13 @@
 """How well attention to the label words tells the prediction (Label Words are Anchors, fig. 5)."""
 
+from collections.abc import Mapping
+from dataclasses import replace
+
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from anchorflow.report.averages import over_datasets
 from anchorflow.report.drawing import (
     BLUE,
     FAINT,
@@ -17,7 +21,7 @@ from anchorflow.report.drawing import (
     say_if_undefined,
 )
 from anchorflow.report.view import Panel, View
-from anchorflow.results import Result
+from anchorflow.results import Curve, Result, metrics
 
 
 def areas(result: Result, title: str) -> Figure:
@@ -53,10 +57,20 @@ def contribution(axes: Axes, result: Result) -> None:
     say_if_undefined(axes, curve)
 
 
+def averaged(results: Mapping[str, Result]) -> Result:
+    """The mean AUCROC of datasets, and R of that mean: R is a ratio, whose own mean would be that of its outliers."""
+    found = over_datasets(results)
+    area = found.curves["AUCROC"]
+    contribution = Curve(area.x, area.at, metrics.cumulative_contribution(area.values))
+    notes = [note for note in found.notes if not note.startswith("R ")]
+    return replace(found, curves={**found.curves, "R": contribution}, notes=notes)
+
+
 VIEW = View(
     figures={"attention_prediction": areas},
     panels={"AUCROC": Panel(area), "R": Panel(contribution)},
     headline=("accuracy",),
     thirds=("AUCROC",),
     thirds_ahead=("AUCROC",),
+    averaged=averaged,
 )

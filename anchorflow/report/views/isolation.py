@@ -1,11 +1,16 @@
-"""What isolated label words cost (Label Words are Anchors, fig. 4)."""
+"""What isolated label words cost (Label Words are Anchors, figs. 4 and 8, table 5)."""
 
+from collections.abc import Sequence
 from functools import partial
 
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from anchorflow.report.averages import over_datasets
+from anchorflow.report.cells import Cell, setting_names
+from anchorflow.report.collect import Run
 from anchorflow.report.drawing import AMBER, BLUE, Bars, canvas, filled, grouped_bars, hatched, legend_below
+from anchorflow.report.tables.sheets import Row, Sheet
 from anchorflow.report.view import Panel, View
 from anchorflow.results import Result
 
@@ -47,6 +52,34 @@ def headline(result: Result) -> list[str]:
     return [name for name in names if name in result.metrics]
 
 
+def five_words(cells: Sequence[Cell]) -> list[Sheet]:
+    """Table 5: the most probable next words of the queries whose words were kept, before and after isolation."""
+    names = setting_names(cells)
+    columns = ["model", "dataset", *names, "seed", "query", "label", "isolated", "predicted", "most probable words"]
+    rows: list[Row] = []
+    for cell in cells:
+        run = cell.runs[0]
+        kept = [record for record in run.records() if "words" in record]
+        ks = cell.result.curves["label_first/label_loyalty"].at
+        k = 5 if 5 in ks else max(ks)
+        for record in kept:
+            labels = _label_words(run)
+            for kind, what in {
+                "full": "nothing",
+                **{f"{kind}_{k:g}": label for kind, (label, _) in STYLES.items()},
+            }.items():
+                probs, words = record["variants"][kind]["probs"], ", ".join(map(repr, record["words"][kind]))
+                where = [*cell.head(names), str(run.seed), str(record["query"]), labels[record["label"]]]
+                rows.append([*where, what.replace(" k ", f" {k:g} "), labels[probs.index(max(probs))], words])
+    title = "Most probable next words before and after isolation (Label Words are Anchors, table 5)"
+    return [Sheet("isolation_words", title, columns, rows)] if rows else []
+
+
+def _label_words(run: Run) -> list[str]:
+    _, _, words, _ = run.result["identity_of"]["prompts"]
+    return [word.strip() for word in words]
+
+
 VIEW = View(
     figures={"isolation": loyalty},
     panels={
@@ -54,4 +87,6 @@ VIEW = View(
     },
     headline=headline,
     default_variant="full",
+    sheets=five_words,
+    averaged=over_datasets,
 )

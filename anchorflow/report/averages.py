@@ -1,0 +1,68 @@
+"""Figures averaged over datasets, as the papers print some of theirs: a panel for each model."""
+
+import math
+from collections.abc import Iterator, Mapping, Sequence
+
+import numpy as np
+
+from anchorflow.report.cells import Cell
+from anchorflow.report.drawing import known
+from anchorflow.report.grids import Grid, panels_of, title
+from anchorflow.report.view import attempt
+from anchorflow.results import Curve, Result
+
+
+def averages(cells: Sequence[Cell], settings: Mapping[str, str], problems: list[str]) -> Iterator[Grid]:
+    """The figures of one plane of cells; none where the view averages nothing, or for models on a single dataset."""
+    average = cells[0].view.averaged
+    if average is None:
+        return
+    rows = []
+    for model in dict.fromkeys(cell.model for cell in cells):
+        own = {cell.dataset: cell.result for cell in cells if cell.model == model}
+        if len(own) < 2:
+            continue
+        found = attempt(f"the mean over datasets of {cells[0].experiment}", lambda own=own: average(own), problems)  # type: ignore[misc]
+        if found is not None:
+            rows.append([(f"{model}, mean over {', '.join(own)}", found)])
+    for name, panel in panels_of(cells, problems).items() if rows else ():
+        yield Grid(
+            f"{name}_mean_over_datasets", title(f"{name}, mean over datasets", panel, cells, settings), rows, panel
+        )
+
+
+def over_datasets(results: Mapping[str, Result]) -> Result:
+    """The mean of the curves that all datasets have, each dataset counting alike.
+
+    Datasets are drawn independently, so the standard error is √(Σ stderr²) / n. What is undefined for a dataset is left out
+    of the mean at that place, and a note says so. The datasets' own notes are kept.
+    """
+    curves = {}
+    said: dict[str, list[str]] = {}
+    for dataset, result in results.items():
+        for note in result.notes:
+            said.setdefault(note, []).append(dataset)
+    notes = [note if len(of) == len(results) else f"{', '.join(of)}: {note}" for note, of in said.items()]
+    first, *others = results.values()
+    for name, curve in first.curves.items():
+        if not all(name in other.curves for other in others):
+            continue
+        at = [x for x in curve.at if all(x in other.curves[name].at for other in others)]
+        found = {dataset: _at(result.curves[name], at) for dataset, result in results.items()}
+        values, errors = (np.array([of[i] for of in found.values()]) for i in (0, 1))
+        count = np.isfinite(values).sum(axis=0)
+        with np.errstate(invalid="ignore", divide="ignore"):
+            means = np.nansum(values, axis=0) / count
+            stderr = np.sqrt((np.where(np.isfinite(values), errors, 0) ** 2).sum(axis=0)) / count
+        curves[name] = Curve(curve.x, at, means.tolist(), stderr.tolist())
+        missing = [dataset for dataset, (of_values, _) in found.items() if np.isnan(of_values).any()]
+        if missing:
+            notes.append(f"{name} is undefined in places for {', '.join(missing)}, and left out of the mean there")
+    return Result({}, curves=curves, notes=notes)
+
+
+def _at(curve: Curve, places: Sequence[float]) -> tuple[np.ndarray, np.ndarray]:
+    """Values and standard errors at these places."""
+    index = [list(curve.at).index(x) for x in places]
+    errors = np.full(len(curve.at), math.nan) if curve.stderr is None else known(curve.stderr)
+    return known(curve.values)[index], errors[index]
