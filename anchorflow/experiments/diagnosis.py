@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import math
 from collections.abc import Iterable, Iterator, Sequence
 from itertools import combinations
 from pathlib import Path
@@ -78,20 +79,36 @@ class Diagnosis(FewShot):
             ]
 
     def reduce(self, records: Sequence[Record], labels: Sequence[str]) -> Result:
-        """`spearman` of both matrices at the layer and at every layer; the matrices; the pairs, most confused first."""
+        """`spearman` of both matrices at the layer and at every layer; the matrices; the pairs, most confused first.
+
+        At the layer with its p (classes permuted) and a 95 % bootstrap interval over queries: `spearman_p`, `_low`, `_high`.
+        """
         probs, truth = variants.probs(records), variants.truth(records)
         accuracy = metrics.accuracy(truth, probs)
         confusion = metrics.pairwise_auc(truth, probs)
         products = np.array([record["anchor_products"] for record in records])  # query, layer, class
         n_layers = products.shape[1]
-        predicted = []
-        for layer in range(n_layers):
-            queries = np.array([_unpacked(record["query_vectors"][layer]) for record in records], dtype=float)
-            predicted.append(predicted_confusion(queries, products[:, layer], self.components))
+
+        def vectors(layer: int) -> np.ndarray:
+            return np.array([_unpacked(record["query_vectors"][layer]) for record in records], dtype=float)
+
+        predicted = [
+            predicted_confusion(vectors(layer), products[:, layer], self.components) for layer in range(n_layers)
+        ]
         pairs = list(combinations(range(len(labels)), 2))
         rows, columns = np.array(pairs).T
         correlations = [metrics.rank_correlation(confusion[rows, columns], p[rows, columns]) for p in predicted]
         chosen = (self.layer or round(2 / 3 * n_layers) or 1) - 1
+        overlaps = _overlaps(vectors(chosen))
+
+        def of_some(drawn: np.ndarray) -> float:
+            again = _distances(overlaps[np.ix_(drawn, drawn)], products[drawn, chosen], self.components)
+            measured = metrics.pairwise_auc(truth[drawn], probs[drawn])
+            return metrics.rank_correlation(measured[rows, columns], again[rows, columns])
+
+        low = high = math.nan
+        if not np.isnan(correlations[chosen]):
+            low, high = statistics.bootstrap_interval(len(records), of_some)
 
         def most_confused(by: np.ndarray) -> Table:
             in_order = sorted(pairs, key=lambda pair: (np.nan_to_num(by[pair], nan=2.0), pair))
@@ -110,7 +127,14 @@ class Diagnosis(FewShot):
         if missing:
             notes.append(f"no query of these classes was drawn: {', '.join(missing)}")
         return Result(
-            metrics={"accuracy": accuracy, "spearman": correlations[chosen], "layer": chosen + 1},
+            metrics={
+                "accuracy": accuracy,
+                "spearman": correlations[chosen],
+                "spearman_p": statistics.permuted_classes_p(confusion, predicted[chosen]),
+                "spearman_low": low,
+                "spearman_high": high,
+                "layer": chosen + 1,
+            },
             stderr={"accuracy": statistics.proportion_stderr(accuracy, len(records))},
             curves={"spearman_by_layer": Curve("layer", range(1, n_layers + 1), correlations)},
             tables={
@@ -129,10 +153,26 @@ def predicted_confusion(queries: np.ndarray, products: np.ndarray, components: i
     With the centred queries X = U Σ Vᵀ, the key projected on the principal directions and scaled by the singular
     values is k̂ = Σ Vᵀ k = Uᵀ X k: it takes the queries' products with the key [query, class], not the key itself.
     """
+    return _distances(_overlaps(queries), products, components)
+
+
+def _overlaps(queries: np.ndarray) -> np.ndarray:
+    """Products of the queries with each other [query, query]."""
     centred = queries - queries.mean(axis=0)
-    left, singular, _ = np.linalg.svd(centred, full_matrices=False)
-    keep = min(components, int((singular > singular[0] * 1e-9).sum())) if singular[0] > 0 else 0
-    keys = left[:, :keep].T @ (products - products.mean(axis=0))  # direction, class
+    found: np.ndarray = centred @ centred.T
+    return found
+
+
+def _distances(overlaps: np.ndarray, products: np.ndarray, components: int) -> np.ndarray:
+    """`predicted_confusion` from the queries' products with each other: U are the eigenvectors of X Xᵀ, Σ² its values."""
+    from scipy.linalg import eigh
+
+    n = len(overlaps)
+    middle = overlaps.mean(axis=0)
+    centred = overlaps - middle - middle[:, None] + middle.mean()
+    squares, left = eigh(centred, subset_by_index=(max(0, n - components), n - 1))
+    kept = left[:, squares > squares[-1] * 1e-12] if squares[-1] > 0 else left[:, :0]
+    keys = kept.T @ (products - products.mean(axis=0))  # direction, class
     distance = np.linalg.norm(keys[:, :, None] - keys[:, None, :], axis=0)
     with np.errstate(invalid="ignore"):
         found: np.ndarray = distance / np.nanmax(distance)

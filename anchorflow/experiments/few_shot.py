@@ -47,7 +47,7 @@ class FewShot:
 
     name: ClassVar[str]
     unit: ClassVar[UnitKind] = QUERY
-    version: ClassVar[str] = "1"
+    version: ClassVar[str] = "2"
     fewest_shots: ClassVar[int] = 1
     gradients: ClassVar[bool] = False
     """Whether its passes go back through the model, too, which takes several times the memory."""

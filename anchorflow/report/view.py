@@ -85,6 +85,9 @@ class View:
     drawings: Callable[[Sequence[Cell]], Sequence[tuple[str, Callable[[], Figure | None]]]] | None = None
     """Further figures over all cells of the experiment, with names for files. Other processes draw, too: each can be
     pickled."""
+    contributions: Mapping[str, str] = field(default_factory=dict)
+    """The curves that are the share of layers 1 to l in another curve's rise above 0.5, with the other's name: of several
+    seeds they are that of the mean curve, since a mean of ratios follows the one whose denominator is next to nothing."""
     pool: Callable[[Sequence[Run]], Result] | None = None
     """The numbers of several seeds together, where they are not the mean over seeds: standard errors are then over units."""
     scores: Callable[[Run, Sequence[Record]], Scores] = of_predictions

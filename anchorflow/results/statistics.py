@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Callable, Hashable, Sequence
+from itertools import permutations
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -114,6 +115,37 @@ def bootstrap_interval(
         return math.nan, math.nan
     low, high = np.quantile(known, (0.025, 0.975))
     return float(low), float(high)
+
+
+MOST_CLASSES = 7
+"""Up to so many classes all of their permutations are tried; of more, RESAMPLES of them."""
+
+
+def permuted_classes_p(first: Float[ndarray, "label label"], second: Float[ndarray, "label label"]) -> float:
+    """The two-sided p of Spearman's correlation over pairs of classes: how often classes named at random agree as well.
+
+    Pairs that share a class are not independent, so that classes are permuted, not pairs (Mantel's test). Classes without
+    a known pair do not count; nan for fewer than three others, where one matrix does not vary, or for holes in them.
+    """
+    from scipy.stats import rankdata
+
+    off = ~np.eye(len(first), dtype=bool)
+    kept = (np.isfinite(first) & np.isfinite(second) & off).any(axis=1)
+    n = int(kept.sum())
+    rows, columns = np.triu_indices(n, k=1)
+    pairs = [of[np.ix_(kept, kept)][rows, columns] for of in (first, second)]
+    if n < 3 or any(not np.isfinite(of).all() or np.ptp(of) == 0 for of in pairs):
+        return math.nan
+    one, other = (rankdata(of) - (len(rows) + 1) / 2 for of in pairs)
+    matrix = np.zeros((n, n))
+    matrix[rows, columns] = matrix[columns, rows] = other
+    if n <= MOST_CLASSES:
+        orders = np.array(list(permutations(range(n))))
+    else:
+        orders = np.random.default_rng(0).permuted(np.tile(np.arange(n), (RESAMPLES, 1)), axis=1)
+        orders[0] = np.arange(n)
+    agreement = np.abs(matrix[orders[:, rows], orders[:, columns]] @ one)
+    return float(np.mean(agreement >= abs(other @ one) * (1 - 1e-9)))
 
 
 def holm(p: Sequence[float]) -> list[float]:

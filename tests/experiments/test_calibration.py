@@ -18,7 +18,7 @@ def test_a_repetition_is_calibrated_by_the_others_alone() -> None:
 
 def test_a_bias_that_all_repetitions_share_is_taken_away() -> None:
     unbiased = np.log([[[0.6, 0.4]], [[0.4, 0.6]], [[0.6, 0.4]], [[0.4, 0.6]]])
-    biased = unbiased + [3.0, 0.0]
+    biased = unbiased + np.array([3.0, 0.0])
     biased -= np.logaddexp.reduce(biased, axis=2, keepdims=True)
     np.testing.assert_allclose(cross_fitted(biased), cross_fitted(unbiased))
 

@@ -103,8 +103,10 @@ def test_loyalties_by_hand_a_random_control_is_the_mean_of_its_draws() -> None:
     assert result.metrics["label_first_1/word_loyalty"] == pytest.approx((3 / 7 + 1) / 2)
     assert result.metrics["label_first_1/accuracy"] == 0.0
     assert result.metrics["random_last_3/label_loyalty"] == 0.75
-    # 0.25 over the queries' means 0.5 and 1, and 0.25 over the draws' means 1 and 0.5.
-    assert result.stderr["random_last_3/label_loyalty"] == pytest.approx(math.hypot(0.25, 0.25))
+    # Over the queries' means 0.5 and 1 half of Wilson's interval, and 0.25 over the draws' means 1 and 0.5.
+    assert result.stderr["random_last_3/label_loyalty"] == pytest.approx(
+        math.hypot(math.sqrt(1 / 16 / 2 + 1 / 16) / 1.5, 0.25)
+    )
     assert result.notes == []
     assert "were drawn once" in Isolation(first_or_last_k=(3, 1)).reduce(records, ["a", "b"]).notes[0]
     curve = result.curves["label_first/label_loyalty"]

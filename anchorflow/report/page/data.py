@@ -75,7 +75,11 @@ def content(collection: Collection, cells: Sequence[Cell], sheets: Sequence[Shee
 def _experiment(cells: Sequence[Cell], metrics: Sequence[str]) -> dict[str, Any]:
     """The metrics for the table of runs, and where the curves are drawn: a panel, a line's variant."""
     axes = {curve: found.x for cell in cells for curve, found in cell.result.curves.items()}
-    curves = {curve: {**cells[0].view.place_of(curve, [])._asdict(), "x": x} for curve, x in axes.items()}
+    view = cells[0].view
+    curves = {
+        curve: {**view.place_of(curve, [])._asdict(), "x": x, "of": view.contributions.get(curve)}
+        for curve, x in axes.items()
+    }
     return {
         "name": cells[0].experiment,
         "runs": sum(len(cell.runs) for cell in cells),
