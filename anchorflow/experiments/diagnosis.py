@@ -101,14 +101,14 @@ class Diagnosis(FewShot):
         chosen = (self.layer or round(2 / 3 * n_layers) or 1) - 1
         overlaps = _overlaps(vectors(chosen))
 
-        def of_some(drawn: np.ndarray) -> float:
-            again = _distances(overlaps[np.ix_(drawn, drawn)], products[drawn, chosen], self.components)
-            measured = metrics.pairwise_auc(truth[drawn], probs[drawn])
-            return metrics.rank_correlation(measured[rows, columns], again[rows, columns])
+        def resampled(draws: np.ndarray) -> np.ndarray:
+            again = np.array([_distances(overlaps, products[:, chosen], self.components, counts) for counts in draws])
+            measured = metrics.resampled_pairwise_auc(truth, probs, draws)
+            return metrics.rank_correlations(measured[:, rows, columns], again[:, rows, columns])
 
         low = high = math.nan
         if not np.isnan(correlations[chosen]):
-            low, high = statistics.bootstrap_interval(len(records), of_some)
+            low, high = statistics.bootstrap_interval(len(records), resampled)
 
         def most_confused(by: np.ndarray) -> Table:
             in_order = sorted(pairs, key=lambda pair: (np.nan_to_num(by[pair], nan=2.0), pair))
@@ -153,7 +153,7 @@ def predicted_confusion(queries: np.ndarray, products: np.ndarray, components: i
     With the centred queries X = U Σ Vᵀ, the key projected on the principal directions and scaled by the singular
     values is k̂ = Σ Vᵀ k = Uᵀ X k: it takes the queries' products with the key [query, class], not the key itself.
     """
-    return _distances(_overlaps(queries), products, components)
+    return _distances(_overlaps(queries), products, components, np.ones(len(queries), dtype=int))
 
 
 def _overlaps(queries: np.ndarray) -> np.ndarray:
@@ -163,16 +163,22 @@ def _overlaps(queries: np.ndarray) -> np.ndarray:
     return found
 
 
-def _distances(overlaps: np.ndarray, products: np.ndarray, components: int) -> np.ndarray:
-    """`predicted_confusion` from the queries' products with each other: U are the eigenvectors of X Xᵀ, Σ² its values."""
+def _distances(overlaps: np.ndarray, products: np.ndarray, components: int, counts: np.ndarray) -> np.ndarray:
+    """`predicted_confusion` from the queries' products with each other: U and Σ² are the eigenvectors and values of X Xᵀ.
+
+    A query that is there several times (`counts`) has so many equal rows in X, or one row times their root.
+    """
     from scipy.linalg import eigh
 
-    n = len(overlaps)
-    middle = overlaps.mean(axis=0)
-    centred = overlaps - middle - middle[:, None] + middle.mean()
-    squares, left = eigh(centred, subset_by_index=(max(0, n - components), n - 1))
+    drawn = np.flatnonzero(counts)
+    weights = counts[drawn] / counts.sum()
+    overlaps, products, scale = overlaps[np.ix_(drawn, drawn)], products[drawn], np.sqrt(counts[drawn])
+    middle = overlaps @ weights
+    centred = overlaps - middle - middle[:, None] + weights @ middle
+    n = len(drawn)
+    squares, left = eigh(scale[:, None] * centred * scale, subset_by_index=(max(0, n - components), n - 1))
     kept = left[:, squares > squares[-1] * 1e-12] if squares[-1] > 0 else left[:, :0]
-    keys = kept.T @ (products - products.mean(axis=0))  # direction, class
+    keys = kept.T @ (scale[:, None] * (products - weights @ products))  # direction, class
     distance = np.linalg.norm(keys[:, :, None] - keys[:, None, :], axis=0)
     with np.errstate(invalid="ignore"):
         found: np.ndarray = distance / np.nanmax(distance)

@@ -170,17 +170,27 @@ def pairwise_auc(labels: Int[ndarray, " query"], probs: Float[ndarray, "query la
 
     nan for a class without queries.
     """
+    found: ndarray = resampled_pairwise_auc(labels, probs, np.ones((1, len(labels)), dtype=int))[0]
+    return found
+
+
+def resampled_pairwise_auc(
+    labels: Int[ndarray, " query"], probs: Float[ndarray, "query label"], counts: Int[ndarray, "resample query"]
+) -> Float[ndarray, "resample label label"]:
+    """`pairwise_auc` of resamples, in each of which a query is there as often as `counts` says."""
     n = probs.shape[1]
-    found = np.full((n, n), math.nan)
-    np.fill_diagonal(found, 1.0)
+    found = np.full((len(counts), n, n), math.nan)
+    found[:, range(n), range(n)] = 1.0
     log_probs = np.log(np.maximum(probs, np.finfo(float).tiny))
+    of_class = [np.flatnonzero(labels == c) for c in range(n)]
     for i in range(n):
         for j in range(i + 1, n):
-            of_pair = (labels == i) | (labels == j)
-            truth = labels[of_pair] == i
-            if truth.any() and not truth.all():
-                ratio = log_probs[of_pair, i] - log_probs[of_pair, j]
-                found[i, j] = found[j, i] = area_under_roc(truth, ratio)
+            first, second = (log_probs[of_class[c], i] - log_probs[of_class[c], j] for c in (i, j))
+            of_first, of_second = (counts[:, of_class[c]] for c in (i, j))
+            above = first[:, None] - second
+            won = ((of_first @ ((above > 0) + 0.5 * (above == 0))) * of_second).sum(axis=1)
+            pairs = of_first.sum(axis=1) * of_second.sum(axis=1)
+            found[:, i, j] = found[:, j, i] = np.where(pairs > 0, won / np.maximum(pairs, 1), math.nan)
     return found
 
 
@@ -193,6 +203,23 @@ def rank_correlation(first: Float[ndarray, " pair"], second: Float[ndarray, " pa
     if len(first) < 3 or np.ptp(first) == 0 or np.ptp(second) == 0:
         return math.nan
     return float(np.corrcoef(rankdata(first), rankdata(second))[0, 1])
+
+
+def rank_correlations(
+    first: Float[ndarray, "resample pair"], second: Float[ndarray, "resample pair"]
+) -> Float[ndarray, " resample"]:
+    """`rank_correlation` of each row."""
+    from scipy.stats import rankdata
+
+    whole = (np.isfinite(first) & np.isfinite(second)).all(axis=1)
+    found = np.full(len(first), math.nan)
+    found[~whole] = [rank_correlation(*both) for both in zip(first[~whole], second[~whole], strict=True)]
+    if first.shape[1] >= 3 and whole.any():
+        one, other = (rankdata(of[whole], axis=1) - (first.shape[1] + 1) / 2 for of in (first, second))
+        spread = np.sqrt((one**2).sum(axis=1) * (other**2).sum(axis=1))
+        together = (one * other).sum(axis=1)
+        found[whole] = np.divide(together, spread, out=np.full_like(spread, math.nan), where=spread > 0)
+    return found
 
 
 def stack_probs(variants: Sequence[dict[str, object]]) -> Float[ndarray, "query label"]:

@@ -102,14 +102,13 @@ def bootstrap_means(values: Float[ndarray, "unit test"]) -> list[Bootstrap]:
 
 
 def bootstrap_interval(
-    n: int, statistic: Callable[[Int[ndarray, " unit"]], float], resamples: int = 1000
+    n: int, statistic: Callable[[Int[ndarray, "resample unit"]], Float[ndarray, " resample"]], resamples: int = 1000
 ) -> tuple[float, float]:
-    """A 95 % percentile interval of a statistic over `n` units: it takes the numbers of those drawn with replacement.
+    """A 95 % percentile interval of a statistic over `n` units: it takes how often each was drawn, with replacement.
 
     Resamples in which the statistic is undefined (nan) do not count; nan where that is so in most of them.
     """
-    draw = np.random.default_rng(0)
-    found = np.array([statistic(draw.integers(n, size=n)) for _ in range(resamples)])
+    found = statistic(np.random.default_rng(0).multinomial(n, [1 / n] * n, size=resamples))
     known = found[~np.isnan(found)]
     if 2 * len(known) < resamples:
         return math.nan, math.nan

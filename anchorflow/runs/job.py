@@ -68,7 +68,8 @@ class OpenRun:
         from anchorflow.tracking import Names
 
         settings = self.settings
-        return Names(settings.experiment.name, settings.model.name, self.task.name, settings.job.seed)
+        names = settings.experiment.name, settings.model.name, self.task.name
+        return Names(*names, settings.job.seed, replicates=not settings.experiment.unit.shared)
 
     def compute(self, lm: LanguageModel, shard: Shard | None = None) -> Computed:
         """A record for each unit of its work."""

@@ -33,6 +33,8 @@ class Names:
     model: str
     dataset: str
     seed: int
+    replicates: bool = True
+    """Whether seeds are independent; those of label_relationships share repetitions, and a band over them is none."""
 
     @property
     def cell(self) -> tuple[str, str, str]:

@@ -124,7 +124,8 @@ def test_a_run_on_other_settings_is_a_family_of_its_own_and_changes_no_other(
 
 
 def test_runs_on_shorter_contexts_are_one_family(tmp_path: Path) -> None:
-    short = [(dataset, {**settings, "n_demonstrations": n}, p) for (dataset, settings, p), n in zip(MAIN, (35, 20, 15))]
+    halved = [{**settings, "n_demonstrations": settings["n_demonstrations"] // 2} for _, settings, _ in MAIN]
+    short = [(dataset, settings, p) for (dataset, _, p), settings in zip(MAIN, halved, strict=True)]
     long, other = of_datasets(tmp_path, *short, *MAIN)
     assert (long.settings, corrected(long)) == ({}, {"sst2": 0.03, "subj": 0.04, "agnews": 0.04})
     assert (other.settings, len(other.tests)) == ({"n_demonstrations": "15/35/20"}, 3)

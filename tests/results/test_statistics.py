@@ -4,6 +4,7 @@ import math
 
 import numpy as np
 import pytest
+from scipy import stats
 
 from anchorflow.results import statistics
 
@@ -72,10 +73,46 @@ def test_a_bootstrap_of_means() -> None:
 
 def test_a_bootstrap_of_a_statistic() -> None:
     values = np.array([0.0, 4.0])
-    assert statistics.bootstrap_interval(2, lambda drawn: float(values[drawn].mean())) == (0, 4)
-    # Undefined for (0, 0), a quarter of the resamples: the others count.
-    assert statistics.bootstrap_interval(2, lambda drawn: float(values[drawn].max() or NAN)) == (4, 4)
-    assert all(map(math.isnan, statistics.bootstrap_interval(2, lambda drawn: NAN)))
+    assert statistics.bootstrap_interval(2, lambda counts: counts @ values / 2) == (0, 4)
+    # Undefined where only the first is drawn, in a quarter of the resamples: the others count.
+    assert statistics.bootstrap_interval(2, lambda counts: np.where(counts[:, 1], 4.0, NAN)) == (4, 4)
+    assert all(map(math.isnan, statistics.bootstrap_interval(2, lambda counts: np.full(len(counts), NAN))))
+
+
+def test_permuted_classes_by_hand() -> None:
+    """Three classes have three pairs and six orders, each of which moves the pairs differently."""
+    first = np.array([[1, 0.1, 0.2], [0.1, 1, 0.3], [0.2, 0.3, 1]])
+    # Of the orders of ranks 1, 2, 3 only the same and the reverse correlate as strongly as 1.
+    assert statistics.permuted_classes_p(first, first) == pytest.approx(2 / 6)
+    # (1, 3, 2) correlates by 1/2 with (1, 2, 3), as weakly as any order does.
+    second = np.array([[1, 0.1, 0.3], [0.1, 1, 0.2], [0.3, 0.2, 1]])
+    assert statistics.permuted_classes_p(first, second) == 1
+    assert math.isnan(statistics.permuted_classes_p(first[:2, :2], second[:2, :2]))
+    assert math.isnan(statistics.permuted_classes_p(first, np.ones((3, 3))))
+
+
+def test_pairs_that_share_a_class_are_not_independent() -> None:
+    """One class of six is far from all others in both matrices: its pairs are 5 of 15, but it is one class."""
+    draw = np.random.default_rng(3)
+    matrices = []
+    for _ in range(2):
+        of = draw.uniform(0, 0.1, size=(6, 6))
+        of[5] += 0.5
+        matrices.append(np.maximum(of, of.T))
+    rows, columns = np.triu_indices(6, k=1)
+    naive = stats.spearmanr(matrices[0][rows, columns], matrices[1][rows, columns])
+    found = statistics.permuted_classes_p(*matrices)
+    assert naive.pvalue < 0.05
+    assert found > 2 * naive.pvalue
+    holes = [np.full((7, 7), NAN) for _ in range(2)]  # a class without queries changes nothing
+    for hole, matrix in zip(holes, matrices, strict=True):
+        hole[:6, :6] = matrix
+    assert statistics.permuted_classes_p(*holes) == found
+
+
+def test_more_classes_than_can_be_permuted_are_sampled() -> None:
+    matrix = np.abs(np.arange(9)[:, None] - np.arange(9)) ** 1.5
+    assert statistics.permuted_classes_p(matrix, matrix) < 0.001
 
 
 def test_holm_by_hand() -> None:

@@ -9,7 +9,7 @@ from anchorflow.experiments.flows import FLOWS, FlowExample, read_examples
 from anchorflow.report.cells import Cell, typed
 from anchorflow.report.collect import Collection, Run
 from anchorflow.report.tables.overview import headline
-from anchorflow.report.tables.sheets import Measured, Sheet
+from anchorflow.report.tables.sheets import Measured, Sheet, written
 
 DIGITS = 4
 NUMBER_BYTES = 8
@@ -235,7 +235,7 @@ def _sheet(sheet: Sheet) -> dict[str, Any]:
 def _cell(cell: float | Measured) -> Any:
     if isinstance(cell, Measured):
         return [_short(cell.value), _short(cell.stderr), cell.aside]
-    return _short(cell)
+    return written(cell) if isinstance(cell, int) else _short(cell)
 
 
 def _short(value: float | None) -> float | None:
