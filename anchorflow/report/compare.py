@@ -133,10 +133,10 @@ def _compare(one: Side, other: Side) -> tuple[list[Row], list[str]]:
     for name in dict.fromkeys(name for of_seed in numbers[0].values() for name in of_seed):
         found = by_unit.get(name)
         if found is None:
-            of_seeds = [{seed: of[name] for seed, of in side.items() if name in of} for side in numbers]
-            if not all(of_seeds):
+            of_a, of_b = ({seed: of[name] for seed, of in side.items() if name in of} for side in numbers)
+            if not (of_a and of_b):
                 continue
-            found = _over_seeds(*of_seeds, shared)
+            found = _over_seeds(of_a, of_b, shared)
         apart = found.difference
         rows.append([name, found.first, found.second, apart.mean, apart.low, apart.high, apart.p, found.pairs])
     return rows, problems
@@ -187,14 +187,12 @@ def _of_units(
     clusters = [unit[0] for unit in units]
     n = len(set(clusters))
     if n == 1:
-        means, test = (first.mean(), second.mean()), paired_difference(second, first)
-        pairs = f"{count}, 1 seed"
-    else:
-        means = tuple(clustered_difference(of, np.zeros(len(of)), clusters).mean for of in (first, second))
-        test = clustered_difference(second, first, clusters)
-        own = n == len(units)
-        pairs = f"{count}, {counted(seeds, 'seed')}" if own and seeds > 1 else count if own else f"{n} seeds ({count})"
-    return _Found(float(means[0]), float(means[1]), test, pairs)
+        test, pairs = paired_difference(second, first), f"{count}, 1 seed"
+        return _Found(float(first.mean()), float(second.mean()), test, pairs)
+    means = [clustered_difference(of, np.zeros(len(of)), clusters).mean for of in (first, second)]
+    own = n == len(units)
+    pairs = f"{count}, {counted(seeds, 'seed')}" if own and seeds > 1 else count if own else f"{n} seeds ({count})"
+    return _Found(means[0], means[1], clustered_difference(second, first, clusters), pairs)
 
 
 def _over_seeds(a: Mapping[int, float], b: Mapping[int, float], shared: bool) -> _Found:

@@ -41,6 +41,11 @@ class Names:
         """Experiment, model and dataset."""
         return self.experiment, self.model, self.dataset
 
+    @property
+    def shown(self) -> dict[str, str | int]:
+        """The names by what they name."""
+        return {"experiment": self.experiment, "model": self.model, "dataset": self.dataset, "seed": self.seed}
+
 
 class Recorder(Protocol):
     """Takes what one run has to show."""

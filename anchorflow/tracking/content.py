@@ -105,7 +105,7 @@ def _artifacts(content: Content, names: Names) -> list[tuple[Any, list[str]]]:
         json.dump(content.dataset, file, ensure_ascii=False, indent=2, sort_keys=True)
     found: list[tuple[Any, list[str]]] = [(dataset, [])]
     for path in content.files:
-        artifact = wandb.Artifact(_artifact_name(names, path.stem), path.stem, metadata=vars(names))
+        artifact = wandb.Artifact(_artifact_name(names, path.stem), path.stem, metadata=names.shown)
         # The file is not written again once a run is complete: no copy of it is needed.
         artifact.add_file(str(path), policy="immutable", skip_cache=True)
         found.append((artifact, [f"seed{names.seed}"]))

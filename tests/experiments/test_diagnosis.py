@@ -24,7 +24,8 @@ def test_equal_to_principal_components_and_projected_keys(
 ) -> None:
     experiment = Diagnosis(n_queries=12, components=components)
     work = toy_work(experiment, lm, task)
-    result = experiment.reduce(mapped(experiment, lm, work, batch_tokens), task.labels)
+    records = mapped(experiment, lm, work, batch_tokens)
+    result = experiment.reduce(records, task.labels)
     seen = [oracle.run(lm, p.ids) for p in work.prompts]
     anchors = {d.label: d.anchor for d in work.prompts[0].demonstrations}
     for layer in range(lm.shape.layers):
@@ -37,9 +38,7 @@ def test_equal_to_principal_components_and_projected_keys(
         distance = np.array([[np.linalg.norm(a - b) for a in projected] for b in projected])
         expected = distance / distance.max()
         np.fill_diagonal(expected, 1)
-        found = Diagnosis(n_queries=12, components=components, layer=layer + 1).reduce(
-            mapped(experiment, lm, work, batch_tokens), task.labels
-        )
+        found = Diagnosis(n_queries=12, components=components, layer=layer + 1).reduce(records, task.labels)
         np.testing.assert_allclose(found.tables["predicted_confusion"].values, expected, rtol=1e-3)
     assert result.metrics["layer"] == 2  # two thirds of three
 
