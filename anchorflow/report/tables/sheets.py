@@ -83,8 +83,8 @@ def with_error(value: float, stderr: float, between: str = " ± ") -> str:
         return f"{written(value)}{between}0"
     if max(abs(value), stderr) < 0.001:
         return f"{value:.1e}{between}{stderr:.1e}"
-    decimals = max(0, 1 - math.floor(math.log10(stderr)))
-    return f"{value:,.{decimals}f}{between}{stderr:,.{decimals}f}"
+    decimals = max(0, 1 - math.floor(math.log10(float(f"{stderr:.1e}"))))
+    return f"{round(value, decimals) + 0.0:,.{decimals}f}{between}{stderr:,.{decimals}f}"  # + 0.0: no zero is negative
 
 
 def to_csv(sheet: Sheet) -> str:

@@ -51,7 +51,7 @@ function measured(value, stderr) {
   if (value == null || stderr == null) return number(value);
   if (stderr <= 0) return `${number(value)} ± 0`;
   if (Math.max(Math.abs(value), stderr) < 0.001) return `${value.toExponential(1)} ± ${stderr.toExponential(1)}`;
-  const digits = Math.max(0, 1 - Math.floor(Math.log10(stderr)));
+  const digits = Math.max(0, 1 - Math.floor(Math.log10(+stderr.toExponential(1))));
   return [value, stderr].map((each) => each.toLocaleString("en", { minimumFractionDigits: digits, maximumFractionDigits: digits })).join(" ± ");
 }
 

@@ -35,7 +35,8 @@ ABOVE_GUESSING = tuple(f"{name}_{SECOND_HALF}" for name in AT_MAX)
 NAME = 30
 """Characters of a model's or dataset's name along a heat map."""
 LEVEL = 0.05
-BOUNDS = ("low", "high", "bootstrap low", "bootstrap high", "bootstrap p")
+T = ("low", "high")
+BOOTSTRAP = ("bootstrap low", "bootstrap high", "bootstrap p")
 MARKS = (
     "* p < 0.05, corrected over the cells of this table (Holm). In brackets: neither the accuracy nor the log-likelihood of "
     "the default labels beats guessing (p < 0.05, mean over the second half of the curve)."
@@ -87,7 +88,15 @@ class Hypothesis:
     @property
     def title(self) -> str:
         """For people."""
-        return clean(", ".join([self.name.replace("_", " "), *filter(None, [typed(self.settings)])]), LONG)
+        return clean(
+            ", ".join(
+                [
+                    self.name.replace(f"_{SECOND_HALF}", ", second half").replace("_", " "),
+                    *filter(None, [typed(self.settings)]),
+                ]
+            ),
+            LONG,
+        )
 
     @property
     def grid(self) -> tuple[list[str], list[str], list[list[Test | None]]]:
@@ -208,11 +217,14 @@ def differences(found: Sequence[Hypothesis], cells: Sequence[Cell]) -> Sheet | N
     """
     names = setting_names(cells)
     rows: list[Row] = [
-        [*t.cell.head(names), t.name, t.cell.measured(t.name), *_bounds(t.cell, t.name), t.p, t.corrected]
+        [
+            *(*t.cell.head(names), t.name, t.cell.measured(t.name)),
+            *(*_bounds(t.cell, t.name, T), t.p, t.corrected, *_bounds(t.cell, t.name, BOOTSTRAP)),
+        ]
         for hypothesis in found
         for t in hypothesis.tests
     ]
-    columns = ["model", "dataset", *names, "difference", "mean", *BOUNDS, "p", "p over cells"]
+    columns = ["model", "dataset", *names, "difference", "mean", *T, "p", "p over cells", *BOOTSTRAP]
     return Sheet("differences", "Paired differences with 95 % intervals", columns, rows) if rows else None
 
 
@@ -266,10 +278,10 @@ def _at_any_turn(name: str) -> str:
     return re.sub(r"_after_\d+", "_after_k", name[: at.start()]) + "_at_2k"
 
 
-def _bounds(cell: Cell, name: str) -> list[float]:
-    """The 95 % intervals, as the experiment's table has them."""
+def _bounds(cell: Cell, name: str, columns: Sequence[str]) -> list[float]:
+    """The ends of 95 % intervals, as the experiment's table has them."""
     table = cell.result.tables.get("differences")
     if table is None or name not in table.rows:
-        return [math.nan] * len(BOUNDS)
+        return [math.nan] * len(columns)
     row = dict(zip(table.columns, table.values[list(table.rows).index(name)], strict=True))
-    return [row.get(column.replace(" ", "_"), math.nan) for column in BOUNDS]
+    return [row.get(column.replace(" ", "_"), math.nan) for column in columns]
