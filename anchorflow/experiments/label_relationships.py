@@ -230,9 +230,9 @@ class LabelRelationships:
                 for place, at in places.items():
                     values[f"{name}/{measure}_{place}"] = float(mean[at])
                     stderr[f"{name}/{measure}_{place}"] = float(error[at])
-                late, its_error = average(found[:, second_half(n)].mean(axis=1, keepdims=True))
-                values[f"{name}/{measure}_{SECOND_HALF}"] = float(late[0])
-                stderr[f"{name}/{measure}_{SECOND_HALF}"] = float(its_error[0])
+                half, error = average(found[:, second_half(n)].mean(axis=1, keepdims=True))
+                values[f"{name}/{measure}_{SECOND_HALF}"] = float(half[0])
+                stderr[f"{name}/{measure}_{SECOND_HALF}"] = float(error[0])
         scores["guessing"] = {
             measure: np.full((len(records), n), values[f"guessing/{measure}"])
             for measure in ("accuracy", "log_likelihood")
@@ -241,12 +241,8 @@ class LabelRelationships:
         for name, test in tests.items():
             values |= {name: test.mean, f"{name}_p": test.p}
             stderr[name] = test.stderr
-        unbalanced = [
-            r.name for r in self.parsed if r.kind in ("flip_after", "default_after") and r.turn and 2 * r.turn >= n
-        ]
-        notes = [
-            f"{name} has no place with as many labels of both sides; n_demonstrations is {n}" for name in unbalanced
-        ]
+        late = [r.name for r in self.parsed if r.kind in ("flip_after", "default_after") and r.turn and 2 * r.turn >= n]
+        notes = [f"{name} has no place with as many labels of both sides; n_demonstrations is {n}" for name in late]
         return Result(metrics=values, stderr=stderr, curves=curves, tables=tables, notes=notes)
 
     def measured(self, records: Sequence[Record], regime: Regime) -> dict[str, np.ndarray]:

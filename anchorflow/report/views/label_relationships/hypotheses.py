@@ -88,15 +88,8 @@ class Hypothesis:
     @property
     def title(self) -> str:
         """For people."""
-        return clean(
-            ", ".join(
-                [
-                    self.name.replace(f"_{SECOND_HALF}", ", second half").replace("_", " "),
-                    *filter(None, [typed(self.settings)]),
-                ]
-            ),
-            LONG,
-        )
+        name = self.name.replace(f"_{SECOND_HALF}", ", second half").replace("_", " ")
+        return clean(", ".join([name, *filter(None, [typed(self.settings)])]), LONG)
 
     @property
     def grid(self) -> tuple[list[str], list[str], list[list[Test | None]]]:
@@ -216,14 +209,11 @@ def differences(found: Sequence[Hypothesis], cells: Sequence[Cell]) -> Sheet | N
     is over the same repetitions.
     """
     names = setting_names(cells)
-    rows: list[Row] = [
-        [
-            *(*t.cell.head(names), t.name, t.cell.measured(t.name)),
-            *(*_bounds(t.cell, t.name, T), t.p, t.corrected, *_bounds(t.cell, t.name, BOOTSTRAP)),
-        ]
-        for hypothesis in found
-        for t in hypothesis.tests
-    ]
+    rows: list[Row] = []
+    for test in (test for hypothesis in found for test in hypothesis.tests):
+        low_and_high, drawn = (_bounds(test.cell, test.name, columns) for columns in (T, BOOTSTRAP))
+        what: Row = [*test.cell.head(names), test.name, test.cell.measured(test.name)]
+        rows.append([*what, *low_and_high, test.p, test.corrected, *drawn])
     columns = ["model", "dataset", *names, "difference", "mean", *T, "p", "p over cells", *BOOTSTRAP]
     return Sheet("differences", "Paired differences with 95 % intervals", columns, rows) if rows else None
 
