@@ -153,7 +153,9 @@ def mean(results: Sequence[Result], seeds: Sequence[int], view: View | None = No
         at = sorted(set.intersection(*(set(curve.at) for curve in having)))
         if at:
             values, errors = over_seeds([_at(curve, at) for curve in having])
-            curves[name] = Curve(having[0].x, at, values.tolist(), errors.tolist())
+            inside = zip(*(_at(curve, at, curve.stderr or [math.nan] * len(curve.at)) for curve in having), strict=True)
+            known = [float(error or _within(within)) for error, within in zip(errors, inside, strict=True)]
+            curves[name] = Curve(having[0].x, at, values.tolist(), known)
     tables = {
         name: _mean_table([result.tables[name] for result in results if name in result.tables])
         for name in _names(result.tables for result in results)
@@ -201,8 +203,8 @@ def _names(of: Iterable[Mapping[str, Any]]) -> list[str]:
     return list(dict.fromkeys(name for found in of for name in found))
 
 
-def _at(curve: Curve, places: Sequence[float]) -> list[float]:
-    found = dict(zip(curve.at, curve.values, strict=True))
+def _at(curve: Curve, places: Sequence[float], values: Sequence[float] | None = None) -> list[float]:
+    found = dict(zip(curve.at, curve.values if values is None else values, strict=True))
     return [found[at] for at in places]
 
 

@@ -199,6 +199,8 @@ def test_seeds_that_agree_have_the_error_of_their_queries_and_not_none() -> None
     found = mean([Result({"accuracy": 1.0}, {"accuracy": 0.06}), Result({"accuracy": 1.0}, {"accuracy": 0.08})], [1, 2])
     assert found.stderr["accuracy"] == pytest.approx(0.05)  # sqrt(0.06^2 + 0.08^2) / 2
     assert math.isnan(mean([Result({"ece": 0.0}), Result({"ece": 0.0})], [1, 2]).stderr["ece"])
+    curves = [Result({}, curves={"loyalty": Curve("k", [1, 3], [1.0, x], [0.06, 0.01])}) for x in (0.5, 0.7)]
+    assert mean(curves, [1, 2]).curves["loyalty"].stderr == pytest.approx([0.06 / math.sqrt(2), 0.1])
 
 
 def test_a_p_and_its_bounds_have_no_mean_and_whole_numbers_stay_whole() -> None:
