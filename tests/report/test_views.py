@@ -108,7 +108,7 @@ def test_without_a_view_there_is_a_table_of_all_metrics_and_a_figure_for_each_me
         echo(tmp_path / "runs" / str(seed), f"{own}.echo.Echo", seed=seed)
     said, out = written(tmp_path)
     assert said.startswith("# 2 runs in 1 cell, 0 incomplete, 0 problems\n")
-    assert "| echo | gpt2 | sst2 |  | 2 | loudness 0.500, full/delay 0.250 |" in said
+    assert "| echo | gpt2 | sst2 |  | 2 | loudness 0.500 ± 0.071, full/delay 0.250 |" in said
     assert names(out, "figures") == {"echo_S_x", "echo_S_y"}
     header, without, full = (out / "tables" / "echo.csv").read_text().splitlines()
     assert header.split(",") == [
