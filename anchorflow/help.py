@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import inspect
+import re
 import shutil
 import textwrap
 from collections.abc import Iterable, Iterator
@@ -135,6 +136,7 @@ def _documented(node: ast.ClassDef) -> Iterator[tuple[str, ast.expr | None, str]
 def _type(annotation: Any) -> str:
     plain = isinstance(annotation, type) and not hasattr(annotation, "__args__")
     text = annotation.__name__ if plain else str(annotation)
+    text = re.sub(r"^Annotated\[(.*), [^,]*\]$", r"\1", text)
     return text.replace("typing.", "").replace("None", "null")
 
 

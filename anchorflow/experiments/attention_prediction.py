@@ -56,6 +56,8 @@ class AttentionPrediction(FewShot):
         predicted = probs.argmax(axis=1)
         attention = np.array([record["label_attention"] for record in records])  # query, layer, class
         areas = [metrics.auc_of_prediction(predicted, attention[:, layer]) for layer in range(attention.shape[1])]
+        influence = np.array([metrics.auc_influence(predicted, attention[:, layer]) for layer in range(len(areas))])
+        whole, its_stderr = sum(areas) - 0.5 * len(areas), float(np.linalg.norm(influence.sum(axis=0)))
         never = [label for c, label in enumerate(labels) if c not in predicted]
         notes = variants.layer_notes(records)
         if len(labels) - len(never) == 1:
@@ -63,13 +65,15 @@ class AttentionPrediction(FewShot):
             notes.append(f"AUCROC and R are undefined: the model predicts {only!r} for all {len(records)} queries")
         elif never:
             notes.append(f"left out, since the model never predicts them: {', '.join(never)}")
+        if abs(whole) < its_stderr:
+            notes.append(metrics.UNDEFINED_R.format(whole, its_stderr))
         layers = variants.layers(records, len(areas))
         return Result(
             metrics={"accuracy": accuracy},
             stderr={"accuracy": statistics.proportion_stderr(accuracy, len(records))},
             curves={
-                "AUCROC": Curve("layer", layers, areas),
-                "R": Curve("layer", layers, metrics.cumulative_contribution(areas)),
+                "AUCROC": Curve("layer", layers, areas, np.linalg.norm(influence, axis=1).tolist()),
+                "R": Curve("layer", layers, metrics.cumulative_contribution(areas, its_stderr)),
             },
             notes=notes,
         )

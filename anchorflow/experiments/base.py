@@ -27,10 +27,12 @@ class UnitKind:
     """What error messages call one ("test row")."""
     variant: str = "variant"
     """What the predictions of one unit are told apart by."""
+    shared: bool = False
+    """Whether runs of several seeds have most of their units in common, so that their spread says nothing."""
 
 
 QUERY = UnitKind("query", "queries", "test row")
-REPETITION = UnitKind("repetition", "repetitions", "repetition", "regime")
+REPETITION = UnitKind("repetition", "repetitions", "repetition", "regime", shared=True)
 
 
 class Unit(Protocol):

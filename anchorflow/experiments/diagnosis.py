@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import math
 from collections.abc import Iterable, Iterator, Sequence
 from itertools import combinations
 from pathlib import Path
@@ -83,21 +84,37 @@ class Diagnosis(FewShot):
             ]
 
     def reduce(self, records: Sequence[Record], labels: Sequence[str]) -> Result:
-        """`spearman` of both matrices at the layer and at every layer; the matrices; the pairs, most confused first."""
+        """`spearman` of both matrices at the layer and at every layer; the matrices; the pairs, most confused first.
+
+        At the layer with its p (classes permuted) and a 95 % bootstrap interval over queries: `spearman_p`, `_low`, `_high`.
+        """
         probs, truth = variants.probs(records), variants.truth(records)
         accuracy = metrics.accuracy(truth, probs)
         confusion = metrics.pairwise_auc(truth, probs)
         products = np.array([record["anchor_products"] for record in records])  # query, layer, class
         n_layers = products.shape[1]
-        predicted = []
-        for layer in range(n_layers):
-            queries = np.array([_unpacked(record["query_vectors"][layer]) for record in records], dtype=float)
-            predicted.append(predicted_confusion(queries, products[:, layer], self.components))
+
+        def vectors(layer: int) -> np.ndarray:
+            return np.array([_unpacked(record["query_vectors"][layer]) for record in records], dtype=float)
+
+        predicted = [
+            predicted_confusion(vectors(layer), products[:, layer], self.components) for layer in range(n_layers)
+        ]
         pairs = list(combinations(range(len(labels)), 2))
         rows, columns = np.array(pairs).T
         correlations = [metrics.rank_correlation(confusion[rows, columns], p[rows, columns]) for p in predicted]
         layers = variants.layers(records, n_layers)
         chosen = (round(2 / 3 * n_layers) or 1) - 1 if self.layer is None else layers.index(self.layer)
+        overlaps = _overlaps(vectors(chosen))
+
+        def resampled(draws: np.ndarray) -> np.ndarray:
+            again = np.array([_distances(overlaps, products[:, chosen], self.components, counts) for counts in draws])
+            measured = metrics.resampled_pairwise_auc(truth, probs, draws)
+            return metrics.rank_correlations(measured[:, rows, columns], again[:, rows, columns])
+
+        low = high = math.nan
+        if not np.isnan(correlations[chosen]):
+            low, high = statistics.bootstrap_interval(len(records), resampled)
 
         def most_confused(by: np.ndarray) -> Table:
             in_order = sorted(pairs, key=lambda pair: (np.nan_to_num(by[pair], nan=2.0), pair))
@@ -116,7 +133,14 @@ class Diagnosis(FewShot):
         if missing:
             notes.append(f"no query of these classes was drawn: {', '.join(missing)}")
         return Result(
-            metrics={"accuracy": accuracy, "spearman": correlations[chosen], "layer": layers[chosen]},
+            metrics={
+                "accuracy": accuracy,
+                "spearman": correlations[chosen],
+                "spearman_p": statistics.permuted_classes_p(confusion, predicted[chosen]),
+                "spearman_low": low,
+                "spearman_high": high,
+                "layer": layers[chosen],
+            },
             stderr={"accuracy": statistics.proportion_stderr(accuracy, len(records))},
             curves={"spearman_by_layer": Curve("layer", layers, correlations)},
             tables={
@@ -135,10 +159,32 @@ def predicted_confusion(queries: np.ndarray, products: np.ndarray, components: i
     With the centred queries X = U Σ Vᵀ, the key projected on the principal directions and scaled by the singular
     values is k̂ = Σ Vᵀ k = Uᵀ X k: it takes the queries' products with the key [query, class], not the key itself.
     """
+    return _distances(_overlaps(queries), products, components, np.ones(len(queries), dtype=int))
+
+
+def _overlaps(queries: np.ndarray) -> np.ndarray:
+    """Products of the queries with each other [query, query]."""
     centred = queries - queries.mean(axis=0)
-    left, singular, _ = np.linalg.svd(centred, full_matrices=False)
-    keep = min(components, int((singular > singular[0] * 1e-9).sum())) if singular[0] > 0 else 0
-    keys = left[:, :keep].T @ (products - products.mean(axis=0))  # direction, class
+    found: np.ndarray = centred @ centred.T
+    return found
+
+
+def _distances(overlaps: np.ndarray, products: np.ndarray, components: int, counts: np.ndarray) -> np.ndarray:
+    """`predicted_confusion` from the queries' products with each other: U and Σ² are the eigenvectors and values of X Xᵀ.
+
+    A query that is there several times (`counts`) has so many equal rows in X, or one row times their root.
+    """
+    from scipy.linalg import eigh
+
+    drawn = np.flatnonzero(counts)
+    weights = counts[drawn] / counts.sum()
+    overlaps, products, scale = overlaps[np.ix_(drawn, drawn)], products[drawn], np.sqrt(counts[drawn])
+    middle = overlaps @ weights
+    centred = overlaps - middle - middle[:, None] + weights @ middle
+    n = len(drawn)
+    squares, left = eigh(scale[:, None] * centred * scale, subset_by_index=(max(0, n - components), n - 1))
+    kept = left[:, squares > squares[-1] * 1e-12] if squares[-1] > 0 else left[:, :0]
+    keys = kept.T @ (scale[:, None] * (products - weights @ products))  # direction, class
     distance = np.linalg.norm(keys[:, :, None] - keys[:, None, :], axis=0)
     with np.errstate(invalid="ignore"):
         found: np.ndarray = distance / np.nanmax(distance)

@@ -5,21 +5,24 @@ from __future__ import annotations
 import logging
 import sys
 from bisect import bisect_left
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import cached_property
 from itertools import combinations
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
 
 import numpy as np
+from pydantic import BeforeValidator
 
 from anchorflow.data import Task
 from anchorflow.errors import UserError
 from anchorflow.experiments.base import REPETITION, UnitKind
+from anchorflow.experiments.calibration import cross_fitted, named
+from anchorflow.experiments.contrasts import SECOND_HALF, Comparison, contrasts, outcomes, second_half
 from anchorflow.experiments.repetitions import Draw, Instruction, Repetitions, Writers
 from anchorflow.prompts import PromptBuilder, Repetition
 from anchorflow.prompts.labels import TURNING, Regime, parse
-from anchorflow.results import Curve, Record, Result, Table, statistics
+from anchorflow.results import Curve, Record, Result, statistics
 from anchorflow.settings import configurable, defaults_of, setting
 
 if TYPE_CHECKING:
@@ -34,15 +37,7 @@ AS_THE_PAPER = (
 MEASURES = ("accuracy", "log_likelihood", "entropy")
 FLIPPED = ("flipped_accuracy", "flipped_log_likelihood")
 """The same against the flipped labels, for regimes that show them."""
-
-
-class Comparison(NamedTuple):
-    """Two curves whose difference at one number of examples is a null hypothesis' test; each is (regime, measure)."""
-
-    name: str
-    first: tuple[str, str]
-    second: tuple[str, str]
-    at: int
+SHARES = ("accuracy", "flipped_accuracy")
 
 
 @configurable
@@ -76,8 +71,9 @@ class LabelRelationships:
     instruction: Instruction = "none"
     """A line in front of the examples: classify names the task and its words, instruct says what flipped words mean, invert
     asks to flip all answers, ignore to leave prior knowledge aside."""
-    calibrate: bool = False
-    """Subtract the log-prior that prompts without content give."""
+    calibrate: Annotated[Literal["none", "content_free", "per_position"], BeforeValidator(named)] = "none"
+    """Subtract a log-prior from the label words' log-probabilities: `content_free` that of prompts without content,
+    `per_position` the mean over the other repetitions at the same number of examples."""
     shards: int = setting(default=1, kind="run")
     """Tasks of a sweep's array that share the work."""
 
@@ -88,6 +84,8 @@ class LabelRelationships:
         for key in ("n_demonstrations", "at_most"):
             if (given := getattr(self, key)) is not None and given < 1:
                 raise ValueError(f"{key} is {given}; allowed: 1 or more, or null")
+        if self.calibrate == "per_position" and self.repetitions < 2:
+            raise ValueError(f"repetitions is {self.repetitions} with calibrate=per_position; allowed: 2 or more")
         regimes = parse(self.regimes)
         if self.n_demonstrations is not None:
             _check_turns(regimes, self.n_demonstrations)
@@ -127,7 +125,7 @@ class LabelRelationships:
             units=tuple(repetitions),
             label_words=task.label_words,
             frequencies=writers.frequencies,
-            content_free=writers.content_free() if self.calibrate else {},
+            content_free=writers.content_free() if self.calibrate == "content_free" else {},
         )
 
     def _most(self, task: Task) -> int:
@@ -209,9 +207,10 @@ class LabelRelationships:
         """Every regime's curves, their values at the largest context, and the tests of the null hypotheses.
 
         Metrics named A_minus_B are mean paired differences, A_minus_B_p their p; the table `differences` has both with
-        the 95 % confidence interval.
+        the 95 % confidence interval, of a paired t test and of a bootstrap. Of every regime and difference there is also
+        the mean over the second half of the curve.
         """
-        scores = {regime.name: measures(records, regime) for regime in self.parsed}
+        scores = {regime.name: self.measured(records, regime) for regime in self.parsed}
         n = len(records[0]["labels"])
         frequencies = np.array(records[0]["frequencies"])
         guessing = float((frequencies[frequencies > 0] * np.log(frequencies[frequencies > 0])).sum())
@@ -222,31 +221,34 @@ class LabelRelationships:
         balanced = self._balanced(n)
         for name, of_regime in scores.items():
             for measure, found in of_regime.items():
-                mean, error = statistics.mean_and_stderr(found)
+                average = statistics.share_and_stderr if measure in SHARES else statistics.mean_and_stderr
+                mean, error = average(found)
                 curves[f"{name}/{measure}"] = Curve("n_demonstrations", range(n), mean.tolist(), error.tolist())
                 places = {"at_max": n - 1, **{f"at_{at}": at for at, names in balanced.items() if name in names}}
                 for place, at in places.items():
                     values[f"{name}/{measure}_{place}"] = float(mean[at])
                     stderr[f"{name}/{measure}_{place}"] = float(error[at])
-        scores["guessing"] = {"log_likelihood": np.full((len(records), n), guessing)}
-        tests = {
-            c.name: statistics.paired_difference(
-                *(scores[regime][measure][:, c.at] for regime, measure in (c.first, c.second))
-            )
-            for c in self.comparisons(n, len(frequencies))
+                half, error = average(found[:, second_half(n)].mean(axis=1, keepdims=True))
+                values[f"{name}/{measure}_{SECOND_HALF}"] = float(half[0])
+                stderr[f"{name}/{measure}_{SECOND_HALF}"] = float(error[0])
+        scores["guessing"] = {
+            measure: np.full((len(records), n), values[f"guessing/{measure}"])
+            for measure in ("accuracy", "log_likelihood")
         }
+        tests, tables = outcomes(contrasts(self.comparisons(n, len(frequencies)), n), scores)
         for name, test in tests.items():
             values |= {name: test.mean, f"{name}_p": test.p}
             stderr[name] = test.stderr
-        columns = ["difference", "low", "high", "p"]
-        rows = [[test.mean, test.low, test.high, test.p] for test in tests.values()]
-        tables = {"differences": Table(list(tests), columns, rows)} if tests else {}
         late = [r.name for r in self.parsed if r.kind in ("flip_after", "default_after") and r.turn and 2 * r.turn >= n]
         notes = [f"{name} has no place with as many labels of both sides; n_demonstrations is {n}" for name in late]
         quick = defaults_of(type(self))
         if all(getattr(self, key) == quick[key] for key in ("n_demonstrations", "repetitions")):
             notes.append(AS_THE_PAPER)
         return Result(metrics=values, stderr=stderr, curves=curves, tables=tables, notes=notes)
+
+    def measured(self, records: Sequence[Record], regime: Regime) -> dict[str, np.ndarray]:
+        """Each measure of a regime [repetition, example], as this experiment calibrates."""
+        return measures(records, regime, cross_fitted if self.calibrate == "per_position" else None)
 
     def comparisons(self, n: int, classes: int) -> list[Comparison]:
         """What the null hypotheses are tested by, of those regimes that were run with `n` examples of so many classes.
@@ -287,10 +289,13 @@ class LabelRelationships:
         return {at: [r.name for r in in_order if r.balanced(at)] for at in places if 0 < at < n}
 
 
-def measures(records: Sequence[Record], regime: Regime) -> dict[str, np.ndarray]:
-    """Each measure of a regime: [repetition, example]."""
+def measures(
+    records: Sequence[Record], regime: Regime, calibrate: Callable[[np.ndarray], np.ndarray] | None = None
+) -> dict[str, np.ndarray]:
+    """Each measure of a regime: [repetition, example]; `calibrate` changes the log-probabilities before."""
     truth = np.array([record["labels"] for record in records])
     scores = np.array([record["regimes"][regime.name]["log_probabilities"] for record in records], dtype=float)
+    scores = scores if calibrate is None else calibrate(scores)
     predicted, flipped = scores.argmax(axis=2), (truth + 1) % scores.shape[2]
 
     def likelihood(of: np.ndarray) -> np.ndarray:

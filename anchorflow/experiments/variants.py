@@ -72,7 +72,7 @@ def measure(
     found = {}
     for key, values in per_query.items():
         of_all = np.array(values, dtype=float)  # draw, query
-        mean, stderr = statistics.mean_and_stderr(of_all.mean(axis=0)[:, None])
+        mean, stderr = statistics.share_and_stderr(of_all.mean(axis=0)[:, None])
         over_draws = statistics.mean_and_stderr(of_all.mean(axis=1)[:, None])[1] if shared and draws > 1 else [0.0]
         found[key] = (float(mean[0]), float(np.hypot(stderr[0], over_draws[0])))
     return found

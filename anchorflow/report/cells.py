@@ -11,7 +11,8 @@ import numpy as np
 from anchorflow.report.collect import Run
 from anchorflow.report.tables.sheets import Measured
 from anchorflow.report.view import View, asking, view_of
-from anchorflow.results import Curve, Result, Table
+from anchorflow.results import Curve, Result, Table, of_tests
+from anchorflow.results.metrics import UNDEFINED_R, contribution_of_mean
 from anchorflow.results.statistics import mean_and_stderr
 from anchorflow.settings import digest
 
@@ -128,21 +129,33 @@ def planes(cells: Sequence[Cell], besides: Sequence[str] = ()) -> list[tuple[dic
     return [(dict(zip(names, values, strict=True)), together) for values, together in found.items()]
 
 
-def mean(results: Sequence[Result], seeds: Sequence[int]) -> Result:
-    """Means with their standard errors over the results; what is undefined (nan) in some is the mean of the others."""
+def mean(results: Sequence[Result], seeds: Sequence[int], view: View | None = None) -> Result:
+    """Means with their standard errors over the results; what is undefined (nan) in some is the mean of the others.
+
+    What says how sure a number is (a p, a bound) has no mean and is left out. Where all seeds found the same, so that
+    nothing is seen of their spread, the error is that of the units within them.
+    """
     if len(results) == 1:
         return results[0]
-    metrics, stderr = {}, {}
-    for name in _names(result.metrics for result in results):
-        values, errors = over_seeds([[result.metrics.get(name, math.nan)] for result in results])
-        metrics[name], stderr[name] = float(values[0]), float(errors[0])
+    metrics: dict[str, float] = {}
+    stderr = {}
+    names = _names(result.metrics for result in results)
+    for name in (name for name in names if name not in of_tests(names)):
+        found = [result.metrics.get(name, math.nan) for result in results]
+        within = [result.stderr.get(name, math.nan) for result in results]
+        values, errors = over_seeds([[each] for each in found])
+        whole = len(set(found)) == 1 and isinstance(found[0], int)  # counted or set, not measured
+        metrics[name] = found[0] if whole else float(values[0])
+        stderr[name] = math.nan if whole else float(errors[0] or _within(within))
     curves = {}
     for name in _names(result.curves for result in results):
-        found = [result.curves[name] for result in results if name in result.curves]
-        at = sorted(set.intersection(*(set(curve.at) for curve in found)))
+        having = [result.curves[name] for result in results if name in result.curves]
+        at = sorted(set.intersection(*(set(curve.at) for curve in having)))
         if at:
-            values, errors = over_seeds([_at(curve, at) for curve in found])
-            curves[name] = Curve(found[0].x, at, values.tolist(), errors.tolist())
+            values, errors = over_seeds([_at(curve, at) for curve in having])
+            inside = zip(*(_at(curve, at, curve.stderr or [math.nan] * len(curve.at)) for curve in having), strict=True)
+            known = [float(error or _within(within)) for error, within in zip(errors, inside, strict=True)]
+            curves[name] = Curve(having[0].x, at, values.tolist(), known)
     tables = {
         name: _mean_table([result.tables[name] for result in results if name in result.tables])
         for name in _names(result.tables for result in results)
@@ -155,7 +168,28 @@ def mean(results: Sequence[Result], seeds: Sequence[int]) -> Result:
         note if len(where) == len(results) else f"seed {', '.join(map(str, where))}: {note}"
         for note, where in said.items()
     ]
+    for name, of in (view.contributions if view else {}).items():
+        if name in curves and of in curves:
+            curves[name], more = _contribution(results, name, of, curves[of].at)
+            notes += more
     return Result(metrics, stderr, curves, tables, notes)
+
+
+def _within(stderr: Sequence[float]) -> float:
+    """The standard error of a mean of independent numbers with these errors."""
+    return math.sqrt(sum(error**2 for error in stderr)) / len(stderr)
+
+
+def _contribution(results: Sequence[Result], name: str, of: str, at: Sequence[float]) -> tuple[Curve, list[str]]:
+    """The share of layers 1 to l in the rise of the results' mean curve, and a note where it is undefined."""
+    known = [result for result in results if of in result.curves and not np.isnan(_at(result.curves[of], at)).any()]
+    if len(known) < 2:
+        values = _at(known[0].curves[name], at) if known else [math.nan] * len(at)
+        return Curve("layer", at, values, [math.nan] * len(at)), []
+    areas = np.array([_at(result.curves[of], at) for result in known])
+    values, errors, stderr = contribution_of_mean(areas)
+    notes = [UNDEFINED_R.format(float((areas.mean(axis=0) - 0.5).sum()), stderr)] if math.isnan(values[-1]) else []
+    return Curve("layer", at, values, errors), notes
 
 
 def over_seeds(values: Sequence[Sequence[float]]) -> tuple[np.ndarray, np.ndarray]:
@@ -169,8 +203,8 @@ def _names(of: Iterable[Mapping[str, Any]]) -> list[str]:
     return list(dict.fromkeys(name for found in of for name in found))
 
 
-def _at(curve: Curve, places: Sequence[float]) -> list[float]:
-    found = dict(zip(curve.at, curve.values, strict=True))
+def _at(curve: Curve, places: Sequence[float], values: Sequence[float] | None = None) -> list[float]:
+    found = dict(zip(curve.at, curve.values if values is None else values, strict=True))
     return [found[at] for at in places]
 
 
@@ -196,7 +230,7 @@ def _result(runs: Sequence[Run]) -> tuple[Result, str, str | None]:
     if len(runs) == 1:
         return found[0], units, None
     if pool is None:
-        return mean(found, seeds), "seeds", None
+        return mean(found, seeds, runs[0].view), "seeds", None
     try:
         return pool(runs), units, None
     except Exception as error:  # damaged records, or an experiment of one's own that cannot do it

@@ -1,9 +1,14 @@
-"""Two sets of runs, paired as closely as they can be: differences with 95 % confidence intervals."""
+"""Two sets of runs, paired as closely as they can be: differences with 95 % confidence intervals.
+
+Queries of one seed share their demonstrations: a seed counts once, and intervals are Student's t over seeds. Repetitions
+of label_relationships have examples of their own and count one by one.
+"""
 
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 
@@ -13,10 +18,13 @@ from anchorflow.report.cells import varying_settings
 from anchorflow.report.collect import Collection, Run, collect, problems_of_views
 from anchorflow.report.tables.overview import ends
 from anchorflow.report.tables.sheets import LONG, Row, Sheet, clean, marked, to_csv, to_markdown
-from anchorflow.results import counted, write_atomically
-from anchorflow.results.statistics import Difference, paired_difference
+from anchorflow.results import counted, of_tests, write_atomically
+from anchorflow.results.statistics import Difference, clustered_difference, holm, paired_difference
 
-COLUMNS = ["experiment", "of both", "A", "B", "metric", "of A", "of B", "B − A", "low", "high", "p", "pairs"]
+COLUMNS = [
+    *("experiment", "of both", "A", "B", "metric", "of A", "of B", "B − A", "low", "high", "p", "p over all", "pairs"),
+]
+P = COLUMNS.index("p")
 
 
 @dataclass(frozen=True)
@@ -72,7 +80,20 @@ def differences(a: Collection, b: Collection) -> tuple[Sheet, list[str]]:
         for found, name in ((a, "A"), (b, "B")):
             alone = [run.path for run in found.runs if run.experiment == experiment and run.path not in used]
             notes += [f"only in {name}: {path}" for path in alone]
-    return Sheet("compare", "Differences with 95 % confidence intervals", COLUMNS, rows), notes
+    return _sheet(rows), notes
+
+
+def _sheet(rows: Sequence[Row]) -> Sheet:
+    """With p corrected over the whole table; what it is, and what the intervals hold for, stands below."""
+    p = [float(row[P]) for row in rows]  # type: ignore[arg-type]
+    tested = sum(not math.isnan(each) for each in p)
+    notes = [
+        "Queries of a seed share their demonstrations: of several seeds the interval is Student's t over them; of one it is "
+        "over its queries, and holds for its demonstrations alone.",
+        f"p over all: corrected over the {counted(tested, 'difference')} of this table that have a p (Holm).",
+    ]
+    found = [[*row[: P + 1], each, *row[P + 1 :]] for row, each in zip(rows, holm(p), strict=True)]
+    return Sheet("compare", "Differences with 95 % confidence intervals", COLUMNS, found, notes if tested else [])
 
 
 def _sides(sets: Sequence[Sequence[Run]]) -> list[list[Side]]:
@@ -107,25 +128,31 @@ def _compare(one: Side, other: Side) -> tuple[list[Row], list[str]]:
     seeds = [seed for seed in one.runs if seed in other.runs]
     by_unit, problems = _by_unit(one, other, seeds)
     numbers = [{seed: _numbers(run) for seed, run in side.runs.items()} for side in (one, other)]
+    shared = next(iter(one.runs.values())).view.pool is not None
     rows: list[Row] = []
     for name in dict.fromkeys(name for of_seed in numbers[0].values() for name in of_seed):
-        if name in by_unit:
-            first, second, pairs = by_unit[name]
-            found = paired_difference(second, first)
-        else:
-            of_seeds = [{seed: of[name] for seed, of in side.items() if name in of} for side in numbers]
-            if not all(of_seeds):
+        found = by_unit.get(name)
+        if found is None:
+            of_a, of_b = ({seed: of[name] for seed, of in side.items() if name in of} for side in numbers)
+            if not (of_a and of_b):
                 continue
-            first, second, found, pairs = _over_seeds(*of_seeds)
-        p = found.p
-        rows.append([name, float(first.mean()), float(second.mean()), found.mean, found.low, found.high, p, pairs])
+            found = _over_seeds(of_a, of_b, shared)
+        apart = found.difference
+        rows.append([name, found.first, found.second, apart.mean, apart.low, apart.high, apart.p, found.pairs])
     return rows, problems
 
 
-def _by_unit(
-    one: Side, other: Side, seeds: Sequence[int]
-) -> tuple[dict[str, tuple[np.ndarray, np.ndarray, str]], list[str]]:
-    """By metric the scores of both on the same units, and how many those are."""
+class _Found(NamedTuple):
+    """The means of both sides, their difference, and what was paired."""
+
+    first: float
+    second: float
+    difference: Difference
+    pairs: str
+
+
+def _by_unit(one: Side, other: Side, seeds: Sequence[int]) -> tuple[dict[str, _Found], list[str]]:
+    """By metric what the scores of both on the same units say."""
     found: list[dict[str, dict[per_query.Unit, float]]] = [{}, {}]
     problems = []
     for seed in seeds:
@@ -148,21 +175,40 @@ def _by_unit(
         if units:
             all_of = max(len(first), len(second))
             count = f"{len(units)} {units_of}" if len(units) == all_of else f"{len(units)} of {all_of} {units_of}"
-            pairs = f"{count}, {len(seeds)} seeds" if len(seeds) > 1 else count
-            paired[name] = np.array([first[u] for u in units]), np.array([second[u] for u in units]), pairs
+            paired[name] = _of_units([first[u] for u in units], [second[u] for u in units], units, count, len(seeds))
     return paired, []
 
 
-def _over_seeds(a: Mapping[int, float], b: Mapping[int, float]) -> tuple[np.ndarray, np.ndarray, Difference, str]:
-    """Paired by seed where there are common ones; else by Welch's t."""
+def _of_units(
+    a: Sequence[float], b: Sequence[float], units: Sequence[per_query.Unit], count: str, seeds: int
+) -> _Found:
+    """Over clusters; of a single one (queries after the same demonstrations) over its units."""
+    first, second = np.array(a), np.array(b)
+    clusters = [unit[0] for unit in units]
+    n = len(set(clusters))
+    if n == 1:
+        test, pairs = paired_difference(second, first), f"{count}, 1 seed"
+        return _Found(float(first.mean()), float(second.mean()), test, pairs)
+    means = [clustered_difference(of, np.zeros(len(of)), clusters).mean for of in (first, second)]
+    own = n == len(units)
+    pairs = f"{count}, {counted(seeds, 'seed')}" if own and seeds > 1 else count if own else f"{n} seeds ({count})"
+    return _Found(means[0], means[1], clustered_difference(second, first, clusters), pairs)
+
+
+def _over_seeds(a: Mapping[int, float], b: Mapping[int, float], shared: bool) -> _Found:
+    """Paired by seed where there are common ones; else by Welch's t. No interval where seeds have `shared` units."""
     seeds = [seed for seed in a if seed in b]
     if seeds:
         first, second = (np.array([of[seed] for seed in seeds], dtype=float) for of in (a, b))
+        found = clustered_difference(second, first, seeds)
         pairs = f"{len(seeds)} seeds" if len(seeds) > 1 else "1 seed, no interval"
-        return first, second, paired_difference(second, first), pairs
-    first, second = (np.array(list(of.values()), dtype=float) for of in (a, b))
-    pairs = f"none ({len(first)} and {len(second)} seeds)"
-    return first, second, _unpaired_difference(second, first), pairs
+    else:
+        first, second = (np.array(list(of.values()), dtype=float) for of in (a, b))
+        found = _unpaired_difference(second, first)
+        pairs = f"none ({len(first)} and {len(second)} seeds)"
+    if shared and not math.isnan(found.low):
+        found, pairs = Difference(found.mean, *[math.nan] * 4), f"{pairs}, which share repetitions: no interval"
+    return _Found(float(first.mean()), float(second.mean()), found, pairs)
 
 
 def _unpaired_difference(first: np.ndarray, second: np.ndarray) -> Difference:
@@ -181,9 +227,9 @@ def _unpaired_difference(first: np.ndarray, second: np.ndarray) -> Difference:
 
 
 def _numbers(run: Run) -> dict[str, float]:
-    """What was measured (no setting, no p, nothing that is given), and means of curves over thirds of the layers."""
+    """What was measured (no setting, nothing of a test or that is given), and means of curves over thirds of the layers."""
     result = run.numbers()
-    apart = {*run.settings, *run.view.given, *(f"{name}_p" for name in result.metrics)}
+    apart = {*run.settings, *run.view.given, *of_tests(result.metrics)}
     found = {name: value for name, value in result.metrics.items() if name not in apart}
     for name in run.view.thirds:
         if name in result.curves:

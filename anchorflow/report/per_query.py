@@ -15,7 +15,8 @@ if TYPE_CHECKING:
     from anchorflow.report.collect import Run
 
 Unit = tuple[Any, ...]
-"""What two runs must share for their scores to be a pair."""
+"""What two runs must share for their scores to be a pair. Units that begin alike are a cluster: they share their
+demonstrations (queries of a seed), and say less than as many independent ones."""
 Scores = Mapping[str, Mapping[Unit, float]]
 """By metric the score of each unit."""
 

@@ -87,6 +87,9 @@ class View:
     pickled."""
     averaged: Callable[[Mapping[str, Result]], Result] | None = None
     """The mean of one model's results over datasets, by their names, for figures that are drawn of it besides."""
+    contributions: Mapping[str, str] = field(default_factory=dict)
+    """The curves that are the share of layers 1 to l in another curve's rise above 0.5, with the other's name: of several
+    seeds they are that of the mean curve, since a mean of ratios follows the one whose denominator is next to nothing."""
     pool: Callable[[Sequence[Run]], Result] | None = None
     """The numbers of several seeds together, where they are not the mean over seeds: standard errors are then over units."""
     scores: Callable[[Run, Sequence[Record]], Scores] = of_predictions

@@ -2,7 +2,7 @@
 
 from anchorflow.results.files import counted, dumps, write_atomically
 from anchorflow.results.folders import read_status, runs_below
-from anchorflow.results.result import SCHEMA, Curve, Record, Result, Table
+from anchorflow.results.result import SCHEMA, Curve, Record, Result, Table, of_tests
 
 __all__ = [
     "SCHEMA",
@@ -12,6 +12,7 @@ __all__ = [
     "Table",
     "counted",
     "dumps",
+    "of_tests",
     "read_status",
     "runs_below",
     "write_atomically",

@@ -85,13 +85,48 @@ def auc_of_prediction(predicted: Int[ndarray, " query"], score: Float[ndarray, "
         return math.nan
     if len(classes) == 2:
         return area_under_roc(predicted == classes[1], kept[:, 1])
-    total = kept.sum(axis=1, keepdims=True)
-    shares = np.divide(kept, total, out=np.full_like(kept, 1 / len(classes)), where=total > 0)
+    shares = _shares(kept)
     areas = []
     for i, j in permutations(range(len(classes)), 2):
         of_pair = (predicted == classes[i]) | (predicted == classes[j])
         areas.append(area_under_roc(predicted[of_pair] == classes[i], shares[of_pair, i]))
     return float(np.mean(areas))
+
+
+def auc_influence(predicted: Int[ndarray, " query"], score: Float[ndarray, "query label"]) -> Float[ndarray, " query"]:
+    """What each query adds to the error of `auc_of_prediction`: the square root of the sum of their squares is its standard
+    error (DeLong et al. 1988), and of a sum of areas on the same queries that of the sum. nan where the area is undefined.
+    """
+    classes = np.unique(predicted)
+    kept = score[:, classes]
+    if len(classes) < 2 or not np.isfinite(kept).all():
+        return np.full(len(predicted), math.nan)
+    if len(classes) == 2:
+        return _influence(predicted == classes[1], kept[:, 1])
+    shares, found = _shares(kept), np.zeros(len(predicted))
+    pairs = list(permutations(range(len(classes)), 2))
+    for i, j in pairs:
+        of_pair = (predicted == classes[i]) | (predicted == classes[j])
+        found[of_pair] += _influence(predicted[of_pair] == classes[i], shares[of_pair, i]) / len(pairs)
+    return found
+
+
+def _shares(kept: Float[ndarray, "query label"]) -> Float[ndarray, "query label"]:
+    total = kept.sum(axis=1, keepdims=True)
+    shares: ndarray = np.divide(kept, total, out=np.full_like(kept, 1 / kept.shape[1]), where=total > 0)
+    return shares
+
+
+def _influence(truth: Bool[ndarray, " query"], score: Float[ndarray, " query"]) -> Float[ndarray, " query"]:
+    """Of each query its own share of won comparisons less the area, over the queries of its side."""
+    from scipy.stats import rankdata
+
+    ranks, found = rankdata(score), np.zeros(len(truth))
+    for side, sign in ((truth, 1), (~truth, -1)):
+        own, others = int(side.sum()), int((~side).sum())
+        won = (ranks[side] - rankdata(score[side])) / others
+        found[side] = sign * (won - won.mean()) / math.sqrt(own * max(1, own - 1))
+    return found
 
 
 def area_under_roc(truth: Bool[ndarray, " query"], score: Float[ndarray, " query"]) -> float:
@@ -102,13 +137,32 @@ def area_under_roc(truth: Bool[ndarray, " query"], score: Float[ndarray, " query
     return float((rankdata(score)[truth].sum() - n * (n + 1) / 2) / (n * (len(truth) - n)))
 
 
-def cumulative_contribution(areas: Sequence[float]) -> list[float]:
-    """R_l = Σ_{i≤l} (AUCROC_i − 0.5) / Σ_i (AUCROC_i − 0.5); nan where the sum over all layers is 0 (sec. 2.3)."""
+UNDEFINED_R = "R is undefined: AUCROC - 0.5 summed over the layers, {:.3f}, is less than its standard error, {:.3f}"
+
+
+def cumulative_contribution(areas: Sequence[float], stderr: float = 0.0) -> list[float]:
+    """R_l = Σ_{i≤l} (AUCROC_i − 0.5) / Σ_i (AUCROC_i − 0.5) (sec. 2.3).
+
+    nan where the sum over all layers is 0, or smaller than its standard error: a ratio to it would say nothing.
+    """
     above = np.cumsum(np.array(areas) - 0.5)
-    if not len(above) or not above[-1]:
+    if not len(above) or not above[-1] or abs(above[-1]) < stderr:
         return [math.nan] * len(above)
     contribution: list[float] = (above / above[-1]).tolist()
     return contribution
+
+
+def contribution_of_mean(areas: Float[ndarray, "curve layer"]) -> tuple[list[float], list[float], float]:
+    """R of the mean of several curves (not the mean of their R), its standard error, and that of the mean's whole sum.
+
+    The error is the jackknife's over curves. All is nan where the sum is smaller than its standard error.
+    """
+    n, whole = len(areas), (areas - 0.5).sum(axis=1)
+    stderr = float(whole.std(ddof=1) / math.sqrt(n))
+    found = cumulative_contribution(areas.mean(axis=0).tolist(), stderr)
+    without = np.array([cumulative_contribution(np.delete(areas, i, axis=0).mean(axis=0).tolist()) for i in range(n)])
+    errors = np.sqrt((n - 1) * without.var(axis=0)) + np.array(found) * 0
+    return found, errors.tolist(), stderr
 
 
 def pairwise_auc(labels: Int[ndarray, " query"], probs: Float[ndarray, "query label"]) -> Float[ndarray, "label label"]:
@@ -116,29 +170,56 @@ def pairwise_auc(labels: Int[ndarray, " query"], probs: Float[ndarray, "query la
 
     nan for a class without queries.
     """
+    found: ndarray = resampled_pairwise_auc(labels, probs, np.ones((1, len(labels)), dtype=int))[0]
+    return found
+
+
+def resampled_pairwise_auc(
+    labels: Int[ndarray, " query"], probs: Float[ndarray, "query label"], counts: Int[ndarray, "resample query"]
+) -> Float[ndarray, "resample label label"]:
+    """`pairwise_auc` of resamples, in each of which a query is there as often as `counts` says."""
     n = probs.shape[1]
-    found = np.full((n, n), math.nan)
-    np.fill_diagonal(found, 1.0)
+    found = np.full((len(counts), n, n), math.nan)
+    found[:, range(n), range(n)] = 1.0
     log_probs = np.log(np.maximum(probs, np.finfo(float).tiny))
+    of_class = [np.flatnonzero(labels == c) for c in range(n)]
     for i in range(n):
         for j in range(i + 1, n):
-            of_pair = (labels == i) | (labels == j)
-            truth = labels[of_pair] == i
-            if truth.any() and not truth.all():
-                ratio = log_probs[of_pair, i] - log_probs[of_pair, j]
-                found[i, j] = found[j, i] = area_under_roc(truth, ratio)
+            first, second = (log_probs[of_class[c], i] - log_probs[of_class[c], j] for c in (i, j))
+            of_first, of_second = (counts[:, of_class[c]] for c in (i, j))
+            above = first[:, None] - second
+            won = ((of_first @ ((above > 0) + 0.5 * (above == 0))) * of_second).sum(axis=1)
+            pairs = of_first.sum(axis=1) * of_second.sum(axis=1)
+            found[:, i, j] = found[:, j, i] = np.where(pairs > 0, won / np.maximum(pairs, 1), math.nan)
     return found
 
 
 def rank_correlation(first: Float[ndarray, " pair"], second: Float[ndarray, " pair"]) -> float:
     """Spearman's, over the pairs where both are known; nan for fewer than three of them or where one does not vary."""
-    from scipy.stats import spearmanr
+    from scipy.stats import rankdata
 
     known = np.isfinite(first) & np.isfinite(second)
     first, second = first[known], second[known]
     if len(first) < 3 or np.ptp(first) == 0 or np.ptp(second) == 0:
         return math.nan
-    return float(spearmanr(first, second).statistic)
+    return float(np.corrcoef(rankdata(first), rankdata(second))[0, 1])
+
+
+def rank_correlations(
+    first: Float[ndarray, "resample pair"], second: Float[ndarray, "resample pair"]
+) -> Float[ndarray, " resample"]:
+    """`rank_correlation` of each row."""
+    from scipy.stats import rankdata
+
+    whole = (np.isfinite(first) & np.isfinite(second)).all(axis=1)
+    found = np.full(len(first), math.nan)
+    found[~whole] = [rank_correlation(*both) for both in zip(first[~whole], second[~whole], strict=True)]
+    if first.shape[1] >= 3 and whole.any():
+        one, other = (rankdata(of[whole], axis=1) - (first.shape[1] + 1) / 2 for of in (first, second))
+        spread = np.sqrt((one**2).sum(axis=1) * (other**2).sum(axis=1))
+        together = (one * other).sum(axis=1)
+        found[whole] = np.divide(together, spread, out=np.full_like(spread, math.nan), where=spread > 0)
+    return found
 
 
 def stack_probs(variants: Sequence[dict[str, object]]) -> Float[ndarray, "query label"]:

@@ -1,7 +1,7 @@
 """What a run finds: metrics, curves and tables, and their form in JSON."""
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -95,6 +95,12 @@ class Result:
             tables={name: Table(**_known(table)) for name, table in found.get("tables", {}).items()},
             notes=list(found.get("notes", [])),
         )
+
+
+def of_tests(metrics: Iterable[str]) -> set[str]:
+    """Of these names those that say how sure another is (NAME_p, NAME_low, NAME_high): no mean of them says anything."""
+    names = set(metrics)
+    return {f"{name}_{what}" for name in names for what in ("p", "low", "high")} & names
 
 
 def _plain(value: Any) -> Any:

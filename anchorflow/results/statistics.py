@@ -1,11 +1,12 @@
 """Means with their errors, paired tests and their correction: pure functions of arrays."""
 
 import math
-from collections.abc import Sequence
-from typing import NamedTuple
+from collections.abc import Callable, Hashable, Sequence
+from itertools import permutations
+from typing import Any, NamedTuple
 
 import numpy as np
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from numpy import ndarray
 
 
@@ -14,6 +15,23 @@ def mean_and_stderr(values: Float[ndarray, "query ..."]) -> tuple[ndarray, ndarr
     n = len(values)
     spread = values.std(axis=0, ddof=1) / math.sqrt(n) if n > 1 else np.full(values.shape[1:], math.nan)
     return values.mean(axis=0), spread
+
+
+def share_and_stderr(values: Float[ndarray, "unit ..."]) -> tuple[ndarray, ndarray]:
+    """Mean over the first axis of values between 0 and 1, and its standard error (nan for a single value).
+
+    The error is half of Wilson's interval at one standard error: of n hits in n units it is 1 / (2n + 2), not 0.
+    """
+    return values.mean(axis=0), np.asarray(_wilson(values.var(axis=0), len(values)))
+
+
+def proportion_stderr(share: float, n: int) -> float:
+    """Standard error of a share of `n` queries (nan for a single one), which is that of `share_and_stderr` of hits."""
+    return float(_wilson(share * (1 - share), n))
+
+
+def _wilson(variance: Any, n: int) -> Any:
+    return np.sqrt(variance / n + 1 / (4 * n**2)) / (1 + 1 / n) if n > 1 else variance * math.nan
 
 
 class Difference(NamedTuple):
@@ -40,6 +58,95 @@ def paired_difference(first: Float[ndarray, " pair"], second: Float[ndarray, " p
     return Difference(mean, stderr, mean - reach, mean + reach, p)
 
 
+def clustered_difference(
+    first: Float[ndarray, " pair"], second: Float[ndarray, " pair"], clusters: Sequence[Hashable]
+) -> Difference:
+    """`first` minus `second` where pairs of one cluster share something (their demonstrations): Student's t over clusters.
+
+    The mean of the clusters' mean differences; each cluster counts once, however many pairs it has. Without two clusters
+    that differ there is no interval and no p (nan), unless all differences are 0.
+    """
+    of_cluster: dict[Hashable, list[float]] = {}
+    for cluster, apart in zip(clusters, (first - second).tolist(), strict=True):
+        of_cluster.setdefault(cluster, []).append(apart)
+    means = np.array([np.mean(of_one) for of_one in of_cluster.values()])
+    found = paired_difference(means, np.zeros(len(means)))
+    if np.any(means) and np.ptp(means) <= 1e-12:
+        return Difference(found.mean, math.nan, math.nan, math.nan, math.nan)
+    return found
+
+
+RESAMPLES = 10_000
+"""Of the bootstrap of means; its generator has a fixed seed, so that the same records have the same interval."""
+
+
+class Bootstrap(NamedTuple):
+    """A 95 % percentile interval of a mean, and the two-sided p of its being 0."""
+
+    low: float
+    high: float
+    p: float
+
+
+def bootstrap_means(values: Float[ndarray, "unit test"]) -> list[Bootstrap]:
+    """Of each column's mean over units, which are drawn with replacement, the same for all columns. One unit has none (nan)."""
+    n = len(values)
+    if n < 2:
+        return [Bootstrap(math.nan, math.nan, math.nan)] * values.shape[1]
+    draws = np.random.default_rng(0).multinomial(n, [1 / n] * n, size=RESAMPLES)
+    means = draws @ values / n  # resample, test
+    low, high = np.quantile(means, (0.025, 0.975), axis=0)
+    tails = [1 + side.sum(axis=0) for side in (means <= 0, means >= 0)]
+    p = np.minimum(1.0, 2 * np.minimum(*tails) / (RESAMPLES + 1))
+    return [Bootstrap(*map(float, of_test)) for of_test in zip(low, high, p, strict=True)]
+
+
+def bootstrap_interval(
+    n: int, statistic: Callable[[Int[ndarray, "resample unit"]], Float[ndarray, " resample"]], resamples: int = 1000
+) -> tuple[float, float]:
+    """A 95 % percentile interval of a statistic over `n` units: it takes how often each was drawn, with replacement.
+
+    Resamples in which the statistic is undefined (nan) do not count; nan where that is so in most of them.
+    """
+    found = statistic(np.random.default_rng(0).multinomial(n, [1 / n] * n, size=resamples))
+    known = found[~np.isnan(found)]
+    if 2 * len(known) < resamples:
+        return math.nan, math.nan
+    low, high = np.quantile(known, (0.025, 0.975))
+    return float(low), float(high)
+
+
+MOST_CLASSES = 7
+"""Up to so many classes all of their permutations are tried; of more, RESAMPLES of them."""
+
+
+def permuted_classes_p(first: Float[ndarray, "label label"], second: Float[ndarray, "label label"]) -> float:
+    """The two-sided p of Spearman's correlation over pairs of classes: how often classes named at random agree as well.
+
+    Pairs that share a class are not independent, so that classes are permuted, not pairs (Mantel's test). Classes without
+    a known pair do not count; nan for fewer than three others, where one matrix does not vary, or for holes in them.
+    """
+    from scipy.stats import rankdata
+
+    off = ~np.eye(len(first), dtype=bool)
+    kept = (np.isfinite(first) & np.isfinite(second) & off).any(axis=1)
+    n = int(kept.sum())
+    rows, columns = np.triu_indices(n, k=1)
+    pairs = [of[np.ix_(kept, kept)][rows, columns] for of in (first, second)]
+    if n < 3 or any(not np.isfinite(of).all() or np.ptp(of) == 0 for of in pairs):
+        return math.nan
+    one, other = (rankdata(of) - (len(rows) + 1) / 2 for of in pairs)
+    matrix = np.zeros((n, n))
+    matrix[rows, columns] = matrix[columns, rows] = other
+    if n <= MOST_CLASSES:
+        orders = np.array(list(permutations(range(n))))
+    else:
+        orders = np.random.default_rng(0).permuted(np.tile(np.arange(n), (RESAMPLES, 1)), axis=1)
+        orders[0] = np.arange(n)
+    agreement = np.abs(matrix[orders[:, rows], orders[:, columns]] @ one)
+    return float(np.mean(agreement >= abs(other @ one) * (1 - 1e-9)))
+
+
 def holm(p: Sequence[float]) -> list[float]:
     """The p of several tests, corrected so that a true null hypothesis among all of them is rejected as rarely as alone.
 
@@ -53,8 +160,3 @@ def holm(p: Sequence[float]) -> list[float]:
         corrected[i] = largest
     found: list[float] = corrected.tolist()
     return found
-
-
-def proportion_stderr(share: float, n: int) -> float:
-    """Standard error of a share of `n` queries (nan for a single one), which is that of `mean_and_stderr` of hits."""
-    return math.sqrt(share * (1 - share) / (n - 1)) if n > 1 else math.nan

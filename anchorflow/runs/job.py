@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import logging
+import math
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import AbstractContextManager
@@ -70,7 +71,8 @@ class OpenRun:
         from anchorflow.tracking import Names
 
         settings = self.settings
-        return Names(settings.experiment.name, settings.model.name, self.task.name, settings.job.seed)
+        names = settings.experiment.name, settings.model.name, self.task.name
+        return Names(*names, settings.job.seed, replicates=not settings.experiment.unit.shared)
 
     def compute(self, lm: LanguageModel, shard: Shard | None = None) -> Computed:
         """A record for each unit of its work."""
@@ -305,12 +307,18 @@ def _show(result: Result, directory: RunDirectory) -> None:
 
 
 def _show_metrics(metrics: Mapping[str, float | None], stderr: Mapping[str, float | None]) -> None:
-    """A line for each variant, which is what stands before the last / of a metric's name (but a word may hold a /)."""
+    """A line for each variant, which is what stands before the last / of a metric's name (but a word may hold a /), and for
+    each difference with its p.
+    """
+    from anchorflow.report.tables.sheets import with_error
+
     lines: dict[str, list[str]] = {}
     for name, value in metrics.items():
-        variant, _, measure = ("", "", name) if "_minus_" in name else name.rpartition("/")
+        variant, _, measure = name.rpartition("/")
+        if "_minus_" in name:
+            variant, measure = name.removesuffix("_p"), "p" if name.endswith("_p") else ""
         error = stderr.get(name)
-        shown = "undefined" if value is None else f"{value:.3f}" if abs(value) < 1000 else f"{value:,.0f}"
-        lines.setdefault(variant, []).append(f"{measure} {shown}" + (f" ± {error:.3f}" if error else ""))
+        shown = "undefined" if value is None else with_error(value, math.nan if error is None else error)
+        lines.setdefault(variant, []).append(f"{measure} {shown}".strip())
     for variant, found in lines.items():
         log.info("%s%s", f"{variant}: " if variant else "", ", ".join(found))

@@ -33,11 +33,18 @@ class Names:
     model: str
     dataset: str
     seed: int
+    replicates: bool = True
+    """Whether seeds are independent; those of label_relationships share repetitions, and a band over them is none."""
 
     @property
     def cell(self) -> tuple[str, str, str]:
         """Experiment, model and dataset."""
         return self.experiment, self.model, self.dataset
+
+    @property
+    def shown(self) -> dict[str, str | int]:
+        """The names by what they name."""
+        return {"experiment": self.experiment, "model": self.model, "dataset": self.dataset, "seed": self.seed}
 
 
 class Recorder(Protocol):

@@ -4,6 +4,7 @@ import json
 import math
 import re
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 from anchorflow.results import Curve, Result, Table
@@ -15,9 +16,10 @@ LONGEST_TAG, LONGEST_NAME = 64, 128  # W&B refuses longer ones
 def labels(names: Names, group: str | None, tags: Sequence[str]) -> dict[str, Any]:
     """The arguments of `wandb.init` by which people find a run."""
     cell = " ".join(names.cell)
+    own = cell if names.replicates else f"{cell[: LONGEST_NAME - 25]} seed{names.seed}"
     return {
         "name": f"{cell[: LONGEST_NAME - 25]} seed{names.seed}",
-        "group": (group or cell)[:LONGEST_NAME],
+        "group": (group or own)[:LONGEST_NAME],
         "job_type": names.experiment,
         "tags": list(dict.fromkeys(tag[:LONGEST_TAG] for tag in [*names.cell, *tags] if tag)),
     }
@@ -40,6 +42,8 @@ def write(run: Any, content: Content, names: Names, recorded: int) -> None:
     import wandb
 
     result, prefix = content.result, names.experiment
+    if not names.replicates:
+        result = replace(result, curves=_with_bands(result.curves))
     for axis, curves in _axes(result).items():
         run.define_metric(axis, hidden=True, summary="none")
         for name in curves:
@@ -56,6 +60,18 @@ def write(run: Any, content: Content, names: Names, recorded: int) -> None:
         run.log({**figures, **{f"tables/{name}": table for name, table in tables.items()}})
     for artifact, aliases in _artifacts(content, names):
         run.log_artifact(artifact, aliases=aliases)
+
+
+def _with_bands(curves: Mapping[str, Curve]) -> dict[str, Curve]:
+    """Each curve, and one standard error below and above it: the band that W&B cannot draw from seeds."""
+    found = {}
+    for name, curve in curves.items():
+        found[name] = curve
+        if curve.stderr is not None:
+            for edge, sign in (("low", -1), ("high", 1)):
+                values = [value + sign * error for value, error in zip(curve.values, curve.stderr, strict=True)]
+                found[f"{name}_{edge}"] = Curve(curve.x, curve.at, values)
+    return found
 
 
 def _axes(result: Result) -> dict[str, dict[str, Curve]]:
@@ -89,7 +105,7 @@ def _artifacts(content: Content, names: Names) -> list[tuple[Any, list[str]]]:
         json.dump(content.dataset, file, ensure_ascii=False, indent=2, sort_keys=True)
     found: list[tuple[Any, list[str]]] = [(dataset, [])]
     for path in content.files:
-        artifact = wandb.Artifact(_artifact_name(names, path.stem), path.stem, metadata=vars(names))
+        artifact = wandb.Artifact(_artifact_name(names, path.stem), path.stem, metadata=names.shown)
         # The file is not written again once a run is complete: no copy of it is needed.
         artifact.add_file(str(path), policy="immutable", skip_cache=True)
         found.append((artifact, [f"seed{names.seed}"]))

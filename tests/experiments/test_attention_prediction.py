@@ -95,3 +95,52 @@ def test_more_classes_are_the_mean_over_pairs_of_normalised_scores() -> None:
 def test_contributions_add_up_to_one() -> None:
     assert metrics.cumulative_contribution([0.6, 0.4, 0.8]) == pytest.approx([1 / 3, 0.0, 1.0])
     assert math.isnan(metrics.cumulative_contribution([0.5, 0.5])[0])
+
+
+def test_a_contribution_to_less_than_its_standard_error_is_undefined() -> None:
+    assert metrics.cumulative_contribution([0.6, 0.4, 0.8], 0.29) == pytest.approx([1 / 3, 0.0, 1.0])
+    assert all(map(math.isnan, metrics.cumulative_contribution([0.6, 0.4, 0.8], 0.31)))
+
+
+def test_of_several_curves_it_is_that_of_their_mean() -> None:
+    """Sums 0.2 and 0.4: the mean curve rises by 0.1 and 0.2, a third and two thirds; of each alone by a half and 1/4."""
+    found, errors, stderr = metrics.contribution_of_mean(np.array([[0.6, 0.6], [0.6, 0.8]]))
+    assert found == pytest.approx([1 / 3, 1])
+    assert errors == pytest.approx([1 / 8, 0])  # the jackknife of 1/2 and 1/4
+    assert stderr == pytest.approx(0.1)
+    # The mean of their R would follow the second, whose sum is next to nothing: (0.5 + 100) / 2.
+    found, *_ = metrics.contribution_of_mean(np.array([[0.7, 0.7], [0.6, 0.401]]))
+    assert found == pytest.approx([0.3 / 0.401, 1])
+    found, errors, _ = metrics.contribution_of_mean(np.array([[0.9, 0.9], [0.2, 0.2]]))  # sums 0.8 and -0.6
+    assert all(map(math.isnan, [*found, *errors]))
+
+
+def test_the_error_of_an_area_is_delongs() -> None:
+    """Of two classes by hand: 0.2 and 0.4 above 0.1 and 0.3, which wins 1/2 and 1 of its pairs, and loses 0 and 1/2."""
+    predicted, score = np.array([0, 0, 1, 1]), np.array([[9.0, 0.1], [9.0, 0.3], [9.0, 0.2], [9.0, 0.4]])
+    found = metrics.auc_influence(predicted, score)
+    assert (found**2).sum() == pytest.approx(1 / 8 / 2 + 1 / 8 / 2)  # the variances of (1/2, 1) and (0, 1/2) over two
+    assert np.isnan(metrics.auc_influence(np.zeros(4, dtype=int), score)).all()
+
+
+@pytest.mark.parametrize("classes", [2, 3])
+def test_the_error_of_an_area_is_its_spread_over_draws(classes: int) -> None:
+    draw = np.random.default_rng(classes)
+    areas, errors = [], []
+    for _ in range(300):
+        predicted = np.arange(60) % classes
+        score = draw.random((60, classes)) + 0.6 * np.eye(classes)[predicted]
+        areas.append(metrics.auc_of_prediction(predicted, score))
+        errors.append(np.linalg.norm(metrics.auc_influence(predicted, score)))
+    assert np.mean(errors) == pytest.approx(np.std(areas), rel=0.15)
+
+
+def test_layers_that_say_nothing_together_leave_r_undefined_and_it_is_said() -> None:
+    rows = [(0, 0.1), (0, 0.4), (0, 0.3), (1, 0.2), (1, 0.45), (1, 0.3)]
+    result = AttentionPrediction().reduce([record(i, c, [[0.0, a]]) for i, (c, a) in enumerate(rows)], ["a", "b"])
+    assert result.curves["AUCROC"].values == [pytest.approx(5.5 / 9)]
+    assert math.isnan(result.curves["R"].values[0])
+    (note,) = result.notes
+    assert note.startswith(
+        "R is undefined: AUCROC - 0.5 summed over the layers, 0.111, is less than its standard error, 0."
+    )

@@ -1,5 +1,6 @@
 """Predicted confusion against scikit-learn's PCA of whole query vectors and the keys themselves."""
 
+import base64
 import math
 
 import numpy as np
@@ -9,8 +10,9 @@ from sklearn.decomposition import PCA
 from anchorflow.data import Task
 from anchorflow.errors import UserError
 from anchorflow.experiments import Diagnosis
+from anchorflow.experiments.diagnosis import _distances, _overlaps, predicted_confusion
 from anchorflow.models import LanguageModel, Shape
-from anchorflow.results import metrics
+from anchorflow.results import Record, metrics
 from tests import oracle
 from tests.conftest import mapped, toy_work
 
@@ -22,7 +24,8 @@ def test_equal_to_principal_components_and_projected_keys(
 ) -> None:
     experiment = Diagnosis(n_queries=12, components=components)
     work = toy_work(experiment, lm, task)
-    result = experiment.reduce(mapped(experiment, lm, work, batch_tokens), task.labels)
+    records = mapped(experiment, lm, work, batch_tokens)
+    result = experiment.reduce(records, task.labels)
     seen = [oracle.run(lm, p.ids) for p in work.prompts]
     anchors = {d.label: d.anchor for d in work.prompts[0].demonstrations}
     for layer in range(lm.shape.layers):
@@ -35,9 +38,7 @@ def test_equal_to_principal_components_and_projected_keys(
         distance = np.array([[np.linalg.norm(a - b) for a in projected] for b in projected])
         expected = distance / distance.max()
         np.fill_diagonal(expected, 1)
-        found = Diagnosis(n_queries=12, components=components, layer=layer + 1).reduce(
-            mapped(experiment, lm, work, batch_tokens), task.labels
-        )
+        found = Diagnosis(n_queries=12, components=components, layer=layer + 1).reduce(records, task.labels)
         np.testing.assert_allclose(found.tables["predicted_confusion"].values, expected, rtol=1e-3)
     assert result.metrics["layer"] == 2  # two thirds of three
 
@@ -50,6 +51,56 @@ def test_confusion_is_the_area_under_roc_of_each_pair() -> None:
     assert found[0, 2] == 1.0
     assert list(np.diagonal(found)) == [1, 1, 1]
     assert math.isnan(metrics.pairwise_auc(labels[:4], probs[:4])[0, 2])
+
+
+def test_a_query_that_is_there_twice_counts_twice() -> None:
+    labels, probs = np.array([0, 0, 1, 1]), np.array([[0.6, 0.4], [0.3, 0.7], [0.4, 0.6], [0.2, 0.8]])
+    twice = np.array([0, 1, 1, 2, 3])
+    counted = metrics.resampled_pairwise_auc(labels, probs, np.array([[0, 0, 1, 1], [1, 2, 1, 1]]))
+    assert math.isnan(counted[0, 0, 1])
+    counted = counted[1]
+    np.testing.assert_allclose(counted, metrics.pairwise_auc(labels[twice], probs[twice]))
+    assert counted[0, 1] == pytest.approx((2 + 1 + 1) / 6)
+    draw = np.random.default_rng(0)
+    queries, products = draw.normal(size=(9, 5)), draw.normal(size=(9, 3))
+    counts = np.array([2, 0, 1, 3, 1, 1, 0, 1, 1])
+    drawn = np.repeat(np.arange(9), counts)
+    found = _distances(_overlaps(queries), products, 3, counts)
+    np.testing.assert_allclose(found, predicted_confusion(queries[drawn], products[drawn], 3))
+
+
+def by_hand(query: int, label: int, at: float, shift: float) -> Record:
+    """A query of one number, whose anchors' keys lie at 0, 1 and 3 times it: a pair's distance does not depend on it."""
+    probs = np.exp([0.0, shift, 2 * shift])
+    return {
+        "query": query,
+        "label": label,
+        "variants": {"full": {"probs": (probs / probs.sum()).tolist(), "top5": []}},
+        "query_vectors": [base64.b64encode(np.array([at], dtype="<f4").tobytes()).decode()],
+        "anchor_products": [[0.0, at, 3 * at]],
+    }
+
+
+def test_three_pairs_agree_wholly_and_prove_nothing() -> None:
+    """Keys at 0, 1 and 3: distances 1/3, 2/3 (classes 1 and 2) and 1. The areas have the same order: two of six have."""
+    shifts = [(c, x + 0.3 * c * (c + 1) / 2) for c in range(3) for x in np.linspace(-1, 1, 10)]
+    records = [by_hand(i, c, (-1.0) ** i * (i + 1), shift) for i, (c, shift) in enumerate(shifts)]
+    found = Diagnosis(components=1, layer=1).reduce(records, ["a", "b", "c"])
+    expected = [[1, 1 / 3, 1], [1 / 3, 1, 2 / 3], [1, 2 / 3, 1]]
+    np.testing.assert_allclose(found.tables["predicted_confusion"].values, expected)
+    assert found.metrics["spearman"] == pytest.approx(1)
+    assert found.metrics["spearman_p"] == pytest.approx(2 / 6)
+    assert -1 <= found.metrics["spearman_low"] < 1
+    assert found.metrics["spearman_high"] == pytest.approx(1)
+
+
+def test_correlations_of_rows_are_those_of_each() -> None:
+    draw, nan = np.random.default_rng(0), math.nan
+    first, second = draw.integers(4, size=(2, 20, 6)).astype(float)
+    first[3, 2], second[5], second[6, :4] = nan, 1.0, nan
+    each = [metrics.rank_correlation(*rows) for rows in zip(first, second, strict=True)]
+    np.testing.assert_allclose(metrics.rank_correlations(first, second), each)
+    assert np.isnan(each[5:7]).all()
 
 
 def test_rank_correlation_needs_three_pairs_that_differ() -> None:

@@ -183,14 +183,15 @@ def test_loyalties_by_hand_a_random_control_is_the_mean_of_its_draws() -> None:
     assert result.metrics["label_first_1/word_loyalty"] == pytest.approx((3 / 7 + 1) / 2)
     assert result.metrics["label_first_1/accuracy"] == 0.0
     assert result.metrics["random_last_3/label_loyalty"] == 0.75
-    # 0.25 over the queries' means 0.5 and 1, and 0.25 over the draws' means 1 and 0.5.
-    assert result.stderr["random_last_3/label_loyalty"] == pytest.approx(math.hypot(0.25, 0.25))
+    # Over the queries' means 0.5 and 1 half of Wilson's interval, and 0.25 over the draws' means 1 and 0.5.
+    over_queries = math.sqrt(1 / 16 / 2 + 1 / 16) / 1.5
+    assert result.stderr["random_last_3/label_loyalty"] == pytest.approx(math.hypot(over_queries, 0.25))
     assert [note[:17] for note in result.notes] == ["control=per_seed:"]
     assert "were drawn once" in Isolation(first_or_last_k=(3, 1)).reduce(records, ["a", "b"]).notes[1]
     # Where every query has its own positions, the error over queries holds that of the draw.
     anew = Isolation(first_or_last_k=(3, 1), random_draws=2, control="per_layer").reduce(records, ["a", "b"])
     assert anew.metrics["random_last_3/label_loyalty"] == 0.75
-    assert anew.stderr["random_last_3/label_loyalty"] == pytest.approx(0.25)
+    assert anew.stderr["random_last_3/label_loyalty"] == pytest.approx(over_queries)
     assert [note[:18] for note in anew.notes] == ["control=per_layer:"]
     curve = result.curves["label_first/label_loyalty"]
     assert (curve.x, list(curve.at), list(curve.values)) == ("k", [1, 3], [0.5, 1.0])

@@ -15,7 +15,7 @@ from anchorflow.experiments import LabelRelationships
 from anchorflow.experiments.label_relationships import measures
 from anchorflow.models import LanguageModel, Shape, Tiny
 from anchorflow.prompts.labels import Regime, parse
-from anchorflow.results import Record, statistics
+from anchorflow.results import Record
 from tests.conftest import write_dataset
 from tests.experiments.test_label_relationships import ALL, BOTH, mapped, worked
 from tests.launching import interrupted, launch, records, without_timing
@@ -74,18 +74,6 @@ def test_the_quick_defaults_say_how_to_take_the_papers() -> None:
         assert any("experiment.n_demonstrations=null" in note for note in result.notes) == says
 
 
-def test_differences_that_do_not_vary_are_certain() -> None:
-    ones, zeros = np.ones(3), np.zeros(3)
-    assert statistics.paired_difference(ones, zeros).p == 0
-    assert statistics.paired_difference(ones, ones).p == 1
-
-
-def test_holm_by_hand() -> None:
-    assert statistics.holm([0.04, math.nan, 0.01, 0.03]) == pytest.approx([0.06, math.nan, 0.03, 0.06], nan_ok=True)
-    assert statistics.holm([0.6, 0.7]) == [1, 1]
-    assert statistics.holm([]) == []
-
-
 @pytest.mark.parametrize(
     ("settings", "complaint"),
     [
@@ -96,6 +84,8 @@ def test_holm_by_hand() -> None:
         ({"regimes": ({"random_until": 4},), "n_demonstrations": 5}, "random_until is 4 with n_demonstrations=5"),
         ({"n_demonstrations": 0}, "n_demonstrations is 0"),
         ({"repetitions": 0}, "repetitions is 0"),
+        ({"repetitions": 1, "calibrate": "per_position"}, "repetitions is 1 with calibrate=per_position; allowed: 2"),
+        ({"calibrate": "mean"}, "calibrate is 'mean': input should be 'none', 'content_free' or 'per_position'"),
     ],
 )
 def test_what_makes_no_sense_is_refused(settings: dict[str, Any], complaint: str) -> None:

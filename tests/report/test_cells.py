@@ -10,7 +10,9 @@ import pytest
 from anchorflow.experiments import LabelRelationships
 from anchorflow.report.cells import Cell, into_cells, mean, planes, shared_settings
 from anchorflow.report.collect import collect
+from anchorflow.report.view import view_of
 from anchorflow.results import Curve, Record, Result, Table
+from anchorflow.results.metrics import cumulative_contribution
 from tests.report.runs import write_run
 
 NAN = math.nan
@@ -162,6 +164,51 @@ def test_the_mean_leaves_out_what_is_undefined_and_matches_by_name() -> None:
     assert found.tables["confusion"] == Table(["a", "b"], ["x", "y"], [[2, 3], [4, 8]])
     assert found.notes == ["of both", "seed 42: of one"]
     assert mean([first], [42]) is first
+
+
+def test_the_contribution_of_layers_over_seeds_is_that_of_their_mean_curve(tmp_path: Path) -> None:
+    """Sums of 0.4 and 0.001: the mean of their R would be (0.5 + 100) / 2 in layer 1."""
+    for seed, areas in ((42, [0.7, 0.7]), (43, [0.6, 0.401]), (44, [NAN, NAN])):
+        contribution = cumulative_contribution(areas)
+        curves = {"AUCROC": Curve("layer", [1, 2], areas), "R": Curve("layer", [1, 2], contribution)}
+        write_run(tmp_path / str(seed), "attention_prediction", Result({}, curves=curves), seed=seed)
+    (cell,) = cells_of(tmp_path)
+    assert cell.result.curves["R"].values == pytest.approx([0.3 / 0.401, 1])
+    assert not cell.result.notes
+
+
+def test_it_is_undefined_where_the_mean_curve_says_nothing_and_one_seed_is_itself(tmp_path: Path) -> None:
+    view = view_of("attention_prediction")
+
+    def of_seed(*areas: float) -> Result:
+        values = {"AUCROC": list(areas), "R": cumulative_contribution(areas)}
+        return Result({}, curves={name: Curve("layer", [1, 2], found) for name, found in values.items()})
+
+    found = mean([of_seed(0.9, 0.9), of_seed(0.2, 0.2)], [42, 43], view)
+    assert all(map(math.isnan, found.curves["R"].values))
+    assert found.notes == [
+        "R is undefined: AUCROC - 0.5 summed over the layers, 0.100, is less than its standard error, 0.700"
+    ]
+    found = mean([of_seed(0.6, 0.8), of_seed(NAN, NAN)], [42, 43], view)
+    assert found.curves["R"].values == pytest.approx([0.25, 1])
+    found = mean([of_seed(NAN, NAN), of_seed(NAN, NAN)], [42, 43], view)
+    assert all(map(math.isnan, found.curves["R"].values))
+
+
+def test_seeds_that_agree_have_the_error_of_their_queries_and_not_none() -> None:
+    found = mean([Result({"accuracy": 1.0}, {"accuracy": 0.06}), Result({"accuracy": 1.0}, {"accuracy": 0.08})], [1, 2])
+    assert found.stderr["accuracy"] == pytest.approx(0.05)  # sqrt(0.06^2 + 0.08^2) / 2
+    assert math.isnan(mean([Result({"ece": 0.0}), Result({"ece": 0.0})], [1, 2]).stderr["ece"])
+    curves = [Result({}, curves={"loyalty": Curve("k", [1, 3], [1.0, x], [0.06, 0.01])}) for x in (0.5, 0.7)]
+    assert mean(curves, [1, 2]).curves["loyalty"].stderr == pytest.approx([0.06 / math.sqrt(2), 0.1])
+
+
+def test_a_p_and_its_bounds_have_no_mean_and_whole_numbers_stay_whole() -> None:
+    each = [Result({"spearman": s, "spearman_p": 0.5, "spearman_low": -1.0, "layer": 20}) for s in (0.25, 0.75)]
+    found = mean(each, [42, 43])
+    assert found.metrics == {"spearman": 0.5, "layer": 20}
+    assert isinstance(found.metrics["layer"], int)
+    assert math.isnan(found.stderr["layer"])
 
 
 def test_how_many_seeds_know_a_metric_is_counted(tmp_path: Path) -> None:

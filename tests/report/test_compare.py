@@ -57,7 +57,7 @@ def test_the_same_queries_are_paired(tmp_path: Path) -> None:
     apart = np.array(right(other)) - right(one)
     test = stats.ttest_1samp(apart, 0)
     interval = test.confidence_interval(0.95)
-    assert row["pairs"] == "20 queries"
+    assert row["pairs"] == "20 queries, 1 seed"
     assert (row["of A"], row["of B"]) == (statistics.mean(right(one)), statistics.mean(right(other)))
     expected = [apart.mean(), interval.low, interval.high, test.pvalue]
     assert [row[name] for name in ("B − A", "low", "high", "p")] == pytest.approx(expected)
@@ -65,25 +65,64 @@ def test_the_same_queries_are_paired(tmp_path: Path) -> None:
     assert (ece["pairs"], math.isnan(ece["low"])) == ("1 seed, no interval", True)
 
 
-def test_queries_of_several_seeds_are_pairs_of_their_own_and_others_over_seeds(tmp_path: Path) -> None:
+def test_seeds_are_clusters_of_their_queries(tmp_path: Path) -> None:
     for seed in (42, 43, 44):
         classified(tmp_path / "a" / str(seed), seed, seed, settings={"shots_per_class": 1})
         classified(tmp_path / "b" / str(seed), seed, -seed % 97, settings={"shots_per_class": 5})
     found, _ = compared(tmp_path / "a", tmp_path / "b")
-    sides = "shots_per_class=1", "shots_per_class=5"
-    assert found[(*sides, "accuracy")]["pairs"] == "60 queries, 3 seeds"
-    ece = found[(*sides, "ece")]
-    values = [[run.result["metrics"]["ece"] for run in collect([tmp_path / name]).runs] for name in "ab"]
-    test = stats.ttest_rel(values[1], values[0])
-    assert ece["pairs"] == "3 seeds"
-    assert [ece["p"], ece["low"]] == pytest.approx([test.pvalue, test.confidence_interval(0.95).low])
+    for metric, pairs in (("accuracy", "3 seeds (60 queries)"), ("ece", "3 seeds")):
+        row = found["shots_per_class=1", "shots_per_class=5", metric]
+        values = [[run.result["metrics"][metric] for run in collect([tmp_path / name]).runs] for name in "ab"]
+        test = stats.ttest_rel(values[1], values[0])
+        assert row["pairs"] == pairs
+        assert [row["p"], row["low"]] == pytest.approx([test.pvalue, test.confidence_interval(0.95).low])
+
+
+def answered(folder: Path, seed: int, right: int, **names: Any) -> None:
+    """A run on 100 queries, the first `right` of which are answered right."""
+    said = ({"probs": [1.0, 0.0] if row < right else [0.0, 1.0], "top5": []} for row in range(100))
+    records: list[Record] = [{"query": row, "label": 0, "variants": {"full": each}} for row, each in enumerate(said)]
+    write_run(folder, "classification", Classification().reduce(records, ("a", "b")), records, seed=seed, **names)
+
+
+def test_three_hundred_queries_of_three_seeds_are_three(tmp_path: Path) -> None:
+    """The differences of the seeds are -0.31, 0.05 and 0.25: with t(2) = 4.3027 their mean is known to 0.705."""
+    for seed, one, other in ((42, 80, 49), (43, 50, 55), (44, 50, 75)):
+        answered(tmp_path / "a" / str(seed), seed, one, model="gpt2")
+        answered(tmp_path / "b" / str(seed), seed, other, model="gpt2-xl")
+    sheet, _ = differences(collect([tmp_path / "a"]), collect([tmp_path / "b"]))
+    row = next(dict(zip(COLUMNS, row, strict=True)) for row in sheet.rows if "accuracy" in row)
+    assert row["pairs"] == "3 seeds (300 queries)"
+    assert [row["B − A"], row["low"], row["high"]] == pytest.approx([-0.01 / 3, -0.7083, 0.7016], abs=1e-4)
+    assert float(row["p"]) > 0.9
+
+
+def test_many_comparisons_are_corrected_and_it_says_how(tmp_path: Path) -> None:
+    classified(tmp_path / "a" / "run", 42, 1, model="gpt2")
+    for model in ("gpt2-medium", "gpt2-large", "gpt2-xl"):
+        classified(tmp_path / "b" / model, 42, len(model), model=model)
+    sheet, _ = differences(collect([tmp_path / "a"]), collect([tmp_path / "b"]))
+    rows = [dict(zip(COLUMNS, row, strict=True)) for row in sheet.rows]
+    tested = sorted((float(row["p"]), float(row["p over all"])) for row in rows if not math.isnan(float(row["p"])))
+    assert len(tested) == 3
+    assert tested[0][1] == pytest.approx(min(1, 3 * tested[0][0]))
+    assert sheet.notes[-1] == "p over all: corrected over the 3 differences of this table that have a p (Holm)."
+
+
+def test_seeds_that_differ_alike_prove_nothing(tmp_path: Path) -> None:
+    for seed in (42, 43):
+        answered(tmp_path / "a" / str(seed), seed, 50, model="gpt2")
+        answered(tmp_path / "b" / str(seed), seed, 60, model="gpt2-xl")
+    found, _ = compared(tmp_path / "a", tmp_path / "b")
+    row = found["model=gpt2", "model=gpt2-xl", "accuracy"]
+    assert (row["B − A"], math.isnan(row["low"]), math.isnan(row["p"])) == (pytest.approx(0.1), True, True)
 
 
 def test_only_common_queries_count(tmp_path: Path) -> None:
     classified(tmp_path / "a" / "run", 42, 1, range(20), settings={"n_queries": 20})
     classified(tmp_path / "b" / "run", 42, 2, range(5, 30), settings={"n_queries": 25})
     found, _ = compared(tmp_path / "a", tmp_path / "b")
-    assert found["n_queries=20", "n_queries=25", "accuracy"]["pairs"] == "15 of 25 queries"
+    assert found["n_queries=20", "n_queries=25", "accuracy"]["pairs"] == "15 of 25 queries, 1 seed"
 
 
 def test_other_data_are_not_paired_by_query(tmp_path: Path) -> None:
@@ -184,6 +223,19 @@ def test_repetitions_that_seeds_share_are_one_pair(tmp_path: Path) -> None:
     for metric in ("default/accuracy_at_max", "default_minus_random"):
         row = found["model=gpt2", "model=gpt2-xl", metric]
         assert (row["pairs"], row["B − A"]) == ("5 repetitions, 2 seeds", 0)
+
+
+def test_seeds_that_share_repetitions_have_no_interval_of_their_own(tmp_path: Path) -> None:
+    settings = {"regimes": ["default", "random"], "n_demonstrations": 3}
+    for side, seeds in (("a", (42, 43, 44)), ("b", (45, 46, 47))):
+        for seed in seeds:
+            records = label_records(range(seed, seed + 4))
+            result = LabelRelationships(**settings).reduce(records, ())
+            write_run(tmp_path / side / str(seed), "label_relationships", result, records, seed=seed, settings=settings)
+    found, _ = compared(tmp_path / "a", tmp_path / "b")
+    row = found["", "", "default/accuracy_second_half"]
+    assert row["pairs"] == "none (3 and 3 seeds), which share repetitions: no interval"
+    assert all(math.isnan(row[name]) for name in ("low", "high", "p", "p over all"))
 
 
 def test_thirds_of_curves_are_compared_over_seeds(tmp_path: Path) -> None:

@@ -15,6 +15,7 @@ from anchorflow.report.tables.sheets import (
     to_csv,
     to_latex,
     to_markdown,
+    with_error,
     written,
 )
 
@@ -23,7 +24,7 @@ SHEET = Sheet(
     "Title",
     ["model", "accuracy", "tokens"],
     [
-        ["a", Measured(1 / 3, 0.0123456), 119.0],
+        ["a", Measured(1 / 3, 0.0123456), 119],
         ["b", Measured(-0.00002, math.nan, "1 of 3 seeds"), 5483520.0],
         ["c", Measured(math.nan), math.nan],
     ],
@@ -49,7 +50,7 @@ HOSTILE = [
 def test_csv_has_numbers_in_full_and_their_errors_beside() -> None:
     assert list(csv.reader(io.StringIO(to_csv(SHEET)))) == [
         ["model", "accuracy", "accuracy stderr", "accuracy remark", "tokens"],
-        ["a", repr(1 / 3), "0.0123456", "", "119.0"],
+        ["a", repr(1 / 3), "0.0123456", "", "119"],
         ["b", "-2e-05", "", "1 of 3 seeds", "5483520.0"],
         ["c", "", "", "", ""],
     ]
@@ -59,7 +60,7 @@ def test_markdown_is_what_is_read() -> None:
     assert to_markdown(SHEET).splitlines() == [
         "| model | accuracy | tokens |",
         "| --- | ---: | ---: |",
-        "| a | 0.333 ± 0.012 | 119.0 |",
+        "| a | 0.333 ± 0.012 | 119 |",
         "| b | -2.0e-05 (1 of 3 seeds) | 5,483,520 |",
         "| c | – | – |",
         "",
@@ -75,7 +76,7 @@ def test_latex_is_a_tabular_of_booktabs() -> None:
         r"\toprule",
         r"model & accuracy & tokens \\",
         r"\midrule",
-        r"a & $0.333 \pm 0.012$ & $119.0$ \\",
+        r"a & $0.333 \pm 0.012$ & $119$ \\",
         r"b & $-2.0 \times 10^{-5}$ (1 of 3 seeds) & $5{,}483{,}520$ \\",
         r"c & -- & -- \\",
         r"\bottomrule",
@@ -114,19 +115,43 @@ def test_no_text_does_harm(text: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("value", "like", "shown"),
+    ("value", "shown"),
     [
-        (0.12345, None, "0.123"),
-        (0.0, None, "0.000"),
-        (12.345, None, "12.3"),
-        (-1234.5, None, "-1,234"),
-        (0.00012, None, "1.2e-04"),
-        (0.0004, 0.5, "0.000"),
-        (math.nan, None, "–"),
+        (0.12345, "0.123"),
+        (0.0, "0.000"),
+        (1.0, "1.000"),
+        (12.345, "12.3"),
+        (-1234.5, "-1,234"),
+        (0.00012, "1.2e-04"),
+        (math.nan, "–"),
+        (7, "7"),
+        (0, "0"),
+        (-5483520, "-5,483,520"),
+        (20.0, "20"),
     ],
 )
-def test_numbers_are_written_as_they_are_read(value: float, like: float | None, shown: str) -> None:
-    assert written(value, like) == shown
+def test_numbers_are_written_as_they_are_read(value: float, shown: str) -> None:
+    assert written(value) == shown
+
+
+@pytest.mark.parametrize(
+    ("value", "stderr", "shown"),
+    [
+        (0.61234, 0.0456, "0.612 ± 0.046"),
+        (0.5, 0.1, "0.50 ± 0.10"),
+        (0.0004, 0.5, "0.00 ± 0.50"),
+        (-119.44, 3.21, "-119.4 ± 3.2"),
+        (5483520.0, 1234.0, "5,483,520 ± 1,234"),
+        (0.6, 0.00042, "0.60000 ± 0.00042"),
+        (0.00002, 0.000003, "2.0e-05 ± 3.0e-06"),
+        (-0.001, 0.0996, "0.00 ± 0.10"),
+        (0.5, 0.0, "0.500 ± 0"),
+        (0.5, math.nan, "0.500"),
+        (math.nan, 0.1, "–"),
+    ],
+)
+def test_a_number_has_as_many_digits_as_its_error_supports(value: float, stderr: float, shown: str) -> None:
+    assert with_error(value, stderr) == shown
 
 
 def test_long_texts_are_cut_visibly() -> None:

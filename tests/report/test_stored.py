@@ -76,4 +76,4 @@ def test_they_are_compared_by_their_records() -> None:
     one = collect([STORED / "classification"])
     sheet, _ = differences(one, one)
     assert [row[4] for row in sheet.rows] == ["accuracy", "macro_f1", "ece"]
-    assert sheet.rows[0][-1] == "20 queries"
+    assert sheet.rows[0][-1] == "20 queries, 1 seed"

@@ -108,15 +108,15 @@ def test_without_a_view_there_is_a_table_of_all_metrics_and_a_figure_for_each_me
         echo(tmp_path / "runs" / str(seed), f"{own}.echo.Echo", seed=seed)
     said, out = written(tmp_path)
     assert said.startswith("# 2 runs in 1 cell, 0 incomplete, 0 problems\n")
-    assert "| echo | gpt2 | sst2 |  | 2 | loudness 0.500 ± 0.000, full/delay 0.250 ± 0.000 |" in said
+    assert "| echo | gpt2 | sst2 |  | 2 | loudness 0.500 ± 0.071, full/delay 0.250 |" in said
     assert names(out, "figures") == {"echo_S_x", "echo_S_y"}
     header, without, full = (out / "tables" / "echo.csv").read_text().splitlines()
     assert header.split(",") == [
         *("model", "dataset", "variant", "seeds", "stderr over"),
         *("loudness", "loudness stderr", "delay", "delay stderr"),
     ]
-    assert without.startswith("gpt2,sst2,,2,seeds,0.5,0.0,,")
-    assert full.endswith(",0.25,0.0")
+    assert without.startswith("gpt2,sst2,,2,seeds,0.5,0.0707106781")
+    assert full.endswith(",0.25,")
     assert "echo,n_echoes,3.0" in (out / "tables" / "settings.csv").read_text()  # as it was decided, and no measure
 
 

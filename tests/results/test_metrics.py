@@ -1,10 +1,8 @@
-import math
-
 import numpy as np
 import pytest
 from sklearn.metrics import f1_score, roc_auc_score
 
-from anchorflow.results import metrics, statistics
+from anchorflow.results import metrics
 
 LABELS = np.array([0, 0, 1, 1])
 PROBS = np.array([[0.9, 0.1, 0.0], [0.4, 0.6, 0.0], [0.2, 0.8, 0.0], [0.3, 0.7, 0.0]])
@@ -43,13 +41,3 @@ def test_confusion_has_rows_of_shares_and_says_nan_where_there_is_nothing() -> N
 def test_a_certain_and_right_model_is_calibrated() -> None:
     assert metrics.expected_calibration_error(LABELS, np.eye(2)[LABELS]) == 0
     assert metrics.accuracy(LABELS, np.eye(2)[LABELS]) == metrics.macro_f1(LABELS, np.eye(2)[LABELS]) == 1
-
-
-def test_mean_and_stderr() -> None:
-    mean, stderr = statistics.mean_and_stderr(np.array([[1.0, 2.0], [3.0, 2.0]]))
-    np.testing.assert_allclose(mean, [2, 2])
-    np.testing.assert_allclose(stderr, [1, 0])
-    assert math.isnan(statistics.mean_and_stderr(np.array([[1.0]]))[1][0])
-    hits = np.array([[1.0], [0.0], [1.0], [1.0]])
-    assert statistics.proportion_stderr(0.75, 4) == pytest.approx(float(statistics.mean_and_stderr(hits)[1][0]))
-    assert math.isnan(statistics.proportion_stderr(1.0, 1))

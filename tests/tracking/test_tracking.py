@@ -141,6 +141,28 @@ def test_a_run_has_an_identity_a_group_settings_to_filter_on_and_scalars_over_th
     assert exit_["exit_code"] == 0
 
 
+def test_seeds_that_share_repetitions_have_no_band_over_them_but_one_each(tmp_path: Path) -> None:
+    """Mean -+ standard error over a run's own repetitions; and a group for each seed, or W&B would draw one over seeds."""
+    names = Names("label_relationships", "tiny", "sst2", 42, replicates=False)
+    accuracy = Curve("n_demonstrations", [0, 1], [0.5, 0.75], [0.25, float("nan")])
+    result = Result({}, curves={"default/accuracy": accuracy, "bare": Curve("n_demonstrations", [0], [1.0])})
+    shown = Content(result=result, sample=Sample(["x"], []), dataset={"name": "sst2"})
+    with Tracking(mode="offline").run(tmp_path, "0123456789abcdef", CONFIG, names, SETTINGS) as tracker:
+        tracker.log(shown)
+    events = inspect(tmp_path)
+    (run,) = of_kind(events, "run")
+    assert run["run_group"] == run["display_name"] == "label_relationships tiny sst2 seed42"
+    prefix = "label_relationships/default/accuracy"
+    axes = {m["name"]: m.get("step_metric") for m in of_kind(events, "metric")}
+    assert {axes[f"{prefix}{edge}"] for edge in ("", "_low", "_high")} == {"n_demonstrations"}
+    rows = [{k: v for k, v in row["item"].items() if k.startswith(prefix)} for row in of_kind(events, "history")]
+    assert [row for row in rows if row] == [
+        {prefix: 0.5, f"{prefix}_low": 0.25, f"{prefix}_high": 0.75},
+        {prefix: 0.75},
+    ]
+    assert "label_relationships/bare_low" not in axes
+
+
 def test_tables_and_artifacts_are_files_with_the_run(tmp_path: Path) -> None:
     with Tracking(mode="offline").run(tmp_path, "0" * 16, CONFIG, NAMES, SETTINGS) as tracker:
         tracker.log(content(tmp_path))

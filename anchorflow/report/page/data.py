@@ -9,7 +9,7 @@ from anchorflow.experiments.flows import FLOWS, FlowExample, read_examples
 from anchorflow.report.cells import Cell, typed
 from anchorflow.report.collect import Collection, Run
 from anchorflow.report.tables.overview import headline
-from anchorflow.report.tables.sheets import Measured, Sheet
+from anchorflow.report.tables.sheets import Measured, Sheet, written
 
 DIGITS = 4
 NUMBER_BYTES = 8
@@ -75,7 +75,11 @@ def content(collection: Collection, cells: Sequence[Cell], sheets: Sequence[Shee
 def _experiment(cells: Sequence[Cell], metrics: Sequence[str]) -> dict[str, Any]:
     """The metrics for the table of runs, and where the curves are drawn: a panel, a line's variant."""
     axes = {curve: found.x for cell in cells for curve, found in cell.result.curves.items()}
-    curves = {curve: {**cells[0].view.place_of(curve, [])._asdict(), "x": x} for curve, x in axes.items()}
+    view = cells[0].view
+    curves = {
+        curve: {**view.place_of(curve, [])._asdict(), "x": x, "of": view.contributions.get(curve)}
+        for curve, x in axes.items()
+    }
     return {
         "name": cells[0].experiment,
         "runs": sum(len(cell.runs) for cell in cells),
@@ -231,7 +235,7 @@ def _sheet(sheet: Sheet) -> dict[str, Any]:
 def _cell(cell: float | Measured) -> Any:
     if isinstance(cell, Measured):
         return [_short(cell.value), _short(cell.stderr), cell.aside]
-    return _short(cell)
+    return written(cell) if isinstance(cell, int) else _short(cell)
 
 
 def _short(value: float | None) -> float | None:

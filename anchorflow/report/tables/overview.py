@@ -6,7 +6,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from anchorflow.report.cells import Cell, of_seeds, over_seeds, setting_names, shared_settings, typed
-from anchorflow.report.tables.sheets import Measured, Row, Sheet, written
+from anchorflow.report.tables.sheets import Measured, Row, Sheet, with_error, written
 
 FIRST = 3
 """How many metrics the overview has of an experiment whose view names none."""
@@ -115,8 +115,7 @@ def _found(cell: Cell) -> str:
     shown = []
     for name in headline(cell):
         found = cell.measured(name)
-        error = "" if math.isnan(found.stderr) else f" ± {written(found.stderr, like=found.value)}"
-        shown.append(f"{name} {written(found.value)}{error}")
+        shown.append(f"{name} {with_error(found.value, found.stderr)}")
     for name in cell.view.thirds_ahead:
         first, last = _thirds(cell, name)
         shown.append(f"{name} {written(first.value)} → {written(last.value)}")

@@ -6,6 +6,7 @@ import math
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
+from numbers import Integral
 
 UNDEFINED = "–"
 LONGEST = 110
@@ -62,16 +63,28 @@ def clean(text: str, longest: int = LONGEST) -> str:
     return shown if len(shown) <= longest else shown[: longest - 1] + "…"
 
 
-def written(value: float, like: float | None = None) -> str:
-    """A number as it is read: three decimals, fewer for large ones; `like` gives a standard error its mean's precision."""
+def written(value: float) -> str:
+    """A number as it is read: three decimals, fewer for large ones; a whole number as one."""
     if math.isnan(value):
         return UNDEFINED
-    size = abs(value if like is None or math.isnan(like) else like)
-    if size >= 1000:
+    size = abs(value)
+    if isinstance(value, Integral) or size >= 1000 or (size >= 10 and float(value).is_integer()):
         return f"{value:,.0f}"
     if size >= 10:
         return f"{value:.1f}"
     return f"{value:.1e}" if 0 < size < 0.001 else f"{value:.3f}"
+
+
+def with_error(value: float, stderr: float, between: str = " ± ") -> str:
+    """A number with its standard error in two digits, and as many decimals as that has."""
+    if math.isnan(value) or math.isnan(stderr):
+        return written(value)
+    if stderr <= 0:
+        return f"{written(value)}{between}0"
+    if max(abs(value), stderr) < 0.001:
+        return f"{value:.1e}{between}{stderr:.1e}"
+    decimals = max(0, 1 - math.floor(math.log10(float(f"{stderr:.1e}"))))
+    return f"{round(value, decimals) + 0.0:,.{decimals}f}{between}{stderr:,.{decimals}f}"  # + 0.0: no zero is negative
 
 
 def to_csv(sheet: Sheet) -> str:
@@ -128,7 +141,7 @@ def _value(cell: str | float | Measured) -> str:
 
 
 def _full(number: float) -> str:
-    return "" if math.isnan(number) else repr(float(number))
+    return "" if math.isnan(number) else str(int(number)) if isinstance(number, Integral) else repr(float(number))
 
 
 def _defused(text: str) -> str:
@@ -141,8 +154,7 @@ def _shown(cell: str | float | Measured, between: str = " ± ") -> str:
         return cell
     if not isinstance(cell, Measured):
         return written(cell)
-    error = "" if math.isnan(cell.stderr) else between + written(cell.stderr, like=cell.value)
-    return written(cell.value) + error + (f" ({cell.aside})" if cell.aside else "")
+    return with_error(cell.value, cell.stderr, between) + (f" ({cell.aside})" if cell.aside else "")
 
 
 def marked(text: str) -> str:

@@ -70,6 +70,7 @@ VIEW = View(
     figures={"attention_prediction": areas},
     panels={"AUCROC": Panel(area), "R": Panel(contribution)},
     headline=("accuracy",),
+    contributions={"R": "AUCROC"},
     thirds=("AUCROC",),
     thirds_ahead=("AUCROC",),
     averaged=averaged,

@@ -41,9 +41,18 @@ function shortened(text, longest = 60) {
 function number(value) {
   if (value == null) return "–";
   const size = Math.abs(value);
-  if (size >= 1000) return Math.round(value).toLocaleString("en");
+  if (size >= 1000 || (size >= 10 && Number.isInteger(value))) return Math.round(value).toLocaleString("en");
   if (size >= 10) return value.toFixed(1);
   return size > 0 && size < 0.001 ? value.toExponential(1) : value.toFixed(3);
+}
+
+/** A number with its standard error in two digits, and as many decimals as that has. */
+function measured(value, stderr) {
+  if (value == null || stderr == null) return number(value);
+  if (stderr <= 0) return `${number(value)} ± 0`;
+  if (Math.max(Math.abs(value), stderr) < 0.001) return `${value.toExponential(1)} ± ${stderr.toExponential(1)}`;
+  const digits = Math.max(0, 1 - Math.floor(Math.log10(+stderr.toExponential(1))));
+  return [value, stderr].map((each) => each.toLocaleString("en", { minimumFractionDigits: digits, maximumFractionDigits: digits })).join(" ± ");
 }
 
 /** A number of any size in three digits. */

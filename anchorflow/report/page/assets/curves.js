@@ -30,7 +30,10 @@ function curvesSection() {
     return parts.map((part) => {
       const cell = cellOf(part[0]);
       const label = part.length > 1 ? `${cellName(cell)}, mean of ${part.length} seeds` : `${cellName(cell)}, seed ${part[0].seed}`;
-      return { cell: part[0].cell, label, ...(part.length > 1 ? mean(part.map((run) => run.curves[name]), cell.over === "seeds") : one(part[0].curves[name])) };
+      const of = (curve) => part.map((run) => run.curves[curve]);
+      const base = data.experiments[chosen.experiment].curves[name].of;
+      const found = part.length === 1 ? one(...of(name)) : base ? contribution(of(base)) : mean(of(name), cell.over === "seeds");
+      return { cell: part[0].cell, label, ...found };
     });
   }
 
@@ -49,6 +52,17 @@ function curvesSection() {
       stderr.push(known.length > 1 ? Math.sqrt(squares / (known.length - 1) / known.length) : null);
     }
     return { at, values, stderr: independent ? stderr : null };
+  }
+
+  /** The share of layers 1 to l in the rise of the mean curve above 0.5; undefined where that is less than its standard error. */
+  function contribution(curves) {
+    const known = curves.filter(([, values]) => values.every((value) => value != null));
+    const { at, values } = mean(known.length ? known : curves, false);
+    const rise = (numbers) => numbers.reduce((sum, value) => sum + value - 0.5, 0);
+    const wholes = known.map(([, numbers]) => rise(numbers)), whole = rise(values);
+    const squares = wholes.reduce((sum, value) => sum + (value - whole) ** 2, 0);
+    const sure = known.length && whole && Math.abs(whole) >= (known.length > 1 ? Math.sqrt(squares / (known.length - 1) / known.length) : 0);
+    return { at, values: at.map((_, i) => (sure ? rise(values.slice(0, i + 1)) / whole : null)), stderr: null };
   }
 
   function draw() {

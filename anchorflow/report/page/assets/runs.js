@@ -73,7 +73,7 @@ function runsSection() {
       const cell = cellOf(run);
       return [{ node: boxes[i], sort: 0 }, ...[cell.model, cell.dataset, cell.settings].map((text) => ({ text, sort: text })),
         { text: String(run.seed), sort: run.seed }, { text: run.queries == null ? "–" : String(run.queries), sort: run.queries },
-        ...run.metrics.map(([value, stderr]) => ({ text: number(value) + (stderr == null ? "" : ` ± ${number(stderr)}`), sort: value })),
+        ...run.metrics.map(([value, stderr]) => ({ text: measured(value, stderr), sort: value })),
         { text: run.path, sort: run.path }];
     });
     table.replaceChildren(sortable(columns, rows));

@@ -17,7 +17,7 @@ function fill(box, { columns, rows, more, notes }) {
   const cells = rows.map((row) => row.map((cell) => {
     if (typeof cell === "string") return { text: cell, sort: cell };
     const [value, stderr, aside] = Array.isArray(cell) ? cell : [cell];
-    return { text: number(value) + (stderr == null ? "" : ` ± ${number(stderr)}`) + (aside ? ` (${aside})` : ""), sort: value };
+    return { text: measured(value, stderr) + (aside ? ` (${aside})` : ""), sort: value };
   }));
   const table = sortable(columns.map((name, i) => ({ name, numeric: numeric[i] })), cells);
   box.append(el("div", { class: "scroll", tabindex: 0 }, table), ...notes.map((note) => el("p", { class: "note" }, visible(note))));

@@ -1,5 +1,6 @@
 """What labels in the context do (In-Context Learning Learns Label Relationships): curves, both sides, null hypotheses."""
 
+from anchorflow.experiments.contrasts import SECOND_HALF
 from anchorflow.report.view import View
 from anchorflow.report.views.label_relationships.curves import both_sides, curves, panels
 from anchorflow.report.views.label_relationships.hypotheses import differing, heat_maps, sheets
@@ -7,6 +8,11 @@ from anchorflow.report.views.label_relationships.repetitions import pool, scores
 from anchorflow.results import Result
 
 GUESSING = "guessing"
+
+
+def headline(result: Result) -> list[str]:
+    """The differences at one number of examples, as the paper has them; tables have those of accuracy and second halves."""
+    return [name for name in differing(result) if not name.endswith(SECOND_HALF) and "_accuracy" not in name]
 
 
 def rows(result: Result) -> dict[str, tuple[str, str]]:
@@ -23,7 +29,7 @@ def rows(result: Result) -> dict[str, tuple[str, str]]:
 VIEW = View(
     figures={"label_relationships": curves, "changing_labels": both_sides},
     panels=panels,
-    headline=differing,
+    headline=headline,
     rows=rows,
     sheets=sheets,
     drawings=heat_maps,

@@ -1,4 +1,9 @@
-"""Null hypotheses: which runs' tests belong together, and their tables and heat maps."""
+"""Null hypotheses: which runs' tests belong together, and their tables and heat maps.
+
+A family of tests, corrected together, is one hypothesis (two regimes and a measure) over models and datasets. The number
+of examples differs from dataset to dataset and divides no family. Of a model and dataset it has one run; a run on other
+settings (another prompt, a pilot on fewer examples) is in a family of its own, which names them.
+"""
 
 import math
 import re
@@ -11,7 +16,8 @@ from typing import Any, NamedTuple
 import numpy as np
 from matplotlib.figure import Figure
 
-from anchorflow.report.cells import Cell, planes, setting_names, typed
+from anchorflow.experiments.contrasts import SECOND_HALF
+from anchorflow.report.cells import Cell, setting_names, typed
 from anchorflow.report.drawing import canvas, footnotes, matrix
 from anchorflow.report.tables.sheets import LONG, UNDEFINED, Row, Sheet, clean
 from anchorflow.results import Result, Table
@@ -20,10 +26,21 @@ from anchorflow.results.statistics import holm
 DIFFERENCE = re.compile(r".+_minus_.+")
 OF_OTHER_TESTS = ("regimes", "repetitions")
 """Settings in which runs may differ that test the same."""
+SIZES = ("n_demonstrations", "at_most", "too_long", *OF_OTHER_TESTS)
+"""Settings in which the runs of one family may differ."""
+OF_PLACES = ("dtype", "weights", "data", "template", "label_words", "separator")
+"""The same, since they belong to a model or a dataset; a model's other settings have `model.` in front."""
+AT_MAX = ("default_minus_guessing", "default_minus_guessing_accuracy")
+ABOVE_GUESSING = tuple(f"{name}_{SECOND_HALF}" for name in AT_MAX)
 NAME = 30
 """Characters of a model's or dataset's name along a heat map."""
 LEVEL = 0.05
-MARKS = "* p < 0.05, corrected over all cells (Holm). In brackets: default labels do not beat guessing."
+T = ("low", "high")
+BOOTSTRAP = ("bootstrap low", "bootstrap high", "bootstrap p")
+MARKS = (
+    "* p < 0.05, corrected over the cells of this table (Holm). In brackets: neither the accuracy nor the log-likelihood of "
+    "the default labels beats guessing (p < 0.05, mean over the second half of the curve)."
+)
 
 
 class Test(NamedTuple):
@@ -45,10 +62,14 @@ class Test(NamedTuple):
 
     @property
     def fails(self) -> bool:
-        """Whether the default labels' log-likelihood at the largest context is not above guessing: there the labels were
-        not learned, and a difference says nothing.
+        """Whether neither accuracy nor log-likelihood of the default labels beats guessing over the second half of the curve:
+        there the labels were not learned, and a difference says nothing. Results of before have one number of examples.
         """
-        return bool(self.cell.result.metrics.get("default_minus_guessing", math.nan) <= 0)
+        metrics = self.cell.result.metrics
+        tested = [name for name in ABOVE_GUESSING if name in metrics] or [name for name in AT_MAX if name in metrics]
+        known = [name for name in tested if not math.isnan(metrics[name])]
+        beats = [name for name in known if metrics[name] > 0 and not metrics.get(f"{name}_p", math.nan) >= LEVEL]
+        return bool(known) and not beats
 
     def __str__(self) -> str:
         """As a table shows it: * where the null hypothesis is rejected at 5 % over all cells, brackets where default fails."""
@@ -67,7 +88,8 @@ class Hypothesis:
     @property
     def title(self) -> str:
         """For people."""
-        return clean(", ".join([self.name.replace("_", " "), *filter(None, [typed(self.settings)])]), LONG)
+        name = self.name.replace(f"_{SECOND_HALF}", ", second half").replace("_", " ")
+        return clean(", ".join([name, *filter(None, [typed(self.settings)])]), LONG)
 
     @property
     def grid(self) -> tuple[list[str], list[str], list[list[Test | None]]]:
@@ -85,7 +107,8 @@ def differing(result: Result) -> list[str]:
 def hypotheses(cells: Sequence[Cell]) -> list[Hypothesis]:
     """The null hypotheses of these cells, whatever other regimes their runs had; p corrected over each one's cells (Holm).
 
-    What several runs have tested counts once, from the run with most repetitions: it is one test in the correction.
+    What several runs have tested on the same settings counts once, from the run with most repetitions. Of runs of one model
+    and dataset on other sizes the one with most data is in the first family, the next in the second.
     """
     members: dict[str, list[tuple[Cell, str]]] = {}
     for cell in cells:
@@ -93,20 +116,73 @@ def hypotheses(cells: Sequence[Cell]) -> list[Hypothesis]:
         general = [_at_any_turn(name) for name in names]
         for name, shared in zip(names, general, strict=True):
             members.setdefault(shared if general.count(shared) == 1 else name, []).append((cell, name))
+    conditions = {id(cell): _condition(cell) for cell in cells}
     found = []
     for name, having in members.items():
-        most: dict[tuple[str, ...], Cell] = {}
-        for cell, _ in sorted(having, key=lambda one: -_repetitions(one[0])):
-            kept = (value for setting, value in cell.settings.items() if setting not in OF_OTHER_TESTS)
-            most.setdefault((*cell.place, *kept), cell)
-        once = [cell for cell, _ in having if any(cell is other for other in most.values())]
-        own = {id(cell): of_cell for cell, of_cell in having}
-        for settings, plane in planes(once, besides=OF_OTHER_TESTS):
-            tests = [Test(cell, own[id(cell)], math.nan) for cell in plane]
-            corrected = holm([test.p for test in tests])
-            tests = [test._replace(corrected=p) for test, p in zip(tests, corrected, strict=True)]
-            found.append(Hypothesis(name, settings, tests))
+        families: dict[tuple[Any, ...], list[_Member]] = {}
+        for of_place in _by_place(having, conditions).values():
+            ranked = _each_once(sorted(of_place, key=lambda one: -_data(one[0])))
+            for rank, (cell, own) in enumerate(ranked):
+                family = families.setdefault((tuple(conditions[id(cell)].items()), rank), [])
+                family.append(_Member(cell, own, _apart(cell, own, *ranked[0])))
+        for (condition, _), family in sorted(families.items(), key=lambda one: one[0]):
+            p = [member.cell.result.metrics.get(f"{member.name}_p", math.nan) for member in family]
+            tests = [Test(member.cell, member.name, each) for member, each in zip(family, holm(p), strict=True)]
+            found.append(Hypothesis(name, {**dict(condition), **_together([each.apart for each in family])}, tests))
     return found
+
+
+class _Member(NamedTuple):
+    """A cell's test in a family, and the settings in which it is not that of its place's first family."""
+
+    cell: Cell
+    name: str
+    apart: Mapping[str, str]
+
+
+def _condition(cell: Cell) -> dict[str, str]:
+    """The settings that no family mixes, as far as they differ between runs."""
+    mixed = (*SIZES, *OF_PLACES)
+    return {name: value for name, value in cell.settings.items() if name not in mixed and not name.startswith("model.")}
+
+
+def _by_place(
+    having: Sequence[tuple[Cell, str]], conditions: Mapping[int, Mapping[str, str]]
+) -> dict[tuple[Any, ...], list[tuple[Cell, str]]]:
+    """What was run of one model and dataset under the same conditions."""
+    found: dict[tuple[Any, ...], list[tuple[Cell, str]]] = {}
+    for cell, own in having:
+        found.setdefault((*cell.place, *conditions[id(cell)].items()), []).append((cell, own))
+    return found
+
+
+def _each_once(having: Sequence[tuple[Cell, str]]) -> list[tuple[Cell, str]]:
+    """Of runs that test the same on the same settings the first."""
+    found: dict[tuple[Any, ...], tuple[Cell, str]] = {}
+    for cell, own in having:
+        kept = (item for item in cell.settings.items() if item[0] not in OF_OTHER_TESTS)
+        found.setdefault((own, *kept), (cell, own))
+    return list(found.values())
+
+
+def _data(cell: Cell) -> int:
+    """How much a cell's tests are made of: predictions under each regime."""
+    return _repetitions(cell) * int(cell.runs[0].settings.get("n_demonstrations") or 1)
+
+
+def _apart(cell: Cell, name: str, first: Cell, its_name: str) -> dict[str, str]:
+    found = {
+        setting: value
+        for setting, value in cell.settings.items()
+        if value != first.settings.get(setting) and setting not in OF_OTHER_TESTS
+    }
+    return {**found, **({"test": name} if name != its_name else {})}
+
+
+def _together(apart: Sequence[Mapping[str, str]]) -> dict[str, str]:
+    """Of each setting its value, or all of its values."""
+    names = dict.fromkeys(name for each in apart for name in each)
+    return {name: "/".join(dict.fromkeys(each[name] for each in apart if name in each)) for name in names}
 
 
 def sheets(cells: Sequence[Cell]) -> list[Sheet]:
@@ -123,21 +199,22 @@ def heat_maps(cells: Sequence[Cell]) -> list[tuple[str, Callable[[], Figure]]]:
 
 def _without_guessing(found: Sequence[Hypothesis]) -> list[Hypothesis]:
     """Whether default labels beat guessing is no hypothesis, but what the others' brackets say."""
-    return [one for one in found if not one.name.endswith("_minus_guessing")]
+    return [one for one in found if not one.name.startswith("default_minus_guessing")]
 
 
 def differences(found: Sequence[Hypothesis], cells: Sequence[Cell]) -> Sheet | None:
     """All paired differences with their 95 % intervals, hypothesis by hypothesis; None without any.
 
-    `p` is that of each test alone, `p over cells` corrected over the models and datasets of its hypothesis.
+    `p` is that of each test alone, `p over cells` corrected over the models and datasets of its hypothesis; the bootstrap
+    is over the same repetitions.
     """
     names = setting_names(cells)
-    rows: list[Row] = [
-        [*t.cell.head(names), t.name, t.cell.measured(t.name), *_bounds(t.cell, t.name), t.p, t.corrected]
-        for hypothesis in found
-        for t in hypothesis.tests
-    ]
-    columns = ["model", "dataset", *names, "difference", "mean", "low", "high", "p", "p over cells"]
+    rows: list[Row] = []
+    for test in (test for hypothesis in found for test in hypothesis.tests):
+        low_and_high, drawn = (_bounds(test.cell, test.name, columns) for columns in (T, BOOTSTRAP))
+        what: Row = [*test.cell.head(names), test.name, test.cell.measured(test.name)]
+        rows.append([*what, *low_and_high, test.p, test.corrected, *drawn])
+    columns = ["model", "dataset", *names, "difference", "mean", *T, "p", "p over cells", *BOOTSTRAP]
     return Sheet("differences", "Paired differences with 95 % intervals", columns, rows) if rows else None
 
 
@@ -191,10 +268,10 @@ def _at_any_turn(name: str) -> str:
     return re.sub(r"_after_\d+", "_after_k", name[: at.start()]) + "_at_2k"
 
 
-def _bounds(cell: Cell, name: str) -> tuple[float, float]:
-    """The 95 % interval, as the experiment's table has it."""
+def _bounds(cell: Cell, name: str, columns: Sequence[str]) -> list[float]:
+    """The ends of 95 % intervals, as the experiment's table has them."""
     table = cell.result.tables.get("differences")
-    if table is None or name not in table.rows or not {"low", "high"} <= set(table.columns):
-        return math.nan, math.nan
+    if table is None or name not in table.rows:
+        return [math.nan] * len(columns)
     row = dict(zip(table.columns, table.values[list(table.rows).index(name)], strict=True))
-    return row["low"], row["high"]
+    return [row.get(column.replace(" ", "_"), math.nan) for column in columns]

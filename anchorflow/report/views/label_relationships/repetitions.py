@@ -5,7 +5,8 @@ from dataclasses import fields
 
 import numpy as np
 
-from anchorflow.experiments.label_relationships import LabelRelationships, measures
+from anchorflow.experiments.contrasts import SECOND_HALF, contrasts, second_half
+from anchorflow.experiments.label_relationships import LabelRelationships
 from anchorflow.report.collect import Run
 from anchorflow.report.per_query import Scores, Unit, by_unit
 from anchorflow.results import Record, Result
@@ -23,24 +24,30 @@ def pool(runs: Sequence[Run]) -> Result:
 
 
 def scores(run: Run, records: Sequence[Record]) -> Scores:
-    """Every measure at every number of examples, and the differences; a unit is a repetition (seed + number), its examples
-    and its labels.
+    """Every measure at every number of examples and over the second half of them, and the differences.
+
+    A unit is a repetition (seed + number), its examples and its labels.
     """
     experiment = _experiment(run)
     units: list[Unit] = [(run.seed + r["repetition"], *r["examples"], *r["labels"]) for r in records]
-    of = {regime.name: measures(records, regime) for regime in experiment.parsed}
+    of = {regime.name: experiment.measured(records, regime) for regime in experiment.parsed}
     n, classes = len(records[0]["labels"]), len(records[0]["frequencies"])
-    places = {"max": n - 1, **{str(at): at for at in range(n)}}
+    places = {
+        "at_max": slice(n - 1, n),
+        SECOND_HALF: second_half(n),
+        **{f"at_{at}": slice(at, at + 1) for at in range(n)},
+    }
     found = {
-        f"{regime}/{measure}_at_{place}": values[:, at]
+        f"{regime}/{measure}_{place}": values[:, over].mean(axis=1)
         for regime, of_regime in of.items()
         for measure, values in of_regime.items()
-        for place, at in places.items()
+        for place, over in places.items()
     }
-    of["guessing"] = {"log_likelihood": np.full((len(records), n), run.result["metrics"]["guessing/log_likelihood"])}
-    for c in experiment.comparisons(n, classes):
-        first, second = (of[regime][measure][:, c.at] for regime, measure in (c.first, c.second))
-        found[c.name] = first - second
+    of["guessing"] = {
+        measure: np.full((len(records), n), run.result["metrics"][f"guessing/{measure}"])
+        for measure in ("accuracy", "log_likelihood")
+    }
+    found |= {c.name: c.apart(of) for c in contrasts(experiment.comparisons(n, classes), n)}
     return {name: by_unit(units, values) for name, values in found.items()}
 
 
