@@ -6,6 +6,7 @@ computed again, a few rows at a time, and nothing of the size N² is ever held.
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from itertools import pairwise
 from typing import NamedTuple
 
@@ -33,6 +34,19 @@ class Gradients(NamedTuple):
     value: Float[Tensor, "batch kv_head key dim"]
 
 
+def plain_weights(attention: Attention) -> Float[Tensor, "batch head query key"]:
+    """A layer's attention maps, whole, as its definition says; gradients flow through all of it."""
+    precision = torch.promote_types(attention.query.dtype, torch.float32)
+    query, key = attention.query.to(precision), attention.key.to(precision)
+    scores = query @ key.repeat_interleave(attention.group, dim=1).mT * attention.scaling
+    if attention.softcap is not None:
+        scores = attention.softcap * torch.tanh(scores / attention.softcap)
+    scores = scores + attention.mask
+    if attention.sinks is not None:
+        scores = torch.cat([scores, attention.sinks.to(precision).expand(*scores.shape[:-1], 1)], dim=-1)
+    return torch.softmax(scores, dim=-1)[..., : key.shape[2]]
+
+
 def plain_flow_and_gradients(
     attention: Attention, grad_output: Float[Tensor, "batch head query dim"]
 ) -> tuple[Float[Tensor, "batch query key"], Gradients]:
@@ -42,13 +56,7 @@ def plain_flow_and_gradients(
     """
     query, key, value = (t.detach().requires_grad_() for t in (attention.query, attention.key, attention.value))
     with torch.enable_grad():
-        scores = query @ key.repeat_interleave(attention.group, dim=1).mT * attention.scaling
-        if attention.softcap is not None:
-            scores = attention.softcap * torch.tanh(scores / attention.softcap)
-        scores = scores + attention.mask
-        if attention.sinks is not None:
-            scores = torch.cat([scores, attention.sinks.expand(*scores.shape[:-1], 1)], dim=-1)
-        weights = torch.softmax(scores, dim=-1)[..., : key.shape[2]]
+        weights = plain_weights(replace(attention, query=query, key=key, value=value))
         output = weights @ value.repeat_interleave(attention.group, dim=1)
         of_weights, *gradients = torch.autograd.grad(output, (weights, query, key, value), grad_output)
     return (weights * of_weights).sum(dim=1).abs().detach(), Gradients(*gradients)

@@ -38,8 +38,9 @@ def decoder_config(model: PreTrainedModel) -> Any:
 def decoder_layers(model: PreTrainedModel) -> nn.ModuleList:
     """The model's layers in order. UserError where they are not in one list."""
     n_layers = decoder_config(model).num_hidden_layers
-    for module in model.base_model.modules():
-        if isinstance(module, nn.ModuleList) and len(module) == n_layers:
+    for name, module in model.base_model.named_modules():
+        of_text = not any(part in name for part in ("vision", "visual", "image", "audio"))
+        if isinstance(module, nn.ModuleList) and len(module) == n_layers and of_text:
             return module
     raise UserError(f"model type {model.config.model_type!r} does not keep its {n_layers} layers in one list.")
 
@@ -173,7 +174,8 @@ def _interface_attention(
     function: Any = AttentionInterface().get("sdpa") if plain or eager is None else eager
 
     def vanilla(a: Attention) -> Tensor:
-        return function(module, a.query, a.key, a.value, a.mask, scaling=a.scaling, **others)[0].transpose(1, 2)
+        given = others if others.get("sinks") is None else {**others, "sinks": a.sinks}
+        return function(module, a.query, a.key, a.value, a.mask, scaling=a.scaling, **given)[0].transpose(1, 2)
 
     found = run(Attention(module.layer_idx, query, key, value, mask, scale, softcap, sinks), vanilla)
     return found.transpose(1, 2).contiguous(), None

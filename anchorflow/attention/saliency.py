@@ -34,6 +34,7 @@ class SaliencyFlow:
         targets: the last position q of each prompt, where the loss is taken, and nowhere else; padding may follow.
         keep: rows of the batch whose strongest flows are kept.
         per_head: the absolute value is taken of every head's A ⊙ ∂L/∂A, before heads are summed.
+        cut: behind the last layer's attention the target's row suffices (see `PROPERTIES`).
         tf32: products of float32 numbers in the backward pass may round these to 10 bits, where a GPU does so.
 
     Use it as `with tapped(model, flow): loss = ...`, then `flow.gather(loss)`, and then `flow.strongest(row)`.
@@ -48,6 +49,7 @@ class SaliencyFlow:
         keep: Sequence[int] = (),
         tf32: bool = False,
         per_head: bool = False,
+        cut: bool = True,
     ) -> None:
         self.tf32, self.per_head = tf32, per_head
         # Apple's GPUs have no float64.
@@ -58,7 +60,7 @@ class SaliencyFlow:
             len(shape.attending), len(targets), 3, dtype=self._precision, device=targets.device, requires_grad=True
         )
         self._place = {layer: i for i, layer in enumerate(shape.attending)}
-        self._last = shape.layers - 1
+        self._last = shape.layers - 1 if cut else None
         self._anchors, self._is_anchor = anchors, is_anchor
         self._targets = targets
         n = (targets + 1).to(self._precision)

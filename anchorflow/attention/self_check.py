@@ -15,11 +15,13 @@ import transformers
 from torch import Tensor
 
 from anchorflow.attention.backend import tapped
+from anchorflow.attention.backward import plain_weights
 from anchorflow.attention.core import Attention
 from anchorflow.attention.halfway import Halfway
 from anchorflow.attention.kv_cache import cache_given, positions_after, positions_given, read
 from anchorflow.attention.last_token import Seen
 from anchorflow.attention.reach import Attend, decoder_config
+from anchorflow.attention.saliency import SaliencyFlow
 from anchorflow.errors import first_line
 from anchorflow.models import PROPERTIES, Abilities, LanguageModel, weights_cache
 from anchorflow.models.language_model import WITHOUT_ATTENTION
@@ -105,6 +107,20 @@ def _differs(text: _Text, pair: Callable[[_Text], tuple[Tensor, Tensor]]) -> str
     return "" if off <= TOLERANCE.get(text.lm.dtype, 0.25) else f"off by {off:.2g} standard deviations of the logits"
 
 
+def _refuse_choosing(text: _Text) -> None:
+    """Layers may choose what they see, by scores that tie, out of texts longer than the one that is tried here."""
+    config = decoder_config(text.lm.model)
+    chosen = sorted(set(getattr(config, "layer_types", None) or ()) - _WHOLE)
+    chosen += [name for name in ("index_topk", "keep_window_size") if getattr(config, name, None)]
+    if chosen:
+        raise ValueError(f"its layers choose the positions that they see ({', '.join(chosen)})")
+
+
+def _dense(text: _Text) -> tuple[Tensor, Tensor]:
+    _refuse_choosing(text)
+    return text.plain, text.plain
+
+
 _WHOLE = {"full_attention", "sliding_attention", "chunked_attention", "hybrid", "hybrid_sliding", "sparse", "dense"}
 _WHOLE |= WITHOUT_ATTENTION
 
@@ -120,13 +136,12 @@ def _causal(text: _Text) -> tuple[Tensor, Tensor]:
 
 
 def _prefix(text: _Text) -> tuple[Tensor, Tensor]:
+    _refuse_choosing(text)
     return text.logits(text.ids[:, :BEGIN]), text.plain[:, :BEGIN]
 
 
 def _padding(text: _Text) -> tuple[Tensor, Tensor]:
-    # Layers that choose what to see out of a longer text than this one, by scores that tie.
-    if choosing := sorted(set(getattr(decoder_config(text.lm.model), "layer_types", None) or ()) - _WHOLE):
-        raise ValueError(f"its layers are of the kind {', '.join(choosing)}")
+    _refuse_choosing(text)
     shorter = text.ids.clone()
     shorter[:, BEGIN:] = 0
     found = text.logits(torch.cat([text.ids, shorter]))[1:, :BEGIN]
@@ -134,6 +149,7 @@ def _padding(text: _Text) -> tuple[Tensor, Tensor]:
 
 
 def _context(text: _Text) -> tuple[Tensor, Tensor]:
+    _refuse_choosing(text)
     context = read(text.lm.model, text.ids[0, :BEGIN].tolist(), text.lm.device)
     if any(keys.shape[2] != BEGIN for keys in context.keys):
         raise ValueError("not all positions are in the KV cache")
@@ -144,8 +160,19 @@ def _context(text: _Text) -> tuple[Tensor, Tensor]:
 
 
 def _taps(text: _Text) -> tuple[Tensor, Tensor]:
-    with tapped(text.lm.model, _untouched):
-        return text.logits(text.ids), text.plain
+    seen: list[int] = []
+
+    def look(attention: Attention, attend: Attend) -> Tensor:
+        if attention.key.shape[2] != LENGTH or attention.query.shape[2] != LENGTH:
+            raise ValueError(f"layer {attention.layer + 1} attends to something else than the text's positions")
+        seen.append(attention.layer)
+        return attend(attention)
+
+    with tapped(text.lm.model, look):
+        found = text.logits(text.ids)
+    if tuple(sorted(seen)) != text.lm.shape.attending:
+        raise ValueError(f"{len(set(seen))} of the {len(text.lm.shape.attending)} attention layers can be reached")
+    return found, text.plain
 
 
 def _cut(text: _Text) -> tuple[Tensor, Tensor]:
@@ -154,10 +181,49 @@ def _cut(text: _Text) -> tuple[Tensor, Tensor]:
         return text.logits(text.ids)[:, BEGIN - 1], text.plain[:, BEGIN - 1]
 
 
+def _gradients(text: _Text) -> tuple[Tensor, Tensor]:
+    """Saliency against autograd's own gradients of the maps; both in units of the largest, times the logits' spread."""
+    anchors = torch.tensor([[2, BEGIN - 1]], device=text.lm.device)
+    last = torch.tensor([LENGTH - 1], device=text.lm.device)
+    flow = SaliencyFlow(text.lm.shape, anchors, torch.ones_like(anchors, dtype=torch.bool), last, cut=False)
+    with torch.enable_grad(), tapped(text.lm.model, flow):
+        found = flow.gather(_loss(text))[:, 0].double().cpu()
+    maps: dict[int, Tensor] = {}
+
+    def keep(attention: Attention, attend: Attend) -> Tensor:
+        weights = plain_weights(attention)
+        maps[attention.layer] = weights if weights.requires_grad else weights.requires_grad_()
+        value = attention.value.repeat_interleave(attention.group, dim=1)
+        return (weights @ value.to(weights.dtype)).to(attention.query.dtype)
+
+    with torch.enable_grad(), tapped(text.lm.model, keep):
+        slopes = torch.autograd.grad(_loss(text), [maps[layer] for layer in text.lm.shape.attending])
+    plain = []
+    for layer, slope in zip(text.lm.shape.attending, slopes, strict=True):
+        flows = (maps[layer] * slope).sum(dim=1).abs()[0].tril(-1).double().cpu()
+        to_words, to_target = flows[anchors[0].cpu()].sum(), flows[-1, anchors[0].cpu()].sum()
+        pairs, n_words = LENGTH * (LENGTH - 1) / 2, int(anchors.sum())
+        others = (flows.sum() - to_words - to_target) / (pairs - n_words - 2)
+        plain.append(torch.stack([to_words / n_words, to_target / 2, others]))
+    scale = text.plain.std() / torch.stack(plain).max()
+    return found.detach() * scale.detach(), torch.stack(plain).detach() * scale.detach()
+
+
+def _loss(text: _Text) -> Tensor:
+    logits = text.lm.model(input_ids=text.ids, use_cache=False).logits[0, -1]
+    return -torch.log_softmax(logits.float() if logits.dtype.itemsize < 4 else logits, dim=-1)[int(text.ids[0, 0])]
+
+
 def _last_token(text: _Text) -> tuple[Tensor, Tensor]:
     last = torch.tensor([LENGTH - 1], device=text.lm.device)
     seen = Seen(last)
-    with tapped(text.lm.model, seen):
+
+    def heads(attention: Attention, attend: Attend) -> Tensor:
+        if attention.query.shape[1] != text.lm.shape.heads:
+            raise ValueError("its layers differ in their number of heads")
+        return attend(attention)
+
+    with tapped(text.lm.model, seen, heads):
         text.logits(text.ids)
     with tapped(text.lm.model, seen.alone()):
         return text.logits(text.ids[:, -1:], **positions_given(text.lm.model, last[:, None])), text.plain[:, -1:]
@@ -194,6 +260,8 @@ _CHECKS: dict[str, Callable[[_Text], tuple[Tensor, Tensor]]] = {
     "padding": _padding,
     "context": _context,
     "taps": _taps,
+    "dense": _dense,
+    "gradients": _gradients,
     "cut": _cut,
     "last token": _last_token,
     "gaps": _gaps,

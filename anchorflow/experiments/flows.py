@@ -33,6 +33,8 @@ class FlowExample:
     strongest: Sequence[Sequence[tuple[int, int, float]]]
     totals: Sequence[float]
     means: Mapping[str, Sequence[float]]
+    numbers: Sequence[int] = ()
+    """The model's own numbers of these layers, from 1, where not all of its layers have attention maps."""
 
     def __post_init__(self) -> None:
         last = len(self.tokens) - 1

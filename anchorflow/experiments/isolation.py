@@ -58,7 +58,7 @@ class Isolation(FewShot):
     """
 
     name: ClassVar[str] = "isolation"
-    needs: ClassVar[tuple[str, ...]] = ("causal", "taps")
+    needs: ClassVar[tuple[str, ...]] = ("causal", "taps", "dense")
     first_or_last_k: tuple[int, ...] = (1, 3, 5, 7)
     """Numbers of layers to isolate, from the first and from the last."""
     control: Literal["per_seed", "per_layer"] = "per_seed"

@@ -39,7 +39,7 @@ class Saliency(FewShot):
     """
 
     name: ClassVar[str] = "saliency"
-    needs: ClassVar[tuple[str, ...]] = ("causal", "taps")
+    needs: ClassVar[tuple[str, ...]] = ("causal", "taps", "gradients")
     gradients: ClassVar[bool] = True
     demonstrations: ClassVar[Literal["per query", "per seed"]] = "per query"
     heads: Literal["sum_then_abs", "abs_then_sum"] = "sum_then_abs"
@@ -99,6 +99,7 @@ class Saliency(FewShot):
                 keep,
                 tf32=self.backward_dtype == "tf32",
                 per_head=self.heads == "abs_then_sum",
+                cut="cut" in lm.can,
             )
             with torch.enable_grad(), tapped(lm.model, flow, only=only(lm, batch)):
                 logits = next_word_logits(lm, batch)
@@ -117,6 +118,7 @@ class Saliency(FewShot):
                     strongest=strongest,
                     totals=totals,
                     means=dict(zip(FLOWS, flows[i], strict=True)),
+                    numbers=variants.of_layers(lm.shape).get("layers", ()),
                 )
                 kept.write(folder)
             yield [

@@ -11,6 +11,8 @@ PROPERTIES = {
     "padding": "a prompt reads the same alone and padded",
     "context": "a text can continue from its KV cache",
     "taps": "attention maps can be read and changed",
+    "dense": "layers see all positions that the mask lets them see",
+    "gradients": "gradients reach attention maps through queries, keys and values alone",
     "cut": "after the last attention one position can be computed alone",
     "last token": "the last token can be read again alone",
     "gaps": "positions can be dropped from a KV cache",

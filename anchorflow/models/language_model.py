@@ -6,6 +6,7 @@ import contextlib
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Protocol
 
+from anchorflow.errors import UserError
 from anchorflow.models.abilities import Abilities
 
 if TYPE_CHECKING:
@@ -33,6 +34,8 @@ class Shape:
     def of(cls, name: str, config: Any) -> Shape:
         """Read from transformers' configuration."""
         text = config.get_text_config(decoder=True)
+        if not hasattr(text, "num_hidden_layers"):
+            raise UserError(f"{name}: a model of type {config.model_type!r} has no single stack of decoder layers.")
         layers, heads = int(text.num_hidden_layers), getattr(text, "num_attention_heads", None)
         found = attention_layers(text)
         return cls(name, layers, int(heads or 0), None if len(found) == layers else found)

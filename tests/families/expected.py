@@ -14,6 +14,7 @@ from anchorflow.data import Task
 from anchorflow.experiments import Experiment
 from anchorflow.experiments.flows import FLOWS
 from anchorflow.experiments.label_relationships import LabelRelationships
+from anchorflow.models import Shape
 from anchorflow.prompts import Prompt, PromptBuilder
 from tests.families import oracle
 from tests.families.oracle import NoOracle
@@ -139,14 +140,17 @@ class Expected:
 
     def _isolation(self, experiment: Any, work: Any, prompt: Prompt) -> Named:
         found: Named = {"full": self._full(prompt)}
-        positions = experiment._positions(prompt, work.seed)
+        changes = experiment.changes(Shape.of("oracle", self.model.config))
         try:
-            self._seen(prompt, "isolation")
+            attending = self._seen(prompt).layers
         except NoOracle as error:
-            return found | dict.fromkeys(positions, error)
-        for name, layers in experiment._layers(self.layers).items():
-            change = oracle.hidden_from(positions[name], range, layers)
-            found[name] = self.plain(prompt.ids, prompt.label_tokens, change)
+            return found | {change.name: error for change in changes}
+        for change in changes:
+            assert set(change.layers) <= set(attending), "these layers have no attention map"
+            rows = experiment.positions(prompt, change, change.layers[0], work.seed)
+            found[change.name] = self.plain(
+                prompt.ids, prompt.label_tokens, oracle.hidden_from(rows, range, change.layers)
+            )
         return found
 
     def _compression(self, experiment: Any, work: Any, prompt: Prompt) -> Named:

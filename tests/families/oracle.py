@@ -74,6 +74,9 @@ class _Catch(TorchFunctionMode):
             self.product = args
         elif func in (torch.baddbmm, Tensor.baddbmm):
             self.product = (*args[1:], *(kwargs[name] for name in ("batch1", "batch2") if name in kwargs))
+        if func is torch.logsumexp and self.layer is not None and self._is_map(args[0].shape):
+            # Granite scales by the sinks' share beside its softmax: both are of the same scores.
+            return func(self.of_scores(self.layer, args[0]), *args[1:], **kwargs)
         if func not in SOFTMAX or (self.layer is None and self.hooked):
             return func(*args, **kwargs)
         scores = args[0] if args else kwargs["input"]

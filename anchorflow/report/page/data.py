@@ -215,6 +215,7 @@ def _example(run: int, example: FlowExample, most: int) -> dict[str, Any]:
         "layers": [
             [n for to, start, value in layer[:most] for n in (to, start, _short(value))] for layer in example.strongest
         ],
+        "numbers": list(example.numbers),
         "totals": [_short(total) for total in example.totals],
         "means": [[_short(value) for value in example.means[flow]] for flow in FLOWS],
     }

@@ -70,6 +70,11 @@ function flowSection() {
       `, true label ${shortened(names[label], 30)}; probabilities: ${others}`);
   }
 
+  /** The model's own number of a layer: not all layers of a hybrid model have attention maps. */
+  function numbered(i) {
+    return now.example.numbers[i] || i + 1;
+  }
+
   /** Shares of the three kinds in every layer, as bars behind the slider: its thumb frames the layer that is shown. */
   function drawLayers() {
     const { means } = now.example;
@@ -85,7 +90,7 @@ function flowSection() {
       });
     }
     layers.replaceChildren(bars, layer);
-    axis.replaceChildren(el("span", {}, "layer 1"), el("span", {}, "bars: shares of mean flow in this prompt"), el("span", {}, `layer ${n}`));
+    axis.replaceChildren(el("span", {}, `layer ${numbered(0)}`), el("span", {}, "bars: shares of mean flow in this prompt"), el("span", {}, `layer ${numbered(n - 1)}`));
     sizeThumb();
   }
 
@@ -125,7 +130,7 @@ function flowSection() {
 
   function draw() {
     const { example } = now, n = example.layers.length, drawn = flows(), total = example.totals[now.layer];
-    layerText.textContent = `Layer ${now.layer + 1} of ${n}`;
+    layerText.textContent = `Layer ${numbered(now.layer)}${now.example.numbers.length ? `, attention layer ${now.layer + 1}` : ""} of ${n}`;
     layer.setAttribute("aria-valuetext", layerText.textContent);
     const carried = total ? drawn.reduce((sum, flow) => sum + flow.value, 0) / total : 0;
     counted.textContent = `${drawn.length}, together ${percent(carried)} of the layer's flow`;
