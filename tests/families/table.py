@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections import defaultdict
 from collections.abc import Mapping
 from typing import Any
@@ -56,7 +57,7 @@ def markdown(families: Families, about: Mapping[str, Any]) -> str:
         lines.append(f"| {family} | " + " | ".join(marks) + " |")
         for name, outcome in outcomes.items():
             if outcome["outcome"] != RIGHT:
-                reasons[outcome["outcome"], outcome["why"]][family].append(name)
+                reasons[outcome["outcome"], _core(outcome["why"])][family].append(name)
     for wanted in OUTCOMES[1:]:
         rows = sorted((why, of) for (outcome, why), of in reasons.items() if outcome == wanted)
         if rows:
@@ -71,6 +72,11 @@ def _families(of: Mapping[str, list[str]]) -> str:
     for family, names in of.items():
         alike[", ".join(names)].append(family)
     return "; ".join(f"**{', '.join(families)}** ({names})" for names, families in alike.items())
+
+
+def _core(why: str) -> str:
+    """Of a refusal by the self-check: the property, and how it fails."""
+    return re.sub(r"^experiment=.* The model fails the check that (.*?)(\. It can run:.*)?$", r"\1", why)
 
 
 def _plain(text: str) -> str:
