@@ -15,7 +15,7 @@ from anchorflow.results import read_status
 from anchorflow.runs import RunDirectory, Shard, execute
 from anchorflow.sweep import pack
 from anchorflow.sweep.cells import Cell
-from anchorflow.sweep.status import Jobs, look
+from anchorflow.sweep.liveness import Jobs, look
 from tests.conftest import write_dataset
 from tests.launching import command, failed_politely, launch, records, without_timing
 from tests.sweep.test_plan import cells
