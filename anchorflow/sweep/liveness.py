@@ -127,10 +127,9 @@ def look(folder: Path, jobs: Jobs) -> Found:
 def _look(folder: Path, jobs: Jobs) -> Found:
     status = read_status(folder)
     state = status.get("state", "new")
-    if state == "completed":  # a shard; or a run whose result was deleted
-        state = "preempted"
     if state not in ("queued", "running", "preempted"):
-        return Found(folder, state, status, jobs)
+        # Completed is a shard, or a run whose result was deleted: nobody is at it.
+        return Found(folder, "preempted" if state == "completed" else state, status, jobs)
     user = _owner(folder)
     if state == "running" and _works(folder, status, jobs, user):
         return Found(folder, "running", status, jobs)
