@@ -88,7 +88,7 @@ class Lease:
     def lost(self) -> bool:
         """Whether another process has taken over, since this one was silent for too long."""
         latest = Lease.latest(self.folder)
-        return latest is None or latest.number != self.number
+        return latest is not None and latest.number > self.number
 
     def owner(self) -> Owner | None:
         """Whose it is; None while that is being written."""

@@ -26,6 +26,7 @@ class Jobs:
         self._living: dict[int, Mapping[str, str] | None] = {}
         self._ended: dict[str, str | None] = {}
         self._processes: dict[str, bool] = {}
+        self._plans: dict[str, Any] = {}
         self._private: bool | None = None
 
     def alive(self, job: str, user: int | None = None) -> bool:
@@ -49,6 +50,18 @@ class Jobs:
             self._processes[job] = "submitit" in (slurm.ask("ps", "-p", job, "-o", "command=") or "")
         return self._processes[job]
 
+    def of(self, status: Mapping[str, Any]) -> tuple[list[str], bool]:
+        """The jobs that a run was given to, from the plan of its sweep, and whether they are processes, not SLURM's."""
+        path = str(status.get("sweep"))
+        try:
+            if path not in self._plans:  # the runs of a sweep share it
+                self._plans[path] = json.loads(Path(path).read_text(encoding="utf-8"))
+            submitted = self._plans[path]
+            jobs = [job for job in (submitted["packs"][pack]["job_id"] for pack in status["packs"]) if job]
+            return jobs, submitted["launcher"] == "submitit_local"
+        except (OSError, ValueError, KeyError, IndexError, TypeError):
+            return [], False
+
     def ended_as(self, job: str) -> str | None:
         """How one that lives no more has ended, if SLURM knows. The runs of a pack share their job."""
         if job not in self._ended:
@@ -57,20 +70,20 @@ class Jobs:
 
     def _reason(self, job: str, user: int | None) -> str | None:
         for one in self._users(user):
-            if (reason := (self._of(one) or {}).get(job)) is not None:
+            if (reason := (self._living_of(one) or {}).get(job)) is not None:
                 return reason
         return None
 
     def _shown(self, user: int | None) -> bool:
         """Whether a job that SLURM does not name is gone."""
         users = self._users(user)
-        if any(self._of(one) is None for one in users):
+        if any(self._living_of(one) is None for one in users):
             return False
         if len(users) > 1 and self._private is None:
             self._private = slurm.private()
         return len(users) == 1 or not self._private
 
-    def _of(self, user: int) -> Mapping[str, str] | None:
+    def _living_of(self, user: int) -> Mapping[str, str] | None:
         if user not in self._living:
             self._living[user] = slurm.alive(user)
         return self._living[user]
@@ -133,7 +146,7 @@ def _look(folder: Path, jobs: Jobs) -> Found:
     user = _owner(folder)
     if state == "running" and _works(folder, status, jobs, user):
         return Found(folder, "running", status, jobs)
-    own, here = _jobs_of(status)
+    own, here = jobs.of(status)
     if here:
         plan = Path(str(status["sweep"])).parent
         coming = {job: job for job in own if jobs.process(job, status, plan)}
@@ -177,16 +190,6 @@ def _owner(folder: Path) -> int | None:
         return (folder / "status.json").stat().st_uid
     except OSError:
         return None
-
-
-def _jobs_of(status: Mapping[str, Any]) -> tuple[list[str], bool]:
-    """The jobs that a run was given to, from the plan of its sweep, and whether they are processes, not SLURM's."""
-    try:
-        submitted = json.loads(Path(str(status["sweep"])).read_text(encoding="utf-8"))
-        jobs = [job for job in (submitted["packs"][pack]["job_id"] for pack in status["packs"]) if job]
-        return jobs, submitted["launcher"] == "submitit_local"
-    except (OSError, ValueError, KeyError, IndexError, TypeError):
-        return [], False
 
 
 def _sums(shards: Sequence[Found]) -> dict[str, Any]:

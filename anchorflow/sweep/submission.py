@@ -62,10 +62,7 @@ class Submission:
         arrays = divide(len(self.packs), slurm.largest_array(), self.launcher.array_parallelism)
         for array in arrays:
             after = None if array.after is None else self.jobs[arrays[array.after].start].job_id.split("_")[0]
-            executor.update_parameters(
-                array_parallelism=array.at_once,
-                additional_parameters=self._after(after),
-            )
+            executor.update_parameters(array_parallelism=array.at_once, additional_parameters=self._after(after))
             try:
                 with slurm.clean_environment(), executor.batch():
                     jobs = [executor.submit(self._pack(cells)) for cells in self.packs[array.start : array.stop]]
@@ -131,8 +128,8 @@ class Submission:
 
     @property
     def _given(self) -> dict[str, Any]:
-        """What a job is given, the user's defaults in the environment among it."""
-        return slurm.defaults() | self.launcher.resources
+        """What a job is given, on SLURM with the user's own defaults."""
+        return (slurm.defaults() if self.launcher.where == "slurm" else {}) | self.launcher.resources
 
     def _after(self, job: str | None) -> dict[str, Any]:
         """What else sbatch is told: not to begin before the job has ended, nor before what the launcher names."""
@@ -171,11 +168,7 @@ class Submission:
         packs = [
             {"job_id": job, "cells": [cell.name for cell in pack]} for job, pack in zip(ids, self.packs, strict=True)
         ]
-        slurms = self.launcher.where == "slurm"
-        given = {
-            "launcher": self.launcher.where,
-            "resources": self._given if slurms else self.launcher.resources,
-        }
+        given = {"launcher": self.launcher.where, "resources": self._given}
         write_atomically(self._plan, dumps({**given, "packs": packs}, indent=1) + "\n")
 
     def _check_partition(self) -> None:
