@@ -1,7 +1,6 @@
 """A run's directory: records as they come, the state of the work, the result. What is finished is never lost."""
 
 import contextlib
-import fcntl
 import json
 import logging
 import os
@@ -14,6 +13,7 @@ from typing import Any, Literal
 
 from anchorflow.errors import UserError
 from anchorflow.results import Record, dumps, read_status, write_atomically
+from anchorflow.runs.lock import Lease, locked
 
 log = logging.getLogger(__name__)
 State = Literal["queued", "running", "completed", "failed", "preempted", "cancelled"]
@@ -34,6 +34,7 @@ class RunDirectory:
         self._written = 0.0
         self._claimed = False
         self._status: dict[str, Any] = {}
+        self._lease: Lease | None = None
 
     @property
     def run(self) -> Path:
@@ -59,19 +60,14 @@ class RunDirectory:
 
     @contextmanager
     def locked(self) -> Iterator[None]:
-        """One process at a time. The lock ends with its process, however that ends."""
-        try:
-            file = (self.path / ".lock").open("w")
-        except OSError as error:
-            raise UserError(f"{error.filename} cannot be written ({error.strerror}).") from error
-        with file:
+        """One process at a time; what the status says of the sweep that the run was submitted with is kept."""
+        with locked(self.path) as self._lease:
+            before = read_status(self.path)
+            self._status = {key: before[key] for key in ("sweep", "packs") if key in before}
             try:
-                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except OSError as error:
-                raise UserError(
-                    f"another process is working in {self.path} (see its status.json); wait for it."
-                ) from error
-            yield
+                yield
+            finally:
+                self._lease = None
 
     def result(self) -> dict[str, Any] | None:
         """The result, if the run is complete. UserError for a damaged one."""
@@ -100,7 +96,7 @@ class RunDirectory:
             )
         write_atomically(owner, identity + "\n")
         self._claimed = True
-        self._status = {"identity": identity}
+        self._status["identity"] = identity
 
     def records(self, tidy: bool = True) -> list[Record]:
         """All whole records, each unit once; UserError for one that is damaged.
@@ -127,7 +123,9 @@ class RunDirectory:
         return list(found.values())
 
     def append(self, records: Sequence[Record]) -> None:
-        """Add records to the end of the file."""
+        """Add records to the end of the file. UserError if another process has taken over meanwhile."""
+        if self._taken_over:
+            raise UserError(f"another process has taken over {self.path}, since this one was silent for too long.")
         lines = "".join(dumps(record) + "\n" for record in records).encode()
         with (self.path / "records.jsonl").open("ab") as file:
             file.write(lines)
@@ -143,14 +141,12 @@ class RunDirectory:
         if not force and now - self._written < STATUS_INTERVAL_S:
             return
         self._written = now
-        job = os.environ.get("SLURM_ARRAY_JOB_ID", os.environ.get("SLURM_JOB_ID"))
-        task = os.environ.get("SLURM_ARRAY_TASK_ID")
         status = {
             "state": state,
             **self._status,
             "host": socket.gethostname(),
             "pid": os.getpid(),
-            "job_id": f"{job}_{task}" if job and task else job,
+            "job_id": slurm_job(),
             "requeues": int(os.environ.get("SLURM_RESTART_COUNT", 0)),
             "started": _iso(self._started),
             "updated": _iso(now),
@@ -165,7 +161,7 @@ class RunDirectory:
 
     def report_end(self, state: State, **fields: Any) -> None:
         """The state of a run that ends early. Says nothing over the records of another run, or a finished one."""
-        if self._claimed or not self._occupied():
+        if not self._taken_over and (self._claimed or not self._occupied()):
             with contextlib.suppress(OSError):  # the reason why it ends is told by its own error
                 self.report(state, **fields)
 
@@ -173,8 +169,19 @@ class RunDirectory:
         """Write `result.json`: from now on the run counts as complete."""
         write_atomically(self.path / "result.json", dumps(result, indent=2) + "\n")
 
+    @property
+    def _taken_over(self) -> bool:
+        return self._lease is not None and self._lease.lost
+
     def _occupied(self) -> bool:
         return any((self.path / name).exists() for name in ("records.jsonl", "result.json"))
+
+
+def slurm_job() -> str | None:
+    """The SLURM job that this process is part of, as squeue names it; None outside of one."""
+    job = os.environ.get("SLURM_ARRAY_JOB_ID", os.environ.get("SLURM_JOB_ID"))
+    task = os.environ.get("SLURM_ARRAY_TASK_ID")
+    return f"{job}_{task}" if job and task else job
 
 
 def _iso(seconds: float) -> str:

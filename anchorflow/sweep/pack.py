@@ -9,15 +9,16 @@ import signal
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from types import FrameType
-from typing import Any
+from typing import Any, NoReturn
 
 from omegaconf import OmegaConf
 
 from anchorflow.errors import UserError
 from anchorflow.results import read_status, write_atomically
 from anchorflow.runs import KeptModel, RunDirectory, Stopped, execute, stop_signals
+from anchorflow.runs.lock import lives
+from anchorflow.runs.rundir import slurm_job
 from anchorflow.sweep import slurm
 from anchorflow.sweep.cells import Cell
 
@@ -49,8 +50,6 @@ def run_cell(cell: Cell, kept: KeptModel) -> bool:
         print(f"error: {cell.name}: {error}", file=sys.stderr)
         tracebacks.error("%s", error, exc_info=True)
     except Exception as error:
-        if type(error).__name__ == "UncompletedJobError":  # submitit's: out of requeues, so that the job ends here
-            raise
         reason = (str(error).splitlines() or [""])[0]
         print(f"error: {cell.name}: {type(error).__name__}: {reason} (traceback in launch.log)", file=sys.stderr)
         tracebacks.error("%s", error, exc_info=True)
@@ -79,7 +78,8 @@ class Pack:
     """What submitit runs: the cells, in a child process that may die without taking those after it along.
 
     The exit code is 1 if any cell failed, so that the job's state is FAILED. When the allocation ends before the work,
-    submitit asks for `checkpoint` and requeues the job, which goes on from the records.
+    submitit asks for `checkpoint` and requeues the job, which resumes from the records: of the cells that had failed before
+    it leaves those alone. Where it may not be requeued again its unfinished cells fail.
     """
 
     cells: tuple[Cell, ...]
@@ -88,14 +88,15 @@ class Pack:
 
     def __call__(self) -> None:
         """Run all cells."""
-        requeues = int(os.environ.get("SLURM_RESTART_COUNT", 0))
-        if requeues > self.max_requeues:
-            for cell in self.cells:
-                _fail(cell, f"requeued {requeues} times; allowed: launcher.max_requeues={self.max_requeues}")
-            sys.exit(1)
+        from submitit.core.utils import UncompletedJobError
+
+        if _requeues() > self.max_requeues:
+            self._give_up()
         before = {number: signal.signal(number, self._pass_on) for number in (signal.SIGTERM, signal.SIGINT)}
         try:
             failed = self._run()
+        except UncompletedJobError:  # its time is over, and submitit does not requeue it
+            self._give_up()
         finally:
             for number, handler in before.items():
                 signal.signal(number, handler)
@@ -104,7 +105,8 @@ class Pack:
 
     def _run(self) -> bool:
         """Whether a cell failed."""
-        failed, left = False, list(self.cells)
+        left = [cell for cell in self.cells if not (_requeues() and _failed_here(cell))]
+        failed = len(left) < len(self.cells)
         while left:
             code = self._work(left)
             if code >= 0:
@@ -121,7 +123,7 @@ class Pack:
         from submitit.helpers import DelayedSubmission
 
         self._end_worker()
-        if int(os.environ.get("SLURM_RESTART_COUNT", 0)) >= self.max_requeues:
+        if _requeues() >= self.max_requeues:
             return None
         signal.signal(signal.SIGTERM, signal.SIG_IGN)  # requeueing kills this job, which is ending anyway
         return DelayedSubmission(Pack(self.cells, self.max_requeues))
@@ -149,7 +151,20 @@ class Pack:
 
     def _pass_on(self, number: int, frame: FrameType | None) -> None:
         self._end_worker(number)
+        if slurm.out_of_time():
+            self._give_up()
         sys.exit(128 + number)
+
+    def _give_up(self) -> NoReturn:
+        """Nothing runs these cells again by itself."""
+        requeues = _requeues()
+        if requeues >= self.max_requeues:
+            reason = f"requeued {requeues} times; allowed: launcher.max_requeues={self.max_requeues}"
+        else:
+            reason = "out of time (launcher.timeout_min), and not requeued again (launcher.max_num_timeout)"
+        for cell in self.cells:
+            _fail(cell, f"{reason}; its records are kept, and the same command resumes it")
+        sys.exit(1)
 
     def _end_worker(self, number: int = signal.SIGTERM) -> None:
         import time
@@ -165,20 +180,31 @@ class Pack:
             pass
 
 
-def _fail(cell: Cell, error: str) -> None:
+def _requeues() -> int:
+    return int(os.environ.get("SLURM_RESTART_COUNT", 0))
+
+
+def _directory(cell: Cell) -> RunDirectory:
     directory = RunDirectory(cell.folder)
-    if cell.shard:
-        directory = directory.shard(*cell.shard)
-    if directory.result() is None and read_status(directory.path).get("state") != "completed":
-        directory.report("failed", **{**_known(directory.path), "error": error})
+    return directory.shard(*cell.shard) if cell.shard else directory
+
+
+def _fail(cell: Cell, error: str) -> None:
+    """Say so of a cell that has not ended yet, and that no other process has taken up."""
+    directory = _directory(cell)
+    status = read_status(directory.path)
+    if directory.result() is not None or status.get("state") in ("completed", "failed") or lives(directory.path):
+        return
+    directory.report("failed", **{key: status[key] for key in ("identity", "progress") if key in status}, error=error)
     print(f"error: {cell.name}: {error}", file=sys.stderr)
 
 
-def _known(folder: Path) -> dict[str, Any]:
-    return {key: value for key, value in read_status(folder).items() if key in ("identity", "progress")}
+def _failed_here(cell: Cell) -> bool:
+    """Whether it failed in this job, before the job was requeued."""
+    status = read_status(_directory(cell).path)
+    return status.get("state") == "failed" and status.get("job_id") == slurm_job()
 
 
 def _is_at_work(cell: Cell, worker: int | None) -> bool:
-    folder = RunDirectory(cell.folder).shard(*cell.shard).path if cell.shard else cell.folder
-    status = read_status(folder)
+    status = read_status(_directory(cell).path)
     return status.get("state") == "running" and status.get("pid") == worker

@@ -15,8 +15,9 @@ from anchorflow.runs.budget import nominal
 from anchorflow.runs.memory import demand, gigabytes
 from anchorflow.settings import digest
 from anchorflow.sweep.cells import Cell
+from anchorflow.sweep.liveness import Jobs, look
 from anchorflow.sweep.settings import Launcher
-from anchorflow.sweep.status import Jobs, columns, look
+from anchorflow.sweep.status import columns
 
 if TYPE_CHECKING:
     from anchorflow.data import Task

@@ -21,9 +21,9 @@ from anchorflow.sweep.settings import Sweep
 
 if TYPE_CHECKING:
     from anchorflow.sweep.cells import Cell
+    from anchorflow.sweep.liveness import Found
     from anchorflow.sweep.plan import Plan
     from anchorflow.sweep.settings import Launcher
-    from anchorflow.sweep.status import Found
 
 
 class SweepLauncher(HydraLauncher):  # type: ignore[misc]
@@ -46,7 +46,7 @@ class SweepLauncher(HydraLauncher):  # type: ignore[misc]
     def _launch(self, sweep: Sweep, launcher: Launcher, grid: Sequence[Sequence[str]]) -> Sequence[JobReturn]:
         from anchorflow.sweep import plan as planning
         from anchorflow.sweep.hydra_internals import compose
-        from anchorflow.sweep.status import Jobs
+        from anchorflow.sweep.liveness import Jobs
 
         if not grid:
             raise UserError("the sweep has no cells: one of its settings names no value (glob, range, choice).")
@@ -71,7 +71,7 @@ class SweepLauncher(HydraLauncher):  # type: ignore[misc]
         """What became of the cells that ran; None if nobody waited for it."""
         from anchorflow.runs import stop_signals
         from anchorflow.sweep import pack
-        from anchorflow.sweep.status import Jobs, look
+        from anchorflow.sweep.liveness import Jobs, look
         from anchorflow.sweep.submission import Submission
 
         if not plan.packs:

@@ -1,10 +1,12 @@
 """What SLURM says of its jobs and itself. Every question has a time limit and an answer for when there is none."""
 
-import getpass
+import contextlib
 import math
 import os
 import re
+import shutil
 import subprocess
+from collections.abc import Iterator
 
 from anchorflow.runs import State
 
@@ -13,22 +15,68 @@ NEVER_BEGUN = str(2**32 - 2)
 """What SLURM writes for the number of an array's tasks that were cancelled while they waited."""
 
 
+SITE = ("account", "partition", "qos", "constraint")
+"""What users set for all their jobs as SBATCH_ACCOUNT, ...: it holds where the launcher says nothing."""
+
+
+def defaults() -> dict[str, str]:
+    """The user's own defaults of what a job is given."""
+    return {key: os.environ[name] for key in SITE if os.environ.get(name := f"SBATCH_{key.upper()}")}
+
+
+@contextlib.contextmanager
+def clean_environment() -> Iterator[None]:
+    """What the job has that a sweep is launched in (its memory, tasks, ...) is not handed on to the jobs of the sweep."""
+    from submitit.helpers import clean_env
+
+    kept = {name: os.environ[name] for name in ("SLURM_CONF", "SLURM_CLUSTERS") if name in os.environ}
+    with clean_env():
+        os.environ.update(kept)
+        yield
+
+
 def ask(*command: str) -> str | None:
-    """The command's output; None where it fails, takes too long or is not there."""
+    """The command's output; None where it fails, takes too long or is not there.
+
+    What the user's environment makes of its output (SQUEUE_PARTITION, ...) does not count.
+    """
+    own = ("SQUEUE_", "SINFO_", "SACCT_")
+    environment = {name: value for name, value in os.environ.items() if not name.startswith(own)}
     try:
-        done = subprocess.run(command, capture_output=True, text=True, timeout=PATIENCE_S, check=True)
+        done = subprocess.run(command, capture_output=True, text=True, timeout=PATIENCE_S, check=True, env=environment)
     except (OSError, subprocess.SubprocessError):
         return None
     return done.stdout
 
 
-def alive() -> dict[str, str] | None:
-    """Why each of the user's jobs waits (Priority, Resources, ...), by id; None if nobody knows.
+def installed() -> bool:
+    """Whether SLURM can be asked here at all."""
+    return shutil.which("squeue") is not None
 
-    One that runs has the reason None. A task of an array is called 12_3, as in status.json.
+
+def alive(user: int | None = None) -> dict[str, str] | None:
+    """Why each of a user's jobs waits (Priority, Resources, ...), by id; nothing for one that has begun. None if nobody knows.
+
+    The user is this one unless named. A task of an array is called 12_3, as in status.json.
     """
-    found = ask("squeue", "--noheader", "--array", "--user", getpass.getuser(), "--format", "%i %r")
-    return None if found is None else dict(line.split(maxsplit=1) for line in found.splitlines())
+    who = str(os.getuid() if user is None else user)
+    found = ask("squeue", "--all", "--noheader", "--array", "--user", who, "--format", "%i %T %r")
+    if found is None:
+        return None
+    jobs = (line.split(maxsplit=2) for line in found.splitlines())
+    return {job: _waits(state, *reason) for job, state, *reason in jobs}
+
+
+def _waits(state: str, reason: str = "None") -> str:
+    if state != "PENDING":
+        return ""
+    return "Pending" if reason == "None" else reason
+
+
+def private() -> bool:
+    """Whether this cluster hides the jobs of other users."""
+    found = re.search(r"PrivateData\s*=\s*(\S+)", ask("scontrol", "show", "config") or "")
+    return found is not None and "jobs" in found.group(1).split(",")
 
 
 def ended_as(job: str) -> str | None:
@@ -49,8 +97,17 @@ def stop_state() -> State:
     shown = _shown(os.environ.get("SLURM_JOB_ID", ""))
     restarts = int(os.environ.get("SLURM_RESTART_COUNT", 0))
     comes_back = int(shown.get("Restarts", 0)) > restarts or shown.get("PreemptTime", "None") != "None"
-    ends = shown.get("JobState") in ("COMPLETING", "CANCELLED") and shown.get("Reason") != "TimeLimit"
+    ends = shown.get("JobState") in ("COMPLETING", "CANCELLED") and not _timed_out(shown)
     return "cancelled" if ends and not comes_back else "preempted"
+
+
+def out_of_time() -> bool:
+    """Whether SLURM ends this job because its time is over."""
+    return _timed_out(_shown(os.environ.get("SLURM_JOB_ID", "")))
+
+
+def _timed_out(shown: dict[str, str]) -> bool:
+    return shown.get("Reason") == "TimeLimit"
 
 
 def _shown(job: str) -> dict[str, str]:

@@ -2,103 +2,17 @@
 
 from __future__ import annotations
 
-import fcntl
-import json
-import socket
 import sys
 import time
 from collections import Counter
-from collections.abc import Mapping, Sequence
-from functools import cached_property
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, Literal, NamedTuple
 
-from anchorflow.errors import UserError
-from anchorflow.results import counted, read_status, runs_below
-from anchorflow.runs.rundir import SHARDS, RunDirectory, State
-from anchorflow.sweep import slurm
+from anchorflow.results import counted, runs_below
+from anchorflow.sweep.liveness import Found, Jobs, look
 
 WATCH_INTERVAL_S = 5.0
 UNFINISHED = ("queued", "running")
-FIRST = ("running", "queued", "failed", "cancelled", "lost", "preempted", "new")
-"""Of several shards the state that the run is said to have."""
-
-
-class Jobs:
-    """Which SLURM jobs live, and how others ended. SLURM is asked once for each, and only if a run names a job."""
-
-    def __init__(self) -> None:
-        self._ended: dict[str, str | None] = {}
-        self._processes: dict[str, bool] = {}
-
-    @cached_property
-    def _alive(self) -> Mapping[str, str] | None:
-        return slurm.alive()
-
-    def alive(self, job: str) -> bool:
-        """Whether it waits or runs. Where SLURM gives no answer it is believed to."""
-        return self._alive is None or job in self._alive
-
-    def process(self, job: str, status: Mapping[str, Any]) -> bool:
-        """Whether a job that is a process of one machine lives. On another machine it is believed to."""
-        if status.get("host") != socket.gethostname():
-            return True
-        if job not in self._processes:  # a number alone may be another process's by now
-            self._processes[job] = "submitit" in (slurm.ask("ps", "-p", job, "-o", "command=") or "")
-        return self._processes[job]
-
-    def reason(self, job: str) -> str:
-        """Why it waits."""
-        return (self._alive or {}).get(job, "unknown")
-
-    def ended_as(self, job: str) -> str | None:
-        """How one that lives no more has ended, if SLURM knows. The runs of a pack share their job."""
-        if job not in self._ended:
-            self._ended[job] = slurm.ended_as(job)
-        return self._ended[job]
-
-
-class Found(NamedTuple):
-    """A run as it is. `state` is new where nothing is known, lost where its status says running but nobody works on it."""
-
-    folder: Path
-    state: State | Literal["new", "lost"]
-    status: Mapping[str, Any]
-    jobs: Jobs
-
-    @property
-    def where(self) -> str:
-        """The job and the machine."""
-        job, host = self.status.get("job_id"), self.status.get("host")
-        return ", ".join(str(part) for part in (job and f"job {job}", host) if part) or "–"
-
-    @property
-    def why(self) -> str:
-        """Why it is as it is: the first line of the error, or where it was lost."""
-        if self.state == "lost":
-            return f"its process is gone ({self.where}{self._ended})"
-        if self.state == "preempted":
-            return "its allocation ended, or it was stopped; it goes on from its records"
-        return (str(self.status.get("error") or "").splitlines() or [""])[0]
-
-    @property
-    def _ended(self) -> str:
-        job = self.status.get("job_id")
-        reason = self.jobs.ended_as(str(job)) if job else None
-        return f": {reason}" if reason else ""
-
-
-def look(folder: Path, jobs: Jobs) -> Found:
-    """What has become of the run in `folder`, its shards taken together."""
-    try:
-        if RunDirectory(folder).result() is not None:
-            return Found(folder, "completed", read_status(folder), jobs)
-    except UserError as error:
-        return Found(folder, "failed", {**read_status(folder), "error": str(error)}, jobs)
-    parts = [_look(part, jobs) for part in (folder, *sorted((folder / SHARDS).glob("*-of-*")))]
-    shown = min(parts, key=lambda part: FIRST.index(part.state))
-    status = shown.status if len(parts) == 1 else {**shown.status, **_sums(parts[1:])}
-    return Found(folder, shown.state, status, jobs)
 
 
 def show(paths: Sequence[Path], watch: bool) -> int:
@@ -159,67 +73,3 @@ def duration(seconds: float) -> str:
     minutes, s = divmod(round(seconds), 60)
     hours, minutes = divmod(minutes, 60)
     return f"{hours}:{minutes:02}:{s:02}" if hours else f"{minutes}:{s:02}"
-
-
-def _look(folder: Path, jobs: Jobs) -> Found:
-    status = read_status(folder)
-    state = status.get("state", "new")
-    if state == "completed":  # a shard; or a run whose result was deleted
-        state = "preempted"
-    if state == "queued":
-        given, here = _jobs_of(status)
-        waits_for = [job for job in given if (jobs.process(job, status) if here else jobs.alive(job))]
-        ended = {} if waits_for else {job: None if here else jobs.ended_as(job) for job in given}
-        cancelled = any(str(how).startswith("CANCELLED") for how in ended.values())
-        state = "queued" if waits_for else "cancelled" if cancelled else "new"
-        job = ", ".join(job if here else f"{job} ({jobs.reason(job)})" for job in waits_for)
-        status = {**status, "job_id": job, "host": None}  # the host is the one that it was submitted from
-        if ended:
-            said = ", ".join(f"job {job}{f' ({how})' if how else ''}" for job, how in ended.items())
-            logs = Path(str(status["sweep"])).parent / "jobs"
-            status["error"] = f"{said} ended before this run began; see {logs}"
-    if state == "running" and not _at_work(folder, status, jobs):
-        state = "lost"
-    return Found(folder, state, status, jobs)
-
-
-def _at_work(folder: Path, status: Mapping[str, Any], jobs: Jobs) -> bool:
-    """Whether there is somebody who works on a run that says so."""
-    if status.get("job_id"):
-        return jobs.alive(str(status["job_id"]))
-    if status.get("host") != socket.gethostname():
-        return True  # another machine's processes are not ours to see
-    try:
-        with (folder / ".lock").open("r+") as file:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except FileNotFoundError:
-        return False
-    except OSError:
-        return True  # held by the process that works there
-    return False
-
-
-def _jobs_of(status: Mapping[str, Any]) -> tuple[list[str], bool]:
-    """The jobs that a queued run waits for, from the plan of its sweep, and whether they are processes, not SLURM's."""
-    try:
-        submitted = json.loads(Path(str(status.get("sweep"))).read_text(encoding="utf-8"))
-        jobs = [job for job in (submitted["packs"][pack]["job_id"] for pack in status["packs"]) if job]
-        return jobs, submitted["launcher"] == "submitit_local"
-    except (OSError, ValueError, KeyError, IndexError, TypeError):
-        return [], False
-
-
-def _sums(shards: Sequence[Found]) -> dict[str, Any]:
-    """The progress and rate of all shards; the time left of the slowest."""
-    progress = [shard.status.get("progress") or {} for shard in shards]
-    totals = [part.get("total") for part in progress]
-    running = [shard.status for shard in shards if shard.state == "running"]
-    left = [status["left_s"] for status in running if status.get("left_s") is not None]
-    return {
-        "progress": {
-            "done": sum(part.get("done", 0) for part in progress),
-            "total": None if None in totals else sum(totals),
-        },
-        "queries_per_s": sum(status.get("queries_per_s", 0) for status in running),
-        "left_s": max(left, default=None),
-    }

@@ -13,11 +13,13 @@ from typing import Any
 from anchorflow.errors import UserError
 from anchorflow.results import counted, dumps, write_atomically
 from anchorflow.runs import RunDirectory
+from anchorflow.runs.lock import locked
 from anchorflow.sweep import slurm
+from anchorflow.sweep.arrays import divide
 from anchorflow.sweep.cells import Cell
+from anchorflow.sweep.liveness import Found, Jobs, look
 from anchorflow.sweep.pack import Pack
 from anchorflow.sweep.settings import Launcher
-from anchorflow.sweep.status import Found, Jobs, look
 
 POLL_S = 2.0
 ROOT = Path(__file__).parents[2]
@@ -45,26 +47,25 @@ class Submission:
 
         self._check_partition()
         executor = submitit.SlurmExecutor(folder=self._logs, max_num_timeout=self.launcher.max_num_timeout)
-        given = self.launcher.resources
         renamed = {"timeout_min": "time", "mem_gb": "mem"}
-        known = {renamed.get(key, key): value for key, value in given.items() if key not in self._additional}
+        known = {renamed.get(key, key): value for key, value in self._given.items() if key not in self._additional}
         if "mem" in known:
             known["mem"] = f"{round(known['mem'] * 1024)}MB"
         executor.update_parameters(
             job_name="anchorflow",
             wckey=None,  # submitit's own mark, which clusters that keep a list of such keys refuse
             signal_delay_s=self.launcher.signal_delay_s,
-            array_parallelism=self.launcher.array_parallelism,
             setup=[*self._environment, *self.launcher.setup],
-            additional_parameters=self._additional,
             stderr_to_stdout=True,
             **known,
         )
-        largest = slurm.largest_array()
-        for start in range(0, len(self.packs), largest):
+        arrays = divide(len(self.packs), slurm.largest_array(), self.launcher.array_parallelism)
+        for array in arrays:
+            after = None if array.after is None else self.jobs[arrays[array.after].start].job_id.split("_")[0]
+            executor.update_parameters(array_parallelism=array.at_once, additional_parameters=self._after(after))
             try:
-                with executor.batch():
-                    jobs = [executor.submit(self._pack(cells)) for cells in self.packs[start : start + largest]]
+                with slurm.clean_environment(), executor.batch():
+                    jobs = [executor.submit(self._pack(cells)) for cells in self.packs[array.start : array.stop]]
             except (FailedJobError, FailedSubmissionError) as error:
                 self._write()
                 raise UserError(self._refusal(str(error))) from error
@@ -75,12 +76,12 @@ class Submission:
         """Run all packs in processes of this machine, `array_parallelism` at once, and wait for them."""
         import submitit
 
-        executor = submitit.LocalExecutor(folder=self._logs)
+        executor = submitit.LocalExecutor(folder=self._logs, max_num_timeout=self.launcher.max_num_timeout)
         executor.update_parameters(timeout_min=self.launcher.timeout_min, setup=list(self.launcher.setup) or None)
         os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, (str(ROOT), os.environ.get("PYTHONPATH"))))
         waiting = list(self.packs)
         running: list[Any] = []
-        with self._bar() as bar:
+        with locked(self.folder), self._bar() as bar:
             try:
                 while waiting or running:
                     while waiting and len(running) < self.launcher.array_parallelism:
@@ -126,6 +127,17 @@ class Submission:
         return dict(self.launcher.additional_parameters or {})
 
     @property
+    def _given(self) -> dict[str, Any]:
+        """What a job is given, on SLURM with the user's own defaults."""
+        return (slurm.defaults() if self.launcher.where == "slurm" else {}) | self.launcher.resources
+
+    def _after(self, job: str | None) -> dict[str, Any]:
+        """What else sbatch is told: not to begin before the job has ended, nor before what the launcher names."""
+        ours = [] if job is None else [f"afterany:{job}"]
+        theirs = [str(value) for key, value in self._additional.items() if key == "dependency"]
+        return self._additional | ({"dependency": ",".join(theirs + ours)} if ours else {})
+
+    @property
     def _environment(self) -> list[str]:
         """The job finds this code where it is not installed, and takes no more threads than it was given."""
         lines = [f'export PYTHONPATH="{ROOT}${{PYTHONPATH:+:$PYTHONPATH}}"']
@@ -156,7 +168,7 @@ class Submission:
         packs = [
             {"job_id": job, "cells": [cell.name for cell in pack]} for job, pack in zip(ids, self.packs, strict=True)
         ]
-        given = {"launcher": self.launcher.where, "resources": self.launcher.resources}
+        given = {"launcher": self.launcher.where, "resources": self._given}
         write_atomically(self._plan, dumps({**given, "packs": packs}, indent=1) + "\n")
 
     def _check_partition(self) -> None:
@@ -164,7 +176,7 @@ class Submission:
         if not limits:
             raise UserError("SLURM does not answer (sinfo names no partition); try again, or use launcher=local.")
         known = {name.rstrip("*"): minutes for name, minutes in limits.items()}
-        asked = self.launcher.partition
+        asked = self._given.get("partition")
         if "partition" in self._additional:
             return
         if asked is None:
@@ -206,7 +218,7 @@ class Submission:
 
 
 def _said(reason: str) -> str:
-    return "running" if reason == "None" else f"waiting ({reason})"
+    return f"waiting ({reason})" if reason else "running"
 
 
 def closing(found: Iterable[Found]) -> list[str]:

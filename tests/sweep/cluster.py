@@ -1,5 +1,6 @@
 """A real SLURM on this machine: one controller, two nodes with two stand-in GPUs each. Needs root, slurm-wlm and munge."""
 
+import contextlib
 import os
 import shutil
 import signal
@@ -13,7 +14,7 @@ PROGRAMS = ("munged", "slurmctld", "slurmd", "sbatch")
 CONFIGURATION = """\
 ClusterName=toy
 SlurmctldHost={host}(127.0.0.1)
-SlurmctldPort=17001
+SlurmctldPort={ports[0]}
 AuthType=auth/munge
 AuthInfo=socket={folder}/munge/socket
 SlurmUser=root
@@ -39,7 +40,8 @@ MinJobAge=300
 MaxArraySize={largest_array}
 InactiveLimit=0
 GresTypes=gpu
-NodeName=n[1-2] NodeHostname={host} NodeAddr=127.0.0.1 Port=[17011-17012] CPUs=4 RealMemory=8000 Gres=gpu:2 State=UNKNOWN
+NodeName=n1 NodeHostname={host} NodeAddr=127.0.0.1 Port={ports[1]} CPUs=4 RealMemory=8000 Gres=gpu:2 State=UNKNOWN
+NodeName=n2 NodeHostname={host} NodeAddr=127.0.0.1 Port={ports[2]} CPUs=4 RealMemory=8000 Gres=gpu:2 State=UNKNOWN
 PartitionName=main Nodes=n[1-2] Default=YES MaxTime=60 State=UP
 PartitionName=held Nodes=n[1-2] MaxTime=60 State=DOWN
 """
@@ -60,7 +62,7 @@ class Cluster:
             if not Path(device).exists():
                 subprocess.run(["mknod", device, "c", "1", "3"], check=True)
         host = socket.gethostname()
-        text = CONFIGURATION.format(host=host, folder=folder, largest_array=largest_array)
+        text = CONFIGURATION.format(host=host, folder=folder, largest_array=largest_array, ports=_free_ports(3))
         (folder / "slurm.conf").write_text(text)
         if self._version() > (22, 5):  # newer ones do without cgroups only if told, older ones do not know the word
             (folder / "cgroup.conf").write_text("CgroupPlugin=disabled\n")
@@ -131,6 +133,14 @@ class Cluster:
             if time.monotonic() > until:
                 raise RuntimeError(f"{what} did not come up; logs in {self.folder}")
             time.sleep(0.2)
+
+
+def _free_ports(n: int) -> list[int]:
+    with contextlib.ExitStack() as stack:
+        sockets = [stack.enter_context(socket.socket()) for _ in range(n)]
+        for one in sockets:
+            one.bind(("127.0.0.1", 0))
+        return [one.getsockname()[1] for one in sockets]
 
 
 def _where(program: str) -> str | None:

@@ -10,12 +10,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from submitit.core.utils import UncompletedJobError
 
 from anchorflow.results import read_status
 from anchorflow.runs import RunDirectory, Shard, execute
-from anchorflow.sweep import pack
+from anchorflow.sweep import pack, slurm
 from anchorflow.sweep.cells import Cell
-from anchorflow.sweep.status import Jobs, look
+from anchorflow.sweep.liveness import Jobs, look
 from tests.conftest import write_dataset
 from tests.launching import command, failed_politely, launch, records, without_timing
 from tests.sweep.test_plan import cells
@@ -163,6 +164,66 @@ def test_a_pack_that_was_requeued_too_often_fails(
         assert pack.Pack((cell,), max_requeues=2).checkpoint().function == pack.Pack((cell,), max_requeues=2)
     finally:
         signal.signal(signal.SIGTERM, before)
+
+
+@pytest.mark.parametrize(("restarts", "reason"), [("0", "out of time"), ("2", "requeued 2 times; allowed")])
+def test_a_job_that_is_not_requeued_again_fails_its_unfinished_cells(
+    tmp_path: Path,
+    given: tuple[str, ...],
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    restarts: str,
+    reason: str,
+) -> None:
+    """As when submitit, in its handler of the signal that time is over, says that this was the last time."""
+    cell = made(tmp_path, given)
+    ended = made(tmp_path, (*given, "seed=7"))
+    RunDirectory(ended.folder).report("failed", error="its own fault")
+    monkeypatch.setenv("SLURM_RESTART_COUNT", restarts)
+
+    def over(*_: Any) -> int:
+        raise UncompletedJobError
+
+    monkeypatch.setattr(pack.Pack, "_work", over)
+    with pytest.raises(SystemExit) as exit_:
+        pack.Pack((cell, ended), max_requeues=2)()
+    assert exit_.value.code == 1
+    found = read_status(cell.folder)
+    assert found["state"] == "failed"
+    assert reason in found["error"]
+    assert read_status(ended.folder)["error"] == "its own fault"
+    assert capsys.readouterr().err.count("error: ") == 1
+
+
+def test_a_time_limit_without_a_warning_fails_the_cells(
+    tmp_path: Path, given: tuple[str, ...], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    cell = made(tmp_path, given)
+    monkeypatch.setattr(slurm, "ask", lambda *_: "JobId=7 JobState=COMPLETING Reason=TimeLimit Restarts=0")
+    monkeypatch.setenv("SLURM_JOB_ID", "7")
+    monkeypatch.setattr(pack.Pack, "_work", lambda *_: signal.raise_signal(signal.SIGTERM))
+    with pytest.raises(SystemExit):
+        pack.Pack((cell,), max_requeues=2)()
+    assert "out of time" in read_status(cell.folder)["error"]
+    assert slurm.stop_state() == "preempted"
+
+
+def test_a_requeued_pack_leaves_alone_what_failed_in_it_and_what_another_process_took_up(
+    tmp_path: Path, given: tuple[str, ...], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("SLURM_JOB_ID", "7")
+    failed, left = made(tmp_path, given), made(tmp_path, (*given, "seed=7"))
+    RunDirectory(failed.folder).report("failed", error="its own fault")
+    monkeypatch.setenv("SLURM_RESTART_COUNT", "1")
+    asked: list[Any] = []
+    monkeypatch.setattr(pack.Pack, "_work", lambda _, cells: asked.append(list(cells)) or 0)
+    with pytest.raises(SystemExit):
+        pack.Pack((failed, left), max_requeues=2)()
+    assert asked == [[left]]
+    monkeypatch.setenv("SLURM_RESTART_COUNT", "3")
+    with RunDirectory(left.folder).locked(), pytest.raises(SystemExit):
+        pack.Pack((left,), max_requeues=2)()
+    assert read_status(left.folder) == {}
 
 
 def test_a_folder_that_cannot_be_written_is_named(tmp_path: Path, given: tuple[str, ...]) -> None:

@@ -16,7 +16,7 @@ from anchorflow.runs import SWEEP_WIDE, RunDirectory, execute, read_settings
 from anchorflow.sweep import Launcher, plan, prepare_hydra
 from anchorflow.sweep.cells import Cell
 from anchorflow.sweep.hydra_internals import compose
-from anchorflow.sweep.status import Jobs
+from anchorflow.sweep.liveness import Jobs
 from tests.conftest import ROOT, write_dataset
 
 CONF = str(ROOT / "conf")

@@ -4,9 +4,6 @@ import json
 import os
 import re
 import subprocess
-import sys
-import time
-from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -14,112 +11,26 @@ import pytest
 
 from anchorflow.sweep import slurm
 from tests.conftest import ROOT, write_dataset
-from tests.launching import command, failed_politely, records, without_timing
+from tests.launching import command, failed_politely, records
 from tests.sweep.cluster import Cluster
+from tests.sweep.slurm_runs import (
+    QUERIES,
+    SLOW,
+    Sweep,
+    at_record,
+    come_back,
+    given,
+    logs,
+    nobody_works,
+    only_run,
+    results,
+    said,
+    status,
+    until,
+    whole_again,
+)
 
 pytestmark = pytest.mark.slurm
-QUERIES = 300
-SLOW = ("experiment=saliency", f"experiment.n_queries={QUERIES}", "batch_tokens=1")
-"""Some seconds of work, a record at a time."""
-
-
-@pytest.fixture(scope="module")
-def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
-    why = Cluster.missing()
-    if why:
-        if os.environ.get("ANCHORFLOW_REQUIRE_SLURM"):
-            pytest.fail(f"SLURM is required here: {why}")
-        pytest.skip(f"no SLURM: {why}")
-    running = Cluster(tmp_path_factory.mktemp("slurm"), largest_array=6)
-    running.start()
-    before = dict(os.environ)
-    os.environ.update(running.environment)
-    yield running
-    running.stop()
-    os.environ.clear()
-    os.environ.update(before)
-
-
-@pytest.fixture(scope="module")
-def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return write_dataset(tmp_path_factory.mktemp("given") / "data", train=40, test=600)
-
-
-Sweep = Callable[..., subprocess.CompletedProcess[str]]
-
-
-def given(data: Path, *overrides: str, where: str = "slurm") -> tuple[str, ...]:
-    fixed = ("-m", "model=tiny", "dataset=local", f"dataset.path={data}", "tracking=none", "device=cpu")
-    return (*fixed, "experiment.n_queries=6", f"launcher={where}", *overrides)
-
-
-@pytest.fixture
-def sweep(tmp_path: Path, data: Path, cluster: Cluster) -> Sweep:
-    """Launches a sweep into outputs/ of the test's own folder."""
-
-    def run(*overrides: str, where: str = "slurm") -> subprocess.CompletedProcess[str]:
-        typed = command(*given(data, *overrides, where=where))
-        return subprocess.run(typed, cwd=tmp_path, capture_output=True, text=True, timeout=400)
-
-    return run
-
-
-def results(folder: Path) -> dict[str, dict[str, Any]]:
-    """Every result without its timing, by its directory's name."""
-    found = sorted(folder.glob("*/tiny/*/seed*/result.json"))
-    return {str(path.parent.relative_to(folder)): without_timing(path.parent) for path in found}
-
-
-def status(folder: Path, *options: str) -> str:
-    done = subprocess.run(
-        [sys.executable, "-m", "anchorflow.cli", "status", str(folder), *options],
-        capture_output=True,
-        text=True,
-        timeout=120,
-    )
-    assert done.returncode == 0, done.stderr
-    return done.stdout
-
-
-def until(ready: Callable[[], Any], patience_s: float = 150) -> Any:
-    end = time.monotonic() + patience_s
-    while not (found := ready()):
-        assert time.monotonic() < end, "it did not happen"
-        time.sleep(0.1)
-    return found
-
-
-def only_run(folder: Path) -> Path | None:
-    found = [path.parent for path in folder.glob("*/tiny/*/seed*/status.json")]
-    return found[0] if found else None
-
-
-def at_record(folder: Path, at: int = 20) -> Path:
-    """The only run of a sweep, once it has so many records."""
-
-    def there() -> Path | None:
-        run = only_run(folder)
-        path = run / "records.jsonl" if run else None
-        return run if path and path.exists() and path.read_bytes().count(b"\n") >= at else None
-
-    run: Path = until(there)
-    assert not (run / "result.json").exists(), "too late to disturb it"
-    return run
-
-
-def said(run: Path) -> dict[str, Any]:
-    found: dict[str, Any] = json.loads((run / "status.json").read_text())
-    return found
-
-
-def come_back(cluster: Cluster, job: str) -> None:
-    """SLURM lets a requeued job wait for two minutes; a node refuses one that comes back in the very second it left."""
-    time.sleep(6)
-    cluster.run("scontrol", "update", f"JobId={job}", "StartTime=now")
-
-
-def nobody_works() -> bool:
-    return slurm.alive() == {}
 
 
 def test_a_grid_runs_in_packs_equals_the_local_sweep_and_is_found_finished(
@@ -157,27 +68,6 @@ def test_a_grid_runs_in_packs_equals_the_local_sweep_and_is_found_finished(
     assert "1 cell: 1 completed" in once_more.stderr
     assert results(outputs) == results(tmp_path / "here")
     assert status(outputs).splitlines()[-1] == "16 runs: 16 completed"
-
-
-@pytest.fixture(scope="module")
-def undisturbed(tmp_path_factory: pytest.TempPathFactory, data: Path) -> dict[str, dict[str, Any]]:
-    """What the slow run finds when it is left alone (made here)."""
-    folder = tmp_path_factory.mktemp("undisturbed")
-    typed = command(*given(data, *SLOW, where="local"))
-    done = subprocess.run(typed, cwd=folder, capture_output=True, text=True, timeout=400)
-    assert done.returncode == 0, done.stderr
-    return results(folder / "outputs")
-
-
-def whole_again(tmp_path: Path, sweep: Sweep, undisturbed: dict[str, dict[str, Any]]) -> None:
-    """After a relaunch everything is as if nothing had been."""
-    done = sweep(*SLOW)
-    assert done.returncode == 0, done.stderr
-    run = only_run(tmp_path / "outputs")
-    assert run is not None
-    assert results(tmp_path / "outputs") == undisturbed
-    numbers = [record["query"] for record in records(run)]
-    assert len(numbers) == len(set(numbers)) == QUERIES
 
 
 def test_a_killed_worker_fails_its_cell_only_and_a_relaunch_goes_on(
@@ -227,10 +117,16 @@ def test_requeued_by_the_administrator(
     assert "running" in status(tmp_path / "outputs")
     cluster.run("scontrol", "requeue", job)
     until(lambda: said(run)["state"] == "preempted")
+    again = sweep(*SLOW)
+    assert again.returncode == 0, again.stderr
+    assert f"queued, job {job} (" in again.stderr  # SLURM lets it wait, and it is not submitted a second time
+    assert "queued" in status(tmp_path / "outputs")
 
     come_back(cluster, job)
     until(nobody_works)
     assert said(run)["requeues"] == 1
+    assert len(list((tmp_path / "outputs" / "sweeps").iterdir())) == 1
+    assert "Traceback" not in logs(tmp_path)
     assert results(tmp_path / "outputs") == undisturbed
     assert len(records(run)) == QUERIES
 
@@ -243,6 +139,7 @@ def test_cancelled_keeps_its_records(
     cluster.run("scancel", said(run)["job_id"])
     until(nobody_works)
     until(lambda: said(run)["state"] == "cancelled")
+    assert "Traceback" not in logs(tmp_path)
     kept = (run / "records.jsonl").read_bytes()
     assert kept.count(b"\n") >= 20
     whole_again(tmp_path, sweep, undisturbed)
@@ -259,7 +156,7 @@ def test_told_that_its_time_is_over_a_job_is_requeued_as_often_as_allowed(
     run = at_record(tmp_path / "outputs")
     job = said(run)["job_id"]
     cluster.run("scancel", "--signal=USR2", job)
-    until(lambda: said(run)["state"] == "preempted")
+    until(lambda: said(run)["state"] == ("preempted" if timeouts else "failed"))
     assert len(records(run)) < QUERIES
 
     if timeouts:
@@ -270,8 +167,9 @@ def test_told_that_its_time_is_over_a_job_is_requeued_as_often_as_allowed(
         assert results(tmp_path / "outputs") == undisturbed
     else:
         assert slurm.ended_as(job) == "FAILED"
-        assert "its allocation ended" in status(tmp_path / "outputs")
-        whole_again(tmp_path, sweep, undisturbed)
+        assert "out of time (launcher.timeout_min), and not requeued again" in status(tmp_path / "outputs")
+        whole_again(tmp_path, sweep, undisturbed, "sweep.retry_failed=true")
+    assert "Traceback" not in logs(tmp_path)
 
 
 def test_a_node_that_fails_gives_its_job_to_another(
@@ -358,13 +256,16 @@ def test_an_array_larger_than_the_clusters_limit_is_split(
 ) -> None:
     done = sweep(
         *("seed=range(0,8)", "launcher.packs=8", "launcher.partition=held", "sweep.wait=false"),
-        "experiment=classification",
+        *("experiment=classification", "launcher.array_parallelism=1"),
     )
     assert done.returncode == 0, done.stderr
     (plan,) = [json.loads(path.read_text()) for path in (tmp_path / "outputs").glob("sweeps/*/plan.json")]
     jobs = [pack["job_id"] for pack in plan["packs"]]
     assert len(set(jobs)) == 8
-    assert len({job.split("_")[0] for job in jobs}) == 2
+    first, second = sorted({job.split("_")[0] for job in jobs}, key=int)
+    shown = cluster.run("scontrol", "--oneliner", "show", "job", second)
+    assert "ArrayTaskThrottle=1" in shown
+    assert f"Dependency=afterany:{first}" in shown  # one at once in all
     cluster.run("scancel", "-u", "root")
     until(nobody_works)
     assert "8 cancelled" in status(tmp_path / "outputs")
