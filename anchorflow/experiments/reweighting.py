@@ -89,7 +89,7 @@ class Reweighting(FewShot):
         prompts = self.prompts(task, builder, seed)
         if self.beta is not None:
             return ReweightingWork(prompts=prompts, seed=seed)
-        shown = task.draw_demonstrations(self.shots_per_class, f"{seed}/demonstrations")
+        shown = self.shared_demonstrations(task, seed, self.shots_per_class)
         training = [builder.build(shown, example) for example in self._further(task, seed)]
         fitting, _ = builder.limit.sort_out(training, "training example", "training examples")
         if {prompt.label for prompt in fitting} < {prompt.label for prompt in training}:
@@ -162,9 +162,10 @@ class Reweighting(FewShot):
 
     def _further(self, task: Task, seed: int) -> list[Example]:
         """The examples that more demonstrations per class would add: table 1's baseline shows what β is learned on."""
-        drawn = task.draw_demonstrations(
+        drawn = self.shared_demonstrations(
+            task,
+            seed,
             self.shots_per_class + self.train_per_class,
-            f"{seed}/demonstrations",
             setting="experiment.shots_per_class + experiment.train_per_class",
         )
         return drawn[self.shots_per_class * len(task.labels) :]
