@@ -3,6 +3,7 @@
 import difflib
 import errno
 import json
+import re
 from collections.abc import Iterable
 
 
@@ -26,10 +27,10 @@ def of_system(error: OSError) -> UserError | None:
 
 
 def did_you_mean(given: str, allowed: Iterable[str]) -> str:
-    """ "Did you mean NAME? " where one of the allowed names is like the given one, else nothing."""
+    """What ends a sentence where one of the allowed names is like the given one: " Did you mean NAME?"; else nothing."""
     names = {name.lower(): name for name in allowed}
     close = difflib.get_close_matches(given.lower(), names, n=1)
-    return f"Did you mean {names[close[0]]}? " if close else ""
+    return f" Did you mean {names[close[0]]}?" if close else ""
 
 
 def typed(key: str, value: object) -> str:
@@ -47,8 +48,9 @@ def _in_hydra(value: object) -> str:
         return json.dumps(value)
     if value.isascii() and value.isidentifier() and value.lower() not in ("null", "true", "false", "nan", "inf"):
         return value
+    shown = value.replace("\n", "\\n").replace("\t", "\\t")
     # Hydra reads a backslash as itself, but in front of a quote.
-    return '"' + value.replace("\n", "\\n").replace("\t", "\\t").replace('"', '\\"') + '"'
+    return '"' + re.sub(r'(\\*)("|$)', lambda found: found[1] * 2 + found[2].replace('"', '\\"'), shown) + '"'
 
 
 def _in_shell(text: str) -> str:

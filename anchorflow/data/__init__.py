@@ -7,4 +7,16 @@ from anchorflow.data.sources import Hub, Package
 from anchorflow.data.task import Example, Provenance, Task, texts
 from anchorflow.data.templates import Template
 
-__all__ = ["Dataset", "Example", "Hosted", "Hub", "Novel", "Package", "Provenance", "Source", "Task", "Template", "texts"]
+__all__ = [
+    "Dataset",
+    "Example",
+    "Hosted",
+    "Hub",
+    "Novel",
+    "Package",
+    "Provenance",
+    "Source",
+    "Task",
+    "Template",
+    "texts",
+]

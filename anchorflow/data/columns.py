@@ -25,8 +25,8 @@ def find(table: Table, given: Mapping[str, str], pair: bool, known: Collection[s
     for field, column in found.items():
         if column not in columns and columns:
             raise UserError(
-                f"dataset.columns says that {field} is {column!r}, which {table.place} does not have. "
-                f"{did_you_mean(column, columns)}It has {', '.join(columns)}."
+                f"dataset.columns says that {field} is {column!r}, which {table.place} does not have; it has "
+                f"{', '.join(columns)}.{did_you_mean(column, columns)}"
             )
     missing = [field for field in fields if field not in found]
     if not missing or not columns:
@@ -52,7 +52,8 @@ def _only_choice(
         return None
     if len(missing) == 1:
         return {missing[0]: spare[0]}
-    labels = [column for column in spare if _may_be_label(table, column, known)]
+    coded = [column for column in spare if column in table.names]
+    labels = coded or [column for column in spare if _may_be_label(table, column, known)]
     if set(missing) == {"text", "label"} and len(labels) == 1:
         return {"text": next(column for column in spare if column not in labels), "label": labels[0]}
     return None
@@ -61,6 +62,6 @@ def _only_choice(
 def _may_be_label(table: Table, column: str, known: Collection[str]) -> bool:
     """Whether all values are numbers of classes or known names; of unknown names, whether few come again and again."""
     values = [str(row.values.get(column)) for row in table.rows]
-    if column in table.names or all(value.isdecimal() or value in known for value in values):
+    if all(value.isdecimal() or value in known for value in values):
         return True
     return not known and len(set(values)) <= len(values) / 2

@@ -12,8 +12,8 @@ from pathlib import Path
 from typing import Any, Literal, Protocol
 
 from anchorflow.data import columns, directory
-from anchorflow.data.rows import Reading, names_in
 from anchorflow.data.checks import refuse_problems
+from anchorflow.data.rows import Reading, names_in
 from anchorflow.data.sources import Hub, NotHere, Package, split_by_text
 from anchorflow.data.tables import suffix
 from anchorflow.data.task import Example, Provenance, Task
@@ -93,7 +93,9 @@ class Dataset:
 
     def _named(self) -> str:
         if self.path is None:
-            raise ValueError("path is missing; dataset=local needs dataset.path=DIR, or a file (.jsonl, .csv, .parquet)")
+            raise ValueError(
+                "path is missing; dataset=local needs dataset.path=DIR, or a file (.jsonl, .csv, .parquet)"
+            )
         name = expanded(self.path).resolve().name
         return name.removesuffix(suffix(Path(name))) or name
 
@@ -111,7 +113,7 @@ class Dataset:
                 continue
             revision = task.provenance.revision
             log.info(
-                "data: %s, source %s%s%s, %d train and %d test examples",
+                "data: %s, from %s%s%s, %d train and %d test examples",
                 *(task.shown, source, " (chosen by auto)" * (self.source == "auto")),
                 *(f" revision {revision}" if revision else "", len(task.train), len(task.test)),
             )

@@ -36,8 +36,8 @@ def chosen(splits: dict[str, Table], place: str, train: str, test: str, key: str
     for name, which in ((train, "train"), (test, "test")):
         if name not in splits:
             raise UserError(
-                f"{place} has no split {name!r}. {did_you_mean(name, splits)}It has {', '.join(splits)}: write "
-                f"dataset.{which}{key}=NAME."
+                f"{place} has no split {name!r}; it has {', '.join(splits)}: write dataset.{which}{key}=NAME."
+                f"{did_you_mean(name, splits)}"
             )
     return splits[train], splits[test]
 
@@ -83,11 +83,10 @@ def described(place: Path, allowed: tuple[str, ...]) -> dict[str, object]:
     if not path.is_file():
         return {}
     try:
-        said = yaml.load(path.read_text(encoding="utf-8-sig"), Loader=_Loader) or {}  # noqa: S506 - a SafeLoader
+        said = yaml.load(path.read_text(encoding="utf-8-sig"), Loader=_Loader) or {}
         for key in said:
             if key not in allowed:
                 raise ValueError(f"{key!r} is not a key of dataset.yaml; allowed: {', '.join(allowed)}")
         return dict(said.items())
     except (yaml.YAMLError, AttributeError, TypeError, ValueError) as error:
         raise UserError(f"{path}: {error}.") from error
-

@@ -45,12 +45,20 @@ class Reading:
         if empty:
             row, field = empty[0]
             self._judge(
-                *("missing", row, f"{field} is {row.values.get(self.columns[field])!r:.60}; it must be a text that is not"),
+                *(
+                    "missing",
+                    row,
+                    f"{field} is {row.values.get(self.columns[field])!r:.60}; it must be a text that is not",
+                ),
                 *(f"empty. Of {len(table.rows)} rows {len(empty)} have none", "are left out"),
             )
         if nul:
             self._judge(
-                *("nul", nul[0], "a text holds the character NUL; it may be damaged, or in another encoding than UTF-8."),
+                *(
+                    "nul",
+                    nul[0],
+                    "a text holds the character NUL; it may be damaged, or in another encoding than UTF-8.",
+                ),
                 *(f"Of {len(table.rows)} rows {len(nul)} hold one", "are taken"),
             )
         return found

@@ -18,6 +18,7 @@ from anchorflow.data import Example, Task
 from anchorflow.errors import UserError
 from anchorflow.experiments import variants
 from anchorflow.experiments.few_shot import FewShot, Queries
+from anchorflow.paths import expanded
 from anchorflow.prompts import Prompt, PromptBuilder
 from anchorflow.results import Curve, Record, Result, Table, statistics
 from anchorflow.settings import configurable, setting
@@ -171,7 +172,7 @@ class Reweighting(FewShot):
         return drawn[self.shots_per_class * len(task.labels) :]
 
     def _file(self) -> Path:
-        path = Path(str(self.beta)).expanduser()
+        path = expanded(str(self.beta))
         path = path / FILE if path.is_dir() else path
         if not path.is_file():
             raise UserError(f"experiment.beta is {str(self.beta)!r}, which is not there; allowed: the {FILE} of a run.")

@@ -157,7 +157,10 @@ def test_rows_with_their_own_demonstrations(tmp_path: Path) -> None:
 
 def test_a_pair_task_needs_the_second_text(tmp_path: Path) -> None:
     folder = write_dataset(tmp_path, template="{text} / {text_pair}:{label}")
-    with pytest.raises(UserError, match=r"has no column text_pair; it has text, label\. .*dataset.columns={text: text, label: label, text_pair: COLUMN3}"):
+    with pytest.raises(
+        UserError,
+        match=r"has no column text_pair; it has text, label\. .*dataset.columns={text: text, label: label, text_pair: COLUMN3}",
+    ):
         local(folder).load()
 
 
