@@ -273,7 +273,15 @@ def test_a_prompt_longer_than_the_context_is_refused_or_skipped_and_counted(tmp_
 
 def test_a_sweep_runs_its_cells_and_a_failing_one_does_not_stop_the_others(tmp_path: Path, data: Path) -> None:
     done = launch(
-        *("-m", "model=tiny", "dataset=local", f"dataset.path={data}", "tracking=none", "experiment.n_queries=99,2,3"),
+        *(
+            "-m",
+            "model=tiny",
+            "dataset=local",
+            "dataset.name=local",
+            f"dataset.path={data}",
+            "tracking=none",
+            "experiment.n_queries=99,2,3",
+        ),
         "launcher=local",
         cwd=tmp_path,
     )

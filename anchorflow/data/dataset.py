@@ -69,7 +69,7 @@ class Dataset:
     """Which column is what, where they have other names: {text: sentence, label: polarity}."""
     refuse: tuple[Problem, ...] = setting(default=("missing", "nul"), kind="source")
     """What is refused: rows with a missing (or empty) text, texts with a NUL, duplicates (texts and label of an earlier row),
-    conflicts (a text with two labels), overlap (test texts in train). What is not is counted, and rows without text left out."""
+    conflicts (a text with two labels), overlap (test texts in train). The rest is counted, and rows without text left out."""
 
     def __post_init__(self) -> None:
         for key in ("template", "separator"):  # a command line has no line breaks: what is typed as \n stands for one
@@ -178,11 +178,13 @@ class Dataset:
         if self.label_words is None:
             log.info("label words: %s, from the labels of %s", ", ".join(map(repr, words)), train.place)
         reading = Reading(found, names, self.refuse)
-        examples = [reading.examples(table) for table in (train, test) if table is not None]
+        examples = reading.examples(train)
         if test is None:
-            examples = list(split_by_text(examples[0]))
+            examples, queries = split_by_text(examples)
             log.info("split: %s has no test split; a fifth of its rows, by a hash of their texts, is one", train.place)
-        return replace(self, label_words=words).task(*examples, provenance, where)
+        else:
+            queries = reading.examples(test)
+        return replace(self, label_words=words).task(examples, queries, provenance, where)
 
     def _missing(self, key: str, example: object, where: str) -> str:
         return (

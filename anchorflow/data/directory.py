@@ -14,7 +14,10 @@ Splits = tuple[Table, Table | None]
 
 
 def read_splits(place: Path, train: str, test: str, instead: str = "") -> Splits:
-    """The splits at a path; `train` and `test` name their files. UserError, with what to do `instead`, where one is not there."""
+    """The splits at a path; `train` and `test` name their files. UserError where one is not there.
+
+    It ends with what to do `instead`.
+    """
     if place.is_file():
         return read_table(place), None
     if (place / "dataset_dict.json").is_file() or (place / "state.json").is_file():

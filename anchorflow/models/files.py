@@ -62,7 +62,7 @@ def refuse_further_layers(name: str, unused: Sequence[str], model: Any) -> None:
 def refuse_further_tokens(name: str, tokenizer: Any, model: Any) -> None:
     """UserError where the tokenizer gives ids that the embedding does not have.
 
-    Special tokens behind it are let through: no text becomes one, and checkpoints with a padding token of that kind are common.
+    Special tokens behind it are let through: checkpoints with a padding token of that kind are common.
     """
     rows = model.get_input_embeddings().num_embeddings
     special = set(tokenizer.all_special_ids)
@@ -70,8 +70,8 @@ def refuse_further_tokens(name: str, tokenizer: Any, model: Any) -> None:
     if beyond:
         word, token = min(beyond.items(), key=lambda item: item[1])
         raise UserError(
-            f"model {name}: its tokenizer has {len(beyond)} tokens more than the {rows} of its embedding ({word!r} is {token}); "
-            "the tokenizer is of another model, or the embedding was not resized with it."
+            f"model {name}: its tokenizer has {len(beyond)} tokens more than the {rows} of its embedding ({word!r} is {token}): "
+            "it is of another model, or the embedding was not resized with it."
         )
 
 

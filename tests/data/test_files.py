@@ -321,4 +321,6 @@ def test_the_readmes_own_data_works_as_it_is_written(tmp_path: Path) -> None:
     done = subprocess.run(["bash", "-ec", script], cwd=tmp_path, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     (result,) = (tmp_path / "outputs" / "classification" / "tiny" / "reviews").glob("seed42-*/result.json")
-    assert json.loads(result.read_text())["data"]["label_words"] == [" bad", " good"]
+    found_there = json.loads(result.read_text())
+    assert sum(found_there["data"]["examples"].values()) == 40
+    assert found_there["tables"]["confusion"]["rows"] == ["bad", "good"]

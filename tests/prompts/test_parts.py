@@ -20,18 +20,16 @@ TOKENIZERS = {
     "sentencepiece, LLaMA's normalizer": lambda: metaspace(bos=True, prepend="normalizer"),
     "Qwen, Llama 3": joining,
 }
-texts = st.text(st.characters(exclude_categories=["Cs"]), max_size=20).filter(str.strip) | st.text(" a.\n\t", min_size=1).map(
-    lambda text: f"x{text}y"
-)
+texts = st.text(st.characters(exclude_categories=["Cs"]), max_size=20).filter(str.strip) | st.text(
+    " a.\n\t", min_size=1
+).map(lambda text: f"x{text}y")
 shown = st.lists(st.tuples(texts, st.integers(0, 1)), min_size=1, max_size=3)
 
 
 @cache
 def builder(name: str) -> PromptBuilder:
     tokenizer: Any = TOKENIZERS[name]()
-    return PromptBuilder(
-        tokenizer, Template("Review:  {text}\nSentiment:{label}"), (" Negative", " Positive"), "  \n"
-    )
+    return PromptBuilder(tokenizer, Template("Review:  {text}\nSentiment:{label}"), (" Negative", " Positive"), "  \n")
 
 
 def examples(rows: list[tuple[str, int]]) -> list[Example]:
@@ -71,6 +69,7 @@ def test_every_token_belongs_to_one_part(name: str, rows: list[tuple[str, int]],
 def test_the_same_ids_have_the_same_parts_whatever_the_tokenizer_trims(rows: list[tuple[str, int]], query: str) -> None:
     demonstrations = examples(rows)
     whole, trimmed = (
-        builder(name).build(demonstrations, Example(9, query.strip(), 0)) for name in ("byte level", "byte level, trimmed")
+        builder(name).build(demonstrations, Example(9, query.strip(), 0))
+        for name in ("byte level", "byte level, trimmed")
     )
     assert whole == trimmed

@@ -36,7 +36,14 @@ def cells(folder: Path, *grid: Sequence[str]) -> list[Cell]:
 @pytest.fixture
 def tiny(tmp_path: Path) -> Callable[..., list[Cell]]:
     data = write_dataset(tmp_path / "data", train=12, test=8)
-    given = ("model=tiny", "dataset=local", f"dataset.path={data}", "tracking=none", "experiment.n_queries=3")
+    given = (
+        "model=tiny",
+        "dataset=local",
+        "dataset.name=local",
+        f"dataset.path={data}",
+        "tracking=none",
+        "experiment.n_queries=3",
+    )
 
     def make(*grid: Sequence[str]) -> list[Cell]:
         return cells(tmp_path / "outputs", *((*given, *overrides) for overrides in grid))
