@@ -70,7 +70,7 @@ def refuse_further_tokens(name: str, tokenizer: Any, model: Any) -> None:
     if beyond:
         word, token = min(beyond.items(), key=lambda item: item[1])
         raise UserError(
-            f"model {name}: its tokenizer has {len(beyond)} tokens more than the {rows} of its embedding ({word!r} is {token}): "
+            f"model {name}: its tokenizer has {len(beyond)} tokens beyond the {rows} of its embedding ({word!r} is {token}): "
             "it is of another model, or the embedding was not resized with it."
         )
 

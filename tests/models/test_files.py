@@ -65,7 +65,7 @@ def test_a_tokenizer_with_more_tokens_than_the_embedding_is_refused(saved: Path)
     assert Pretrained(path=str(saved)).load("cpu", "float32").tokenizer.pad_token == "<pad>"
     tokenizer.add_tokens(["unheard"])
     tokenizer.save_pretrained(saved)
-    assert f"has 1 tokens more than the {rows} of its embedding ('unheard' is {rows + 1})" in refused(saved)
+    assert f"has 1 tokens beyond the {rows} of its embedding ('unheard' is {rows + 1})" in refused(saved)
 
 
 ROPES: dict[str, dict[str, Any]] = {

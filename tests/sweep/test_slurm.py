@@ -49,15 +49,8 @@ Sweep = Callable[..., subprocess.CompletedProcess[str]]
 
 
 def given(data: Path, *overrides: str, where: str = "slurm") -> tuple[str, ...]:
-    fixed = (
-        "-m",
-        "model=tiny",
-        "dataset=local",
-        "dataset.name=local",
-        f"dataset.path={data}",
-        "tracking=none",
-        "device=cpu",
-    )
+    own = ("dataset=local", "dataset.name=local", f"dataset.path={data}")
+    fixed = ("-m", "model=tiny", *own, "tracking=none", "device=cpu")
     return (*fixed, "experiment.n_queries=6", f"launcher={where}", *overrides)
 
 
