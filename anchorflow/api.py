@@ -28,6 +28,7 @@ from anchorflow.errors import UserError
 from anchorflow.experiments import *  # noqa: F403
 from anchorflow.experiments import Experiment
 from anchorflow.models import LanguageModel, Model, Pretrained, Tiny, choose_device, choose_dtype
+from anchorflow.paths import expanded
 from anchorflow.prompts import Prompt, PromptBuilder, TooLong
 from anchorflow.results import Curve, Record, Result, Table
 from anchorflow.runs import Budget, Job, KeptModel, Memory, RunDirectory, Settings, assemble, compute, execute_settings
@@ -123,8 +124,8 @@ def load_task(task: str | Path | Source, **settings: Any) -> Task:
     """Labelled examples and the way they are written.
 
     Args:
-        task: an option of conf/dataset ("sst2", "sentence_answer/sst2"), a directory with train.jsonl and test.jsonl, or
-            an object that describes a dataset (`Dataset`, `Novel`).
+        task: an option of conf/dataset ("sst2", "sentence_answer/sst2"), a file (.jsonl, .csv, .parquet, ...), a directory
+            with train and test files, or an object that describes a dataset (`Dataset`, `Hosted`, `Novel`).
         settings: what differs from the option or, for a directory, from its dataset.yaml: template, label_words, ...
 
     Raises:
@@ -133,7 +134,7 @@ def load_task(task: str | Path | Source, **settings: Any) -> Task:
     if isinstance(task, str | Path):
         name = str(task)
         found = _option("dataset", name, settings)
-        task = found or Dataset(**{"name": Path(name).name, "path": name, "source": "directory", **settings})
+        task = found or Dataset(**{"path": name, "source": "directory", **settings})
     elif settings:
         raise UserError(f"load_task takes no settings ({', '.join(settings)}) beside an object that has its own.")
     return task.load()
@@ -175,7 +176,7 @@ def run(
     task = task if isinstance(task, Task) else load_task(task)
     job = Job(seed=seed, batch_tokens=batch_tokens, too_long=too_long)
     if folder is not None:
-        return _run_in(Path(folder), experiment, lm, task, job)
+        return _run_in(expanded(folder), experiment, lm, task, job)
     experiment.check(task, lm.shape)
     with tempfile.TemporaryDirectory() as scratch:
         store = Memory(Path(scratch))
@@ -203,7 +204,7 @@ def read_runs(*paths: str | Path) -> pd.DataFrame:
 
     from anchorflow.report.collect import collect
 
-    found = collect([Path(path) for path in paths])
+    found = collect([expanded(path) for path in paths])
     rows = []
     for each in found.runs:
         result = each.numbers()

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from anchorflow import __version__
 from anchorflow.errors import UserError
+from anchorflow.paths import expanded
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -57,7 +58,7 @@ def _parser() -> argparse.ArgumentParser:
 
     options = commands.add_parser("options", help="the settings of an experiment, or of another option of a group")
     options.add_argument("option", metavar="[GROUP=]OPTION", help="saliency, model=local, launcher=slurm, ...")
-    options.add_argument("--config-dir", type=Path, metavar="DIR", help="a directory with options of your own")
+    options.add_argument("--config-dir", type=expanded, metavar="DIR", help="a directory with options of your own")
     options.set_defaults(run=_options)
 
     check = commands.add_parser("check-model", help="whether a model is what the experiments take it for")
@@ -67,24 +68,24 @@ def _parser() -> argparse.ArgumentParser:
     check.set_defaults(run=_check_model)
 
     status = commands.add_parser("status", help="the state of every run at or below the paths")
-    status.add_argument("paths", nargs="+", type=Path, metavar="PATH")
+    status.add_argument("paths", nargs="+", type=expanded, metavar="PATH")
     status.add_argument("--watch", action="store_true", help="again every few seconds, until nothing runs")
     status.set_defaults(run=_status)
 
     sync = commands.add_parser("sync", help="upload what runs recorded offline to W&B")
-    sync.add_argument("paths", nargs="+", type=Path, metavar="PATH")
+    sync.add_argument("paths", nargs="+", type=expanded, metavar="PATH")
     sync.add_argument("--dry-run", action="store_true", help="only say what would be uploaded")
     sync.set_defaults(run=_sync)
 
     report = commands.add_parser("report", help="tables and figures of all runs at or below the paths")
-    report.add_argument("paths", nargs="+", type=Path, metavar="PATH")
-    report.add_argument("--out", type=Path, metavar="DIR", help="default: report/ below the first PATH")
+    report.add_argument("paths", nargs="+", type=expanded, metavar="PATH")
+    report.add_argument("--out", type=expanded, metavar="DIR", help="default: report/ below the first PATH")
     report.set_defaults(run=_report)
 
     compare = commands.add_parser("compare", help="what differs between two sets of runs, with confidence intervals")
     for name in ("a", "b"):
-        compare.add_argument(name, type=Path, metavar=name.upper(), help="a run, or a directory with runs below it")
-    compare.add_argument("--csv", type=Path, metavar="FILE", help="write the table there, too")
+        compare.add_argument(name, type=expanded, metavar=name.upper(), help="a run, or a directory with runs below it")
+    compare.add_argument("--csv", type=expanded, metavar="FILE", help="write the table there, too")
     compare.set_defaults(run=_compare)
     return parser
 
@@ -94,7 +95,7 @@ def _config_dir(arguments: Sequence[str]) -> Path | None:
     for at, argument in enumerate(arguments):
         name, _, value = argument.partition("=")
         if name in ("--config-dir", "-cd"):
-            return Path(value or next(iter(arguments[at + 1 :]), ""))
+            return expanded(value or next(iter(arguments[at + 1 :]), ""))
     return None
 
 

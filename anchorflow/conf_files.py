@@ -21,7 +21,7 @@ def option_groups(folders: Sequence[Path]) -> dict[str, list[str]]:
     for folder in folders:
         for file in sorted(folder.rglob("*.yaml")):
             group, _, below = str(file.relative_to(folder).with_suffix("")).partition("/")
-            if below:
+            if below and group != "hydra":  # what is set there is Hydra's own
                 options = found.setdefault(group, [])
                 if below not in options:
                     options.append(below)

@@ -1,6 +1,10 @@
-"""The one exception that a user is meant to read."""
+"""The one exception that a user is meant to read, and the advice that its sentences give."""
 
+import difflib
 import errno
+import json
+import re
+from collections.abc import Iterable
 
 
 class UserError(Exception):
@@ -20,3 +24,35 @@ def of_system(error: OSError) -> UserError | None:
     if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
         return UserError("the disk is full; finished records are kept, free some space and start again.")
     return None if error.filename is None else UserError(f"{error.filename}: {error.strerror}.")
+
+
+def did_you_mean(given: str, allowed: Iterable[str]) -> str:
+    """What ends a sentence where one of the allowed names is like the given one: " Did you mean NAME?"; else nothing."""
+    names = {name.lower(): name for name in allowed}
+    close = difflib.get_close_matches(given.lower(), names, n=1)
+    return f" Did you mean {names[close[0]]}?" if close else ""
+
+
+def typed(key: str, value: object) -> str:
+    """A setting as it is typed in a shell: quoted so that neither the shell nor Hydra changes a sign of it."""
+    shown = f"{key}={_in_hydra(value)}"
+    return shown if shown.replace("_", "").replace(".", "").replace("=", "").isalnum() else _in_shell(shown)
+
+
+def _in_hydra(value: object) -> str:
+    if isinstance(value, dict):
+        return "{" + ", ".join(f"{key}: {_in_hydra(of_key)}" for key, of_key in value.items()) + "}"
+    if isinstance(value, list | tuple):
+        return "[" + ", ".join(map(_in_hydra, value)) + "]"
+    if not isinstance(value, str):
+        return json.dumps(value)
+    if value.isascii() and value.isidentifier() and value.lower() not in ("null", "true", "false", "nan", "inf"):
+        return value
+    shown = value.replace("\n", "\\n").replace("\t", "\\t")
+    # Hydra reads a backslash as itself, but in front of a quote.
+    return '"' + re.sub(r'(\\*)("|$)', lambda found: found[1] * 2 + found[2].replace('"', '\\"'), shown) + '"'
+
+
+def _in_shell(text: str) -> str:
+    quoted = text.replace("'", "'\\''")
+    return f"'{quoted}'"

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from anchorflow.conf_files import conf_dir, option_groups
-from anchorflow.errors import UserError
+from anchorflow.errors import UserError, did_you_mean
 
 EXAMPLES = """
 python launch.py
@@ -92,7 +92,7 @@ def options(option: str, config_dir: Path | None = None) -> str:
         if elsewhere:
             raise UserError(f"{name!r} is no experiment; write {' or '.join(elsewhere)}.")
     if name not in known[group]:
-        raise UserError(f"{group} is {name!r}; allowed: {', '.join(known[group])}.")
+        raise UserError(f"{group} is {name!r}; allowed: {', '.join(known[group])}.{did_you_mean(name, known[group])}")
     node = compose_node(group, name, config_dir=config_dir)
     target = locate(node.get("_target_"), group)
     lines = [f"{group}={name} ({node['_target_']})", textwrap.indent(inspect.getdoc(target) or "", "  "), ""]

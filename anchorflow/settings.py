@@ -20,7 +20,7 @@ from pydantic import ConfigDict, TypeAdapter, ValidationError
 from pydantic.dataclasses import dataclass as validated_dataclass
 from typing_extensions import dataclass_transform, get_protocol_members
 
-from anchorflow.errors import UserError
+from anchorflow.errors import UserError, did_you_mean
 
 T = TypeVar("T")
 Kind = Literal["number", "source", "run", "shown"]
@@ -195,6 +195,7 @@ def _refuse_unknown(target: type, arguments: Mapping[str, Any], where: str) -> N
         if key not in known:
             raise SettingError(
                 f"{_join(where, key)} is not a setting of {target.__name__}; allowed: {', '.join(known)}."
+                f"{did_you_mean(key, known)}"
             )
 
 

@@ -93,7 +93,14 @@ def _be_the_command(arguments: Sequence[str], cwd: Path, environment: dict[str, 
 def tiny(data: Path, *overrides: str, run_dir: str = "run") -> tuple[str, ...]:
     """A run of a tiny model on these data in `run_dir`."""
     return (
-        *("model=tiny", "dataset=local", f"dataset.path={data}", "tracking=none", f"hydra.run.dir={run_dir}"),
+        *(
+            "model=tiny",
+            "dataset=local",
+            "dataset.name=local",
+            f"dataset.path={data}",
+            "tracking=none",
+            f"hydra.run.dir={run_dir}",
+        ),
         *("experiment.n_queries=6", "device=cpu", *overrides),
     )
 

@@ -118,7 +118,7 @@ def test_taps_are_in_force_for_a_block(lm: af.LanguageModel) -> None:
         (af.Isolation, {"first_or_last_k": [0]}, "first_or_last_k is [0]"),
         (af.LabelRelationships, {"regimes": ["fliped"]}, "regimes holds 'fliped'"),
         (af.Tiny, {"family": "bert"}, "family is 'bert'"),
-        (af.Dataset, {"template": "{text}"}, "name is missing"),
+        (af.Dataset, {}, "path is missing; dataset=local needs dataset.path=DIR, or a file"),
     ],
 )
 def test_direct_construction_is_checked_as_the_configuration_is(

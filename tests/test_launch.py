@@ -203,7 +203,16 @@ def test_a_users_mistake_is_one_sentence_and_the_log_keeps_the_traceback(
         (("-m", "experiment.queries=5,6"), "there is no experiment.queries; allowed:"),
         (("-m", "experment.n_queries=5,6"), "there is no experment; allowed:"),
         (("seed=[1",), "'seed=[1' cannot be read"),
-        (("dataset.path=~/data",), """takes quotes: 'dataset.path="~/data"'"""),
+        (("dataset.label_words=[ é, b]",), """takes quotes: 'dataset.label_words=["é", b]'"""),
+        (("model=openai-community/gpt2",), "on disk write model=local 'model.path=\"openai-community/gpt2\"'."),
+        (("model=gpt-2",), "tiny. Did you mean gpt2?"),
+        (("dataset=reviews.csv",), "your own files write dataset=local 'dataset.path=\"reviews.csv\"'."),
+        (("dataset=stanfordnlp/imdb",), "dataset of the hub write dataset=hub 'dataset.id=\"stanfordnlp/imdb\"'."),
+        (("experiment.n_query=5",), "Did you mean n_queries?"),
+        (
+            ("hydra/job_logging=loud",),
+            "hydra/job_logging is 'loud'; allowed: anchorflow, default, disabled, none, stdout",
+        ),
         (("model=null",), "a group's option is the name of a file in conf/ (model=tiny), not null"),
         (("~model",), "model is missing; every run needs it"),
         (("~seed",), "seed is missing; every run needs it"),
@@ -264,7 +273,15 @@ def test_a_prompt_longer_than_the_context_is_refused_or_skipped_and_counted(tmp_
 
 def test_a_sweep_runs_its_cells_and_a_failing_one_does_not_stop_the_others(tmp_path: Path, data: Path) -> None:
     done = launch(
-        *("-m", "model=tiny", "dataset=local", f"dataset.path={data}", "tracking=none", "experiment.n_queries=99,2,3"),
+        *(
+            "-m",
+            "model=tiny",
+            "dataset=local",
+            "dataset.name=local",
+            f"dataset.path={data}",
+            "tracking=none",
+            "experiment.n_queries=99,2,3",
+        ),
         "launcher=local",
         cwd=tmp_path,
     )

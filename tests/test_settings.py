@@ -44,6 +44,14 @@ def composed(*overrides: str) -> dict[str, Any]:
     return plain  # type: ignore[return-value]
 
 
+NEEDED = {
+    ("model", "local"): ("model.path=x",),
+    ("dataset", "local"): ("dataset.path=x",),
+    ("dataset", "hub"): ("dataset.id=an/x",),
+}
+"""What options of one's own things cannot do without."""
+
+
 @pytest.mark.parametrize("group", GROUPS)
 def test_every_option_of_the_contract_is_there(group: str) -> None:
     assert set(CONTRACT[group].split()) <= {option for g, option in OPTIONS if g == group}
@@ -51,17 +59,17 @@ def test_every_option_of_the_contract_is_there(group: str) -> None:
 
 @pytest.mark.parametrize(("group", "option"), OPTIONS)
 def test_every_option_binds_to_the_signature_of_its_target(group: str, option: str) -> None:
-    more = {"local": ("model.path=x",) if group == "model" else ("dataset.path=x",)}.get(option, ())
+    more = NEEDED.get((group, option), ())
     config = composed(f"{group}={option}", *more)
     made = build(config[group], group)
-    called = "x" if (group, option) == ("model", "local") else option  # with its variant, where it is one
+    called = "x" if more else option  # with its variant, where it is one
     assert getattr(made, "name", called).startswith(called) or getattr(made, "mode", None) == option
     if group in ("experiment", "launcher"):  # every setting is written out, so that it can be found and changed
         assert set(config[group]) == {"_target_"} | {field.name for field in fields(made)}
 
 
 def test_label_words_and_names_match_in_every_dataset() -> None:
-    for _, option in (pair for pair in OPTIONS if pair[0] == "dataset" and pair[1] != "local"):
+    for _, option in (pair for pair in OPTIONS if pair[0] == "dataset" and pair not in NEEDED):
         node = yaml.safe_load((CONF / "dataset" / f"{option}.yaml").read_text())
         assert all(word.startswith(" ") and not word.startswith("  ") for word in node["label_words"]), option
         assert node["template"].endswith(":{label}"), option
@@ -199,9 +207,7 @@ def test_every_setting_says_what_it_does_and_one_line_of_help(group: str, option
     if "/" in option or group == "launcher":
         group, option = ("launcher", "auto") if group == "launcher" else (group, option)
     text = options(f"{group}={option}")
-    node = composed(f"{group}={option}", *(["dataset.path=x"] if (group, option) == ("dataset", "local") else []))[
-        group
-    ]
+    node = composed(f"{group}={option}", *NEEDED.get((group, option), ()))[group]
     target = locate(node["_target_"], group)
     for field in fields(target):
         assert kind_of(field) in KINDS

@@ -1,72 +1,43 @@
 """Load a task: its examples, how they are written in a prompt, and where they came from.
 
-A dataset comes from a directory of JSON lines, the hub, or a Python package. Copies of one dataset differ, so that every
-source says what it holds, and a sweep freezes what `auto` chose. Labels are matched by name, so that a source's own
-numbering does not matter.
+A dataset comes from files, the hub, or a Python package. Copies of one dataset differ, so that every source says what it
+holds, and a sweep freezes what `auto` chose. Labels are matched by name, so that a source's own numbering does not matter.
 """
 
-import hashlib
-import importlib.metadata
-import importlib.util
 import logging
-import os
-import pickle
 from collections import Counter
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
-from typing import Any, Literal, NoReturn, Protocol
+from typing import Any, Literal, Protocol
 
-from anchorflow import hub
-from anchorflow.data.rows import read_rows
-from anchorflow.data.task import Example, Provenance, Task, texts
+from anchorflow.data import columns, directory
+from anchorflow.data.checks import refuse_problems
+from anchorflow.data.rows import Reading, names_in
+from anchorflow.data.sources import Hub, NotHere, Package, split_by_text
+from anchorflow.data.tables import suffix
+from anchorflow.data.task import Example, Provenance, Task
 from anchorflow.data.templates import Template
-from anchorflow.errors import UserError
+from anchorflow.errors import UserError, typed
+from anchorflow.paths import expanded
 from anchorflow.settings import build, configurable, setting
 
 log = logging.getLogger(__name__)
 
 SOURCES = ("directory", "hub", "package")
 """What `auto` tries, in this order."""
-
-
-@configurable
-class Hub:
-    """A dataset on the hub. `names` are the source's label names in our order of classes; rows of others are left out.
-
-    Where `test` is null, a fifth of the rows (chosen by a hash of their text) is the test split.
-    """
-
-    id: str
-    holds: str | None = None
-    config: str | None = None
-    revision: str | None = None
-    text: str = "text"
-    text_pair: str | None = None
-    label: str = "label"
-    names: tuple[str | int, ...]
-    train: str = "train"
-    test: str | None = "test"
-
-
-@configurable
-class Package:
-    """A pickled list of ([texts], label) inside an installed Python package; `labels` are its numbers in our order.
-
-    It has no splits: a fifth of the rows (chosen by a hash of their text) is the test split.
-    """
-
-    name: str
-    holds: str | None = None
-    file: str
-    labels: tuple[int, ...]
+Column = Literal["text", "text_pair", "label"]
+Problem = Literal["missing", "nul", "duplicates", "conflicts", "overlap"]
+DESCRIBED = ("template", "label_words", "label_names", "separator", "holds", "columns")
+"""What a `dataset.yaml` may say."""
 
 
 @configurable
 class Dataset:
     """A dataset of the configuration: how it is written, and where it can be had."""
 
-    name: str
-    """What results, directories and instructions call it."""
+    name: str = ""
+    """What results, directories and instructions call it; left out, the last part of `path`."""
     template: str | None = None
     """How an example is written, with {text}, {text_pair} and, last, {label}."""
     label_words: tuple[str, ...] | None = None
@@ -82,17 +53,23 @@ class Dataset:
     holds: str | None = setting(default=None, kind="shown")
     """What a directory's files hold, in a few words that results show ("sentences"); hub and package have their own."""
     path: str | None = setting(default=None, kind="source")
-    """A directory with `train_file` and `test_file`."""
+    """A directory with `train_file` and `test_file`, or one file, which is split by a hash of its texts: JSON lines, JSON,
+    CSV, TSV (these may be gzipped), Parquet, or what `datasets.save_to_disk` wrote."""
     root: str | None = setting(default=None, kind="source")
     """A directory of datasets: without `path`, `root`/`name` is looked for."""
     train_file: str = setting(default="train.jsonl", kind="source")
-    """The train split in the directory."""
+    """The train split in the directory; a file of another kind (train.csv) does, too."""
     test_file: str = setting(default="test.jsonl", kind="source")
     """The test split in the directory."""
     hub: Hub | None = setting(default=None, kind="source")
     """Where it lies on the hub."""
     package: Package | None = setting(default=None, kind="source")
     """The Python package that carries it."""
+    columns: dict[Column, str] | None = setting(default=None, kind="source")
+    """Which column is what, where they have other names: {text: sentence, label: polarity}."""
+    refuse: tuple[Problem, ...] = setting(default=("missing", "nul"), kind="source")
+    """What is refused: rows with a missing (or empty) text, texts with a NUL, duplicates (texts and label of an earlier row),
+    conflicts (a text with two labels), overlap (test texts in train). The rest is counted, and rows without text left out."""
 
     def __post_init__(self) -> None:
         for key in ("template", "separator"):  # a command line has no line breaks: what is typed as \n stands for one
@@ -106,13 +83,21 @@ class Dataset:
             for names, where in ((self.label_names, "label_names"), (hub_names, "hub.names")):
                 if names is not None and len(names) != len(self.label_words):
                     raise ValueError(f"{where} has {len(names)} entries, label_words has {len(self.label_words)}")
-        if self.name == "local" and self.path is None:
-            raise ValueError("path is missing; dataset=local needs dataset.path=DIR with train.jsonl and test.jsonl")
+        if not self.name:
+            object.__setattr__(self, "name", self._named())
         if self.rows_per_class is not None and self.rows_per_class < 1:
             raise ValueError(f"rows_per_class is {self.rows_per_class}; allowed: 1 or more, or null for all")
         for kind in ("hub", "package"):
             if self.source == kind and getattr(self, kind) is None:
                 raise ValueError(f"source is {kind!r}, but {self.name} is not known there; allowed: auto, directory")
+
+    def _named(self) -> str:
+        if self.path is None:
+            raise ValueError(
+                "path is missing; dataset=local needs dataset.path=DIR, or a file (.jsonl, .csv, .parquet)"
+            )
+        name = expanded(self.path).resolve().name
+        return name.removesuffix(suffix(Path(name))) or name
 
     def load(self) -> Task:
         """The task, from the first source that has it. UserError where none has, or for a bad row."""
@@ -121,14 +106,14 @@ class Dataset:
         for source in sources:
             try:
                 task: Task = getattr(self, f"_from_{source}")()
-            except _NotHere as reason:
+            except NotHere as reason:
                 reasons.append(f"{source}: {reason}")
                 if self.path is not None:
                     break
                 continue
             revision = task.provenance.revision
             log.info(
-                "data: %s, source %s%s%s, %d train and %d test examples",
+                "data: %s, from %s%s%s, %d train and %d test examples",
                 *(task.shown, source, " (chosen by auto)" * (self.source == "auto")),
                 *(f" revision {revision}" if revision else "", len(task.train), len(task.test)),
             )
@@ -153,9 +138,10 @@ class Dataset:
 
     def task(self, train: list[Example], test: list[Example], provenance: Provenance, where: str) -> Task:
         """The checked task of these examples; `where` is what a complaint calls their place."""
-        if self.template is None or self.label_words is None:
-            missing = "template" if self.template is None else "label_words"
-            raise UserError(f"dataset.{missing} is missing; give it on the command line or in {where}/dataset.yaml.")
+        if self.template is None:
+            raise UserError(self._missing("template", "Review: {text}\nSentiment:{label}", where))
+        if self.label_words is None:
+            raise UserError(self._missing("label_words", [" negative", " positive"], where))
         train = _first_of_each(train, self.rows_per_class)
         present = Counter(example.label for example in train)
         for label, word in enumerate(self.label_words):
@@ -164,14 +150,9 @@ class Dataset:
         warn_of_missing_blank(Template(self.template), self.label_words)
         if not test:
             raise UserError(f"{where}: the test split holds no example.")
-        if {texts(example) for example in train} == {texts(example) for example in test}:
-            raise UserError(
-                f"{where}: train and test hold the same {len(test)} examples, so that queries would be their own "
-                "demonstrations. Put other examples into one of them (dataset.train_file, dataset.test_file)."
-            )
         if Template(self.template).pair and any(example.text_pair is None for example in (*train, *test)):
             raise UserError(f"dataset.template asks for {{text_pair}}, but the rows of {where} have one text only.")
-        return Task(
+        made = Task(
             name=self.name,
             template=Template(self.template),
             separator="\n" if self.separator is None else self.separator,
@@ -180,92 +161,72 @@ class Dataset:
             test=tuple(test),
             provenance=provenance,
         )
+        refuse_problems(made, self.refuse, where)
+        return made
+
+    def from_tables(self, splits: directory.Splits, provenance: Provenance, where: str) -> Task:
+        """The task of the rows of these splits. Without a test split, the train split's rows are split by a hash."""
+        train, test = splits
+        if self.template is None:
+            raise UserError(self._missing("template", "Review: {text}\nSentiment:{label}", where))
+        named = self.label_names or tuple(word.strip() for word in self.label_words or ())
+        found = columns.find(train, self.columns or {}, Template(self.template).pair, named)  # type: ignore[arg-type]
+        names = named or names_in(train, found["label"])
+        if not names:
+            raise UserError(self._missing("label_words", [" negative", " positive"], where))
+        words = self.label_words or tuple(f" {name}" for name in names)
+        if self.label_words is None:
+            log.info("label words: %s, from the labels of %s", ", ".join(map(repr, words)), train.place)
+        reading = Reading(found, names, self.refuse)
+        examples = reading.examples(train)
+        if test is None:
+            examples, queries = split_by_text(examples)
+            log.info("split: %s has no test split; a fifth of its rows, by a hash of their texts, is one", train.place)
+        else:
+            queries = reading.examples(test)
+        return replace(self, label_words=words).task(examples, queries, provenance, where)
+
+    def _missing(self, key: str, example: object, where: str) -> str:
+        return (
+            f"dataset.{key} is missing. Write, for one, {typed(f'dataset.{key}', example)}, or put {key}: into a "
+            f"dataset.yaml beside {where}."
+        )
 
     def _from_directory(self) -> Task:
-        if self.path is None and self.root is None:
-            raise _NotHere("neither ANCHORFLOW_DATA nor dataset.path is set")
-        given = None if self.path is None else Path(os.path.expanduser(self.path))  # noqa: PTH111 - pathlib's fails for ~nobody
-        folder = given or Path(str(self.root)) / self.name
-        if missing := [name for name in (self.train_file, self.test_file) if not (folder / name).is_file()]:
-            if len(missing) == 1 and self.train_file != self.test_file:  # no reason to take another source's rows
-                raise UserError(_other_split(folder, missing[0], self))
-            raise _NotHere(f"{folder / missing[0]} is not there")
-        described = _described(self, folder)
-        label_words = described.label_words or ()
-        names = described.label_names or tuple(word.strip() for word in label_words)
-        pair = described.template is not None and Template(described.template).pair
-        train, test = (
-            list(read_rows(folder / name, len(label_words) or None, names, pair))
-            for name in (self.train_file, self.test_file)
-        )
-        split = Path(self.test_file).stem
+        if self.path is not None:
+            place = expanded(self.path)
+        elif self.root:
+            place = expanded(self.root) / self.name
+            if not place.parent.is_dir():
+                raise UserError(
+                    f"ANCHORFLOW_DATA (dataset.root) is {self.root!r}, which is no directory; looked for {place}. Correct it, "
+                    "or unset it to take another source."
+                )
+        else:
+            raise NotHere("neither ANCHORFLOW_DATA nor dataset.path is set")
+        if not place.exists():
+            raise NotHere(f"{place} is not there")
+        others = [kind for kind in ("hub", "package") if getattr(self, kind) is not None]
+        instead = f", or another source (dataset.source={'|'.join(others)})" if others and self.path is None else ""
+        train, test = directory.read_splits(place, self.train_file, self.test_file, instead)
+        said = directory.described(place, DESCRIBED)
+        own = {key: value for key, value in said.items() if getattr(self, key) is None}
+        described: Dataset = build(vars(self) | own, str(place / "dataset.yaml"), Dataset) if own else self
+        split = None if test is None else Path(self.test_file).stem
         holds = described.holds or (split if split != "test" else None)
-        return described.task(
-            train, test, Provenance("directory", None, place="directory", holds=holds, split=split), str(folder)
+        return described.from_tables(
+            (train, test), Provenance("directory", None, place="directory", holds=holds, split=split), str(place)
         )
 
     def _from_hub(self) -> Task:
         if self.hub is None:
-            raise _NotHere("no hub id is known for it")
-        online = hub.reachable()
-        from datasets import load_dataset
-
-        place = self.hub
-        try:
-            splits = load_dataset(place.id, place.config, revision=place.revision)
-        except Exception as error:  # the library raises dozens of kinds; every one of them means "not from here"
-            if online:
-                log.debug("the hub failed", exc_info=True)
-            cause = str(error).splitlines()[0] if online else "the hub is out of reach and its cache has no copy"
-            raise _NotHere(f"{place.id}: {cause}") from error
-        for name in filter(None, (place.train, place.test)):
-            if name not in splits:
-                key = "train" if name == place.train else "test"
-                raise UserError(
-                    f"{place.id} on the hub has no split {name!r}; it has {', '.join(splits)}: write dataset.hub.{key}=..."
-                )
-        rows = [self._hub_rows(splits[name]) for name in filter(None, (place.train, place.test))]
-        train, test = rows if place.test else _split_by_text(rows[0])
-        revision = _commit(place) if online else place.revision
-        return self.task(
-            train, test, Provenance("hub", revision, place="hub", holds=place.holds, split=place.test), place.id
-        )
-
-    def _hub_rows(self, split: Any) -> list[Example]:
-        assert self.hub is not None
-        place = self.hub
-        feature = split.features[place.label]
-        known = {name: label for label, name in enumerate(place.names)}
-        examples = []
-        for row, values in enumerate(split):
-            value = values[place.label]
-            name = feature.int2str(value) if hasattr(feature, "int2str") and value >= 0 else value
-            if name in known:
-                pair = str(values[place.text_pair]).strip() if place.text_pair else None
-                examples.append(Example(row, str(values[place.text]).strip(), known[name], pair))
-        return examples
+            raise NotHere("no hub id is known for it")
+        return self.task(*self.hub.find())
 
     def _from_package(self) -> Task:
         if self.package is None:
-            raise _NotHere("no Python package is known to carry it")
-        found = importlib.util.find_spec(self.package.name)
-        if found is None or not found.submodule_search_locations:
-            raise _NotHere(f"the package {self.package.name} is not installed (pip install {self.package.name})")
-        path = Path(found.submodule_search_locations[0]) / self.package.file
-        if not path.is_file():
-            raise _NotHere(f"{path} is not there")
-        with path.open("rb") as file:
-            table = _PlainUnpickler(file).load()
-        known = {number: label for label, number in enumerate(self.package.labels)}
-        rows = [
-            Example(row, texts[0].strip(), known[number], texts[1].strip() if len(texts) > 1 else None)
-            for row, (texts, number) in enumerate(table)
-            if number in known and texts[0].strip()
-        ]
-        train, test = _split_by_text(rows)
-        version = importlib.metadata.version(self.package.name)
-        given = Provenance("package", version, place=self.package.name, holds=self.package.holds)
-        return self.task(train, test, given, str(path))
+            raise NotHere("no Python package is known to carry it")
+        return self.task(*self.package.find())
 
 
 class Source(Protocol):
@@ -279,17 +240,6 @@ class Source(Protocol):
     def load(self) -> Task:
         """The task. UserError where it cannot be had, or for a bad row."""
         ...
-
-
-class _NotHere(Exception):
-    """This source does not have the dataset; the next one may."""
-
-
-class _PlainUnpickler(pickle.Unpickler):
-    """Reads lists, tuples, strings and numbers, and refuses everything that could run code."""
-
-    def find_class(self, module: str, name: str) -> NoReturn:
-        raise UserError(f"a packaged dataset asks for {module}.{name}; only plain lists are read.")
 
 
 def check_label_words(words: Sequence[str]) -> None:
@@ -311,7 +261,7 @@ def warn_of_missing_blank(template: Template, words: Sequence[str]) -> None:
     if odd := [word for word in words if word[:1].isascii() and word[:1].isalnum()]:
         log.warning(
             "dataset.label_words: %r follows %r without a blank, as no text has it; write %s",
-            *(odd[0], before.rsplit("\n")[-1], "dataset.label_words=" + str([f" {word.lstrip()}" for word in words])),
+            *(odd[0], before.rsplit("\n")[-1], typed("dataset.label_words", [f" {word.lstrip()}" for word in words])),
         )
 
 
@@ -323,52 +273,3 @@ def _first_of_each(rows: list[Example], n: int | None) -> list[Example]:
         if n is None or seen[row.label] <= n:
             first.append(row)
     return first
-
-
-def _described(dataset: Dataset, folder: Path) -> Dataset:
-    """The dataset with what `dataset.yaml` in its folder says; what was configured wins."""
-    path = folder / "dataset.yaml"
-    if not path.is_file():
-        return dataset
-    import yaml
-
-    allowed = ("template", "label_words", "label_names", "separator", "holds")
-    try:
-        said = yaml.safe_load(path.read_text(encoding="utf-8")) or {}
-        for key in said:
-            if key not in allowed:
-                raise ValueError(f"{key!r} is not a key of dataset.yaml; allowed: {', '.join(allowed)}")
-        given = {key: value for key, value in said.items() if getattr(dataset, key) is None}
-    except (yaml.YAMLError, AttributeError, TypeError, ValueError, UnicodeDecodeError) as error:
-        raise UserError(f"{path}: {error}.") from error
-    described: Dataset = build(vars(dataset) | given, str(path), Dataset)
-    return described
-
-
-def _other_split(folder: Path, missing: str, dataset: Dataset) -> str:
-    """What to write where one of the two files of a directory is not there."""
-    key = "train_file" if missing == dataset.train_file else "test_file"
-    there = sorted(path.name for path in folder.glob("*.jsonl"))
-    others = [kind for kind in ("hub", "package") if getattr(dataset, kind) is not None]
-    instead = f", or another source (dataset.source={'|'.join(others)})" if others and dataset.path is None else ""
-    return f"{folder} has no {missing}; it has {', '.join(there)}. Write dataset.{key}=FILE{instead}."
-
-
-def _split_by_text(rows: list[Example]) -> tuple[list[Example], list[Example]]:
-    """Train and test for a source without splits: a hash of the text sends every fifth to test, equal texts together."""
-    train: list[Example] = []
-    test: list[Example] = []
-    for row in rows:
-        byte = hashlib.sha256(row.text.lower().encode()).digest()[0]
-        (test if byte < 51 else train).append(row)
-    return train, test
-
-
-def _commit(place: Hub) -> str | None:
-    from huggingface_hub import HfApi
-
-    try:
-        return HfApi().dataset_info(place.id, revision=place.revision, timeout=hub.TIMEOUT_S).sha
-    except Exception:  # the rows are here and have their hash; the commit's name is a courtesy
-        log.warning("the hub did not say which revision of %s this is", place.id)
-        return place.revision

@@ -1,42 +1,130 @@
-"""Examples out of a file of JSON lines; a row that cannot be one is refused with its line."""
+"""Examples out of the rows of a table; a row that cannot be one is refused with its place."""
+
+from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Sequence
-from pathlib import Path
+import logging
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
+from anchorflow.data.tables import Row, Table
 from anchorflow.data.task import Example
-from anchorflow.errors import UserError
+from anchorflow.errors import UserError, typed
+
+log = logging.getLogger(__name__)
 
 
-def read_rows(path: Path, classes: int | None, names: Sequence[str], pair: bool) -> Iterator[Example]:
-    """Examples of a JSON lines file; UserError with file and line for a row that cannot be one."""
-    with path.open("rb") as file:
-        for row, line in enumerate(file):
-            where = f"{path}, line {row + 1}"
+@dataclass(frozen=True)
+class Reading:
+    """How rows become examples: the column of each field, and what their labels may say.
+
+    `names` are the classes' names in order. `refuse` says what of a text is an error (see `Dataset.refuse`).
+    """
+
+    columns: Mapping[str, str]
+    names: tuple[str, ...]
+    refuse: Collection[str]
+
+    def examples(self, table: Table) -> list[Example]:
+        """The examples of a table. UserError with its place for a row that cannot be one."""
+        coded = table.names.get(self.columns["label"], ())
+        found, empty, nul = [], [], []
+        for row in table.rows:
             try:
-                yield _example(row, json.loads(line), classes, names, pair)
-            except (UnicodeDecodeError, json.JSONDecodeError, RecursionError) as error:
-                raise UserError(f"{where}: not JSON in UTF-8 ({error}).") from error
+                if (lacking := self._lacking(row.values)) is not None:
+                    empty.append((row, lacking))
+                    continue
+                found.append(self._example(row.number, row.values, coded))
             except ValueError as error:
-                raise UserError(f"{where}: {error}.") from error
+                raise UserError(
+                    f"{row.where}: {error}. Found: {json.dumps(row.values, default=str)[:100]} Expected: {self._shown()}"
+                ) from error
+            if "\0" in found[-1].text + (found[-1].text_pair or ""):
+                nul.append(row)
+        if empty:
+            row, field = empty[0]
+            self._judge(
+                *(
+                    "missing",
+                    row,
+                    f"{field} is {row.values.get(self.columns[field])!r:.60}; it must be a text that is not",
+                ),
+                *(f"empty. Of {len(table.rows)} rows {len(empty)} have none", "are left out"),
+            )
+        if nul:
+            self._judge(
+                *(
+                    "nul",
+                    nul[0],
+                    "a text holds the character NUL; it may be damaged, or in another encoding than UTF-8.",
+                ),
+                *(f"Of {len(table.rows)} rows {len(nul)} hold one", "are taken"),
+            )
+        return found
+
+    def _judge(self, kind: str, row: Row, what: str, count: str, else_: str) -> None:
+        if kind in self.refuse:
+            others = [other for other in self.refuse if other != kind]
+            raise UserError(f"{row.where}: {what} {count}; they {else_} with {typed('dataset.refuse', others)}.")
+        log.warning("%s: %s %s; they %s", row.where, what, count, else_)
+
+    def _shown(self) -> str:
+        label: Any = self.names[0] if self.names else 0
+        values = {"text": "Some words.", "text_pair": "More words.", "label": label}
+        return json.dumps({column: values[field] for field, column in self.columns.items()}, ensure_ascii=False)
+
+    def _lacking(self, values: Mapping[str, Any]) -> str | None:
+        """The field that has no text, if one has none."""
+        for field in ("text", "text_pair"):
+            if field in self.columns:
+                value = values.get(self.columns[field])
+                if value is None or (isinstance(value, str) and not value.strip()):
+                    return field
+        return None
+
+    def _example(self, number: int, values: Mapping[str, Any], coded: Sequence[str]) -> Example:
+        if not isinstance(values, Mapping) or self._lacking(values) is not None:
+            raise ValueError(f"a demonstration is an object with text and label, not {values!r:.60}")
+        label = self._label(values.get(self.columns["label"]), coded)
+        own = values.get("demonstrations")
+        if own is not None and (not isinstance(own, list) or not own):
+            raise ValueError(f"demonstrations is {own!r:.60}; it must be a list of rows that is not empty")
+        shown = None if own is None else tuple(self._example(i, each, ()) for i, each in enumerate(own))
+        pair = self._text(values, "text_pair") if "text_pair" in self.columns else None
+        return Example(number, self._text(values, "text"), label, pair, shown)
+
+    def _text(self, values: Mapping[str, Any], field: str) -> str:
+        value = values[self.columns[field]]
+        if not isinstance(value, str):
+            raise ValueError(f"{field} is {value!r:.60}; it must be a text that is not empty")
+        value.encode()  # half a surrogate pair is a UnicodeEncodeError, which is a ValueError
+        return value.strip()
+
+    def _label(self, value: Any, coded: Sequence[str]) -> int:
+        """The class: the place of its name, or its number. `coded` are the names that numbers of this column stand for."""
+        classes = len(self.names)
+        if value == -1 and coded:
+            raise ValueError("label is -1, as where labels are withheld; take another split")
+        if isinstance(value, int) and 0 <= value < len(coded) and set(self.names) <= set(coded):
+            value = coded[value]
+        if not isinstance(value, bool | float) and str(value) in self.names:
+            return self.names.index(str(value))
+        if isinstance(value, str) and value.isascii() and value.isdecimal():
+            value = int(value)
+        if not isinstance(value, int) or isinstance(value, bool) or not 0 <= value < classes:
+            raise ValueError(f"label is {value!r:.60}; allowed: 0 to {classes - 1}, or {', '.join(self.names)}")
+        return value
 
 
-def _example(row: int, fields: Any, classes: int | None, names: Sequence[str], pair: bool) -> Example:
-    if not isinstance(fields, dict):
-        raise ValueError(f"a row is an object with text and label, not {fields!r:.60}")
-    for key in ("text", "text_pair")[: 1 + pair]:
-        if not isinstance(fields.get(key), str) or not fields[key].strip():
-            raise ValueError(f"{key} is {fields.get(key)!r:.60}; it must be a text that is not empty")
-        fields[key].encode()  # half a surrogate pair is a UnicodeEncodeError, which is a ValueError
-    label = fields.get("label")
-    if isinstance(label, str) and label in names:
-        label = list(names).index(label)
-    if not isinstance(label, int) or isinstance(label, bool) or not 0 <= label < (classes or label + 1):
-        allowed = f"0 to {classes - 1}" + (f", or {', '.join(names)}" if names else "") if classes else "0 or more"
-        raise ValueError(f"label is {label!r:.60}; allowed: {allowed}")
-    own = fields.get("demonstrations")
-    if own is not None and (not isinstance(own, list) or not own):
-        raise ValueError(f"demonstrations is {own!r:.60}; it must be a list of rows that is not empty")
-    demonstrations = None if own is None else tuple(_example(i, d, classes, names, pair) for i, d in enumerate(own))
-    return Example(row, fields["text"].strip(), label, fields["text_pair"].strip() if pair else None, demonstrations)
+def names_in(table: Table, column: str) -> tuple[str, ...]:
+    """The names of the classes that a table's own labels give: of its numbers, or its words in alphabetical order.
+
+    Empty where labels are plain numbers.
+    """
+    if column in table.names:
+        return table.names[column]
+    words = {row.values.get(column) for row in table.rows}
+    if any(not isinstance(word, str) or not word.strip() or word.strip().isdecimal() for word in words):
+        return ()
+    return tuple(sorted(map(str, words)))

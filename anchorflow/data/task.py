@@ -3,8 +3,10 @@
 import hashlib
 import json
 import random
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 from typing import Any
 
 from anchorflow.data.templates import Template
@@ -28,8 +30,9 @@ class Provenance:
 
     `source` is `directory`, `hub`, `package`, `synthetic` or `given`; `place` is what people call it (StaICC), `holds` what
     it says of itself (phrases), `split` the name of its test split (None: a share of its rows was taken). A Task counts the
-    rest itself: each split's hash and size, a hash of the test split's texts and labels in any order, and the `overlap`,
-    which is how many test examples have the texts of a train example.
+    rest itself: each split's hash and size, a hash of the test split's texts and labels in any order, the `overlap`, which
+    is how many test examples have the texts of a train example, `duplicates`, how many examples repeat texts and label of an
+    earlier one of their split, and `conflicts`, how many texts have more than one label.
     """
 
     source: str
@@ -41,6 +44,11 @@ class Provenance:
     examples: dict[str, int] = field(default_factory=dict)
     test_content: str = ""
     overlap: int = 0
+    duplicates: int = 0
+    conflicts: int = 0
+
+
+Texts = tuple[str, str | None]
 
 
 def content_hash(examples: Sequence[Example]) -> str:
@@ -55,7 +63,7 @@ def content_hash(examples: Sequence[Example]) -> str:
     return state.hexdigest()
 
 
-def texts(example: Example) -> tuple[str, str | None]:
+def texts(example: Example) -> Texts:
     """The texts of an example, by which two are the same: trimmed, whatever their labels."""
     return example.text.strip(), None if example.text_pair is None else example.text_pair.strip()
 
@@ -83,6 +91,12 @@ class Task:
             examples={"train": len(self.train), "test": len(self.test)},
             test_content=hashlib.sha256(json.dumps(in_any_order).encode()).hexdigest(),
             overlap=sum(texts(example) in trained for example in self.test),
+            duplicates=sum(
+                len(split) - len({(texts(example), example.label) for example in split})
+                for split in (self.train, self.test)
+            ),
+            conflicts=len({(texts(e), e.label) for e in (*self.train, *self.test)})
+            - len(trained | {texts(example) for example in self.test}),
         )
         object.__setattr__(self, "provenance", counted)
 
@@ -120,26 +134,52 @@ class Task:
         return random.Random(f"{seed}/queries").sample(self.test, n)
 
     def draw_demonstrations(
-        self, per_class: int, key: str, setting: str = "experiment.shots_per_class"
+        self,
+        per_class: int,
+        key: str,
+        setting: str = "experiment.shots_per_class",
+        apart_from: Collection[Texts] = (),
     ) -> list[Example]:
         """`per_class` train examples of every class; `key` is all that the draw depends on.
 
         They come in rounds of one example per class, each round in shuffled order. So draws are nested: more per class
-        begin with all that fewer give. UserError, naming `setting`, where a class has too few.
+        begin with all that fewer give. Examples with the texts of a query, `apart_from`, are passed over: no other draw
+        changes. UserError, naming `setting`, where a class has too few.
         """
-        pools = [[example for example in self.train if example.label == label] for label in range(len(self.labels))]
-        for pool, word in zip(pools, self.labels, strict=True):
-            if len(pool) < per_class:
-                raise UserError(
-                    f"{setting} is {per_class}; the train split of {self.name} has {len(pool)} examples of {word!r}."
-                )
+        for pool, count, word in zip(self._pools, self._counts, self.labels, strict=True):
+            left = len(pool) - sum(count[given] for given in set(apart_from))
+            if left < per_class:
+                which = f" {len(pool)} examples of {word!r}" + f", {left} of them no query" * (left < len(pool))
+                raise UserError(f"{setting} is {per_class}; the train split of {self.name} has{which}.")
         generator = random.Random(key)
+        pools = [list(pool) for pool in self._pools]
+        steps = [0] * len(pools)
+
+        def step(label: int) -> Example:
+            """One of Fisher and Yates's shuffle."""
+            pool, i = pools[label], steps[label]
+            other = generator.randrange(i, len(pool))
+            pool[i], pool[other] = pool[other], pool[i]
+            steps[label] += 1
+            return pool[i]
+
         drawn: list[Example] = []
-        for i in range(per_class):
-            for pool in pools:  # a step of Fisher and Yates's shuffle
-                other = generator.randrange(i, len(pool))
-                pool[i], pool[other] = pool[other], pool[i]
-            shown = [pool[i] for pool in pools]
+        for _ in range(per_class):
+            shown = [step(label) for label in range(len(pools))]
+            for label, example in enumerate(shown):
+                while texts(example) in apart_from:
+                    example = step(label)
+                shown[label] = example
             generator.shuffle(shown)
             drawn += shown
         return drawn
+
+    @cached_property
+    def _pools(self) -> list[list[Example]]:
+        """The train examples of each class."""
+        return [[example for example in self.train if example.label == label] for label in range(len(self.labels))]
+
+    @cached_property
+    def _counts(self) -> list[Counter[Texts]]:
+        """How many train examples of each class have the same texts."""
+        return [Counter(map(texts, pool)) for pool in self._pools]

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from functools import cache
 from typing import TYPE_CHECKING, ClassVar, Literal
 
-from anchorflow.data import Example, Task
+from anchorflow.data import Example, Task, texts
 from anchorflow.errors import UserError
 from anchorflow.experiments.base import QUERY, UnitKind
 from anchorflow.prompts import Prompt, PromptBuilder
@@ -48,7 +48,7 @@ class FewShot:
 
     name: ClassVar[str]
     unit: ClassVar[UnitKind] = QUERY
-    version: ClassVar[str] = "2"
+    version: ClassVar[str] = "3"
     needs: ClassVar[tuple[str, ...]] = ("causal",)
     """The properties of a model (see `models.PROPERTIES`) without which its numbers would be wrong."""
     fewest_shots: ClassVar[int] = 1
@@ -81,14 +81,23 @@ class FewShot:
         return tuple(builder.build(shown, query) for shown, query in self.draw(task, seed))
 
     def draw(self, task: Task, seed: int) -> Iterator[tuple[Sequence[Example], Example]]:
-        """Each query with its demonstrations."""
-        drawn = cache(lambda key: task.draw_demonstrations(self.shots_per_class, key))
+        """Each query with its demonstrations, of which none has its texts."""
+        shared = cache(lambda: self.shared_demonstrations(task, seed, self.shots_per_class))
         for query in task.draw_queries(self.n_queries, seed):
             if query.demonstrations is not None:
                 yield query.demonstrations, query
+            elif self.demonstrations == "per query":
+                key = f"{seed}/demonstrations/{query.row}"
+                yield task.draw_demonstrations(self.shots_per_class, key, apart_from=(texts(query),)), query
             else:
-                row = f"/{query.row}" if self.demonstrations == "per query" else ""
-                yield drawn(f"{seed}/demonstrations{row}"), query
+                yield shared(), query
+
+    def shared_demonstrations(
+        self, task: Task, seed: int, per_class: int, setting: str = "experiment.shots_per_class"
+    ) -> list[Example]:
+        """The demonstrations that all queries of a seed have, none of them a query."""
+        asked = frozenset(texts(query) for query in task.draw_queries(self.n_queries, seed))
+        return task.draw_demonstrations(per_class, f"{seed}/demonstrations", setting, apart_from=asked)
 
     def plan(self, units: Sequence[Prompt], batch_tokens: int) -> list[list[Prompt]]:
         """Prompts of similar length; with demonstrations drawn once per seed, of the same demonstrations."""

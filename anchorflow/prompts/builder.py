@@ -37,6 +37,19 @@ class _Encoded:
         return bisect_right(self._ends, character)
 
 
+def _whole(text: str, tokens: Sequence[str], offsets: Sequence[tuple[int, int]]) -> list[tuple[int, int]]:
+    """Offsets with the blanks that some tokenizers trim from them: the same for the same tokens, trimmed or not."""
+    found, end = [], 0
+    for token, (start, stop) in zip(tokens, offsets, strict=True):
+        if start >= end and not text[end:start].strip(" "):
+            start = end
+        if (behind := len(token) - len(token.rstrip("Ġ "))) and start < stop and text[stop - 1] != " ":
+            stop += behind
+        found.append((start, stop))
+        end = max(end, stop)
+    return found
+
+
 _PARTS = {None: "formatting", "text": "text", "text_pair": "text", "label": "label"}
 
 
@@ -62,6 +75,7 @@ class PromptBuilder:
                 "use a model with a fast tokenizer (a tokenizer.json file)."
             )
         self.tokenizer = tokenizer
+        self._special = frozenset(tokenizer.all_special_ids)
         self.template = template
         self.label_words = tuple(label_words)
         self.separator = separator
@@ -83,11 +97,12 @@ class PromptBuilder:
         located = []
         for k, demonstration in enumerate(demonstrations):
             # A token that begins with the separator's blank and goes on with the next text belongs to that.
-            tokens = range(encoded.behind(starts[k]), min(cut, encoded.behind(starts[k + 1])))
-            inside = [i for i in tokens if offsets[i][0] < offsets[i][1]]
+            first = encoded.behind(starts[k]) if k else self._beginning(ids)
+            inside = range(first, min(cut, encoded.behind(starts[k + 1])))
             label_word, texts = set(), set()
             for part, a, b in spans[k]:
-                held = {i for i in inside if offsets[i][0] < b and offsets[i][1] > a}
+                # A token without a character of its own belongs to the part that it stands in.
+                held = {i for i in inside if offsets[i][0] < b and max(offsets[i][1], offsets[i][0] + 1) > a}
                 if part == "label":
                     label_word |= held
                 elif part == "text":
@@ -97,8 +112,8 @@ class PromptBuilder:
             located.append(
                 Demonstration(
                     label=demonstration.label,
-                    start=inside[0],
-                    stop=inside[-1] + 1,
+                    start=inside.start,
+                    stop=inside.stop,
                     anchor=anchor,
                     label_word=tuple(sorted(i for i in label_word if i >= anchor)),
                     formatting=tuple(i for i in inside if i not in texts and (i not in label_word or i < anchor)),
@@ -120,12 +135,11 @@ class PromptBuilder:
 
         A special token (a BOS) has its name; of several that share a character, the first shows it.
         """
-        special = set(self.tokenizer.all_special_ids)
         text, spans, encoded = self._lay_out(demonstrations, query)
         found, shown = [], 0
         cut = self._label_start(spans[-1], text, encoded)
         for token, (_, stop) in zip(encoded.ids[:cut], encoded.offsets[:cut], strict=True):
-            found.append(self._token(token) if token in special else text[shown:stop])
+            found.append(self._token(token) if token in self._special else text[shown:stop])
             shown = max(shown, stop)
         return tuple(found)
 
@@ -183,7 +197,12 @@ class PromptBuilder:
 
     def _encode(self, text: str) -> _Encoded:
         encoded = self.tokenizer(text, return_offsets_mapping=True, verbose=False)
-        return _Encoded(encoded["input_ids"], encoded["offset_mapping"])
+        tokens = self.tokenizer.convert_ids_to_tokens(encoded["input_ids"])
+        return _Encoded(encoded["input_ids"], _whole(text, tokens, encoded["offset_mapping"]))
+
+    def _beginning(self, ids: Sequence[int]) -> int:
+        """The first token of the text: a BOS stands in front of it."""
+        return next(i for i, token in enumerate(ids) if token not in self._special)
 
     @staticmethod
     def _label_start(spans: Sequence[tuple[str, int, int]], text: str, encoded: _Encoded) -> int:

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Iterator, Sequence
 
 from anchorflow.data import Example, Template
+from anchorflow.errors import typed
 from anchorflow.prompts.builder import PromptBuilder
 
 BREAKS = (" \n", "\n\n", " \n\n", " | ")
@@ -17,7 +17,7 @@ BEHIND_TEXT = re.compile(r"(\{text(?:_pair)?\})\n")
 def keeping_apart(builder: PromptBuilder, demonstrations: Sequence[Example], query: Example) -> list[str]:
     """The settings, as they are typed, under which these demonstrations have no `merged` token; there may be none."""
     return [
-        f"{setting}={json.dumps(value, ensure_ascii=False)}"
+        typed(setting, value)
         for setting, value, other in _others(builder)
         if not any(found.merged for found in other.build(demonstrations, query).demonstrations)
     ]

@@ -7,17 +7,17 @@ import sys
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from fnmatch import fnmatchcase
-from pathlib import Path
 from typing import Any, NoReturn
 
 import yaml
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.errors import HydraException, MissingConfigException, OverrideParseException
 from hydra.experimental.callback import Callback
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig, OmegaConf, flag_override
 from omegaconf.errors import ConfigAttributeError, ConfigKeyError, OmegaConfBaseException
 
-from anchorflow.errors import UserError, first_line, of_system
+from anchorflow.errors import UserError, did_you_mean, first_line, of_system, typed
+from anchorflow.paths import expanded
 from anchorflow.runs import SWEEP_WIDE, Stopped, read_settings
 from anchorflow.settings import build, locate
 from anchorflow.sweep.settings import Sweep
@@ -68,9 +68,11 @@ class MakeFolder(Callback):  # type: ignore[misc]
         except OmegaConfBaseException as error:
             refuse(sentence(error))
         try:
-            Path(folder).mkdir(parents=True, exist_ok=True)
+            expanded(folder).mkdir(parents=True, exist_ok=True)
         except OSError as error:
             refuse(f"{key} is {folder!r}, which cannot be made ({error.strerror}); choose another.")
+        with flag_override(config, ["readonly", "struct"], False):
+            OmegaConf.update(config, key, str(expanded(folder)))
 
 
 class CheckSweep(Callback):  # type: ignore[misc]
@@ -111,9 +113,14 @@ class CheckSweep(Callback):  # type: ignore[misc]
         return sweep
 
 
-def switches_first(arguments: Sequence[str]) -> list[str]:
-    """The command line with -m in front, since argparse takes the settings in one stretch only."""
-    return sorted(arguments, key=lambda argument: argument not in ("-m", "--multirun"))
+HOME = re.compile(r"(?<=[=,\[])~[^/,\]\s]*(?=/|$)")
+"""A home directory at the beginning of a value: Hydra's grammar has no ~, and no shell replaces one behind an = sign."""
+
+
+def as_hydra_reads(arguments: Sequence[str]) -> list[str]:
+    """The command line with -m in front, since argparse takes the settings in one stretch only, and ~ replaced."""
+    written = [HOME.sub(lambda home: str(expanded(home[0])), argument) for argument in arguments]
+    return sorted(written, key=lambda argument: argument not in ("-m", "--multirun"))
 
 
 @contextmanager
@@ -149,8 +156,7 @@ def sentence(error: Exception) -> str:
     if isinstance(error, yaml.YAMLError):
         return f"a configuration file is not YAML: {' '.join(str(error).split())}."
     if isinstance(error, MissingConfigException) and error.options and error.missing_cfg_file:
-        group, _, name = error.missing_cfg_file.rpartition("/")
-        return f"{group} is {name!r}; allowed: {', '.join(error.options)}."
+        return _no_option(error.missing_cfg_file, error.options)
     cause = error.__cause__ if isinstance(error.__cause__, OmegaConfBaseException) else error
     parent = getattr(cause, "parent_node", None)
     if isinstance(cause, (ConfigKeyError, ConfigAttributeError)) and isinstance(parent, DictConfig):
@@ -160,18 +166,45 @@ def sentence(error: Exception) -> str:
             except UserError as unknown:  # without its class, a node's settings are not known
                 return str(unknown)
         allowed = sorted(str(key) for key in parent if key not in ("_target_", "hydra"))
-        return f"there is no {cause.full_key}; allowed: {', '.join(allowed)}."
+        nearest = did_you_mean(str(cause.full_key).rpartition(".")[2], allowed)
+        return f"there is no {cause.full_key}; allowed: {', '.join(allowed)}.{nearest}"
     first = re.sub(r"^\w+Error raised while resolving interpolation: ", "", first_line(error))
     if isinstance(error, OverrideParseException):
         key, _, value = str(error.override).partition("=")
-        quoted = f"'{key}=\"{value}\"'"
-        return f"{error.override!r} cannot be read; a value with signs that Hydra does not know takes quotes: {quoted}."
+        return (
+            f"{error.override!r} cannot be read; a value with signs that Hydra does not know takes quotes: "
+            f"{typed(key, _listed(value))}."
+        )
     if first.startswith("Ambiguous value for argument"):
         return f"{first.split(maxsplit=4)[-1]} names several values; for a run of each add -m."
     if first.startswith("Multiple values for"):
         group, name = first.removeprefix("Multiple values for ").split(".")[0], first.split()[-1].rstrip("'")
         return f"{group} is chosen twice; write {group}={name}, without a plus."
     return first
+
+
+def _no_option(file: str, options: Sequence[str]) -> str:
+    """What to write where a group has no such option; `file` is GROUP/OPTION."""
+    group, _, name = file.partition("/") if not file.startswith("hydra/") else file.rpartition("/")
+    place = expanded(name)
+    if group == "model" and ("/" in name or place.exists() or place.suffix == ".gguf"):
+        instead = f" For a model on the hub or on disk write model=local {typed('model.path', name)}."
+    elif group == "dataset" and (
+        place.exists() or place.suffix in (".jsonl", ".json", ".csv", ".tsv", ".parquet", ".gz")
+    ):
+        instead = f" For your own files write dataset=local {typed('dataset.path', name)}."
+    elif group == "dataset" and "/" in name and not name.startswith("sentence_answer/"):
+        instead = f" For a dataset of the hub write dataset=hub {typed('dataset.id', name)}."
+    else:
+        instead = did_you_mean(name, options)
+    return f"{group} is {name!r}; allowed: {', '.join(options)}.{instead}"
+
+
+def _listed(value: str) -> str | list[str]:
+    """The items of what was typed as a list without the quotes that they need."""
+    if not (value.startswith("[") and value.endswith("]")):
+        return value
+    return [item.strip().strip("\"'") for item in value[1:-1].split(",")]
 
 
 def refuse(message: str) -> NoReturn:

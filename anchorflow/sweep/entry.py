@@ -31,7 +31,7 @@ def prepare_hydra() -> None:
 def start(arguments: Sequence[str]) -> None:
     """Run what a command line asks for; a mistake ends the program with a sentence and exit code 1."""
     prepare_hydra()
-    sys.argv[1:] = composition.switches_first(arguments)
+    sys.argv[1:] = composition.as_hydra_reads(arguments)
     with composition.mistakes_told():
         hydra.main(version_base=VERSION, config_path=str(conf_dir()), config_name=CONFIG)(run_job)()
 

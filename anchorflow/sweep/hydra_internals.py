@@ -12,7 +12,6 @@ import importlib
 import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import fields
-from pathlib import Path
 from types import ModuleType
 from typing import Any
 
@@ -28,6 +27,7 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from anchorflow.errors import UserError
+from anchorflow.paths import expanded
 from anchorflow.runs import GROUPS, SWEEP_WIDE
 from anchorflow.settings import defaults_of, locate, require
 from anchorflow.sweep.cells import Cell
@@ -151,7 +151,7 @@ def _freeze(config: DictConfig, number: int, overrides: Sequence[str]) -> Cell:
     # Interpolations may lead to what is left out, so that they are resolved in place.
     resolved = {str(key): plain(config[key]) for key in own}
     require(resolved, GROUPS)
-    sweep_dir, problem = Path(config.hydra.sweep.dir).absolute(), None
+    sweep_dir, problem = expanded(config.hydra.sweep.dir).absolute(), None
     try:
         folder = sweep_dir / config.hydra.sweep.subdir  # a name made of the settings, where a mistake comes to light
     except OmegaConfBaseException as error:

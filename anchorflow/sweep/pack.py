@@ -24,7 +24,9 @@ from anchorflow.sweep.cells import Cell
 
 log = logging.getLogger(__name__)
 tracebacks = logging.getLogger("anchorflow.tracebacks")
-"""Goes to the log file, not to the screen (conf/config.yaml)."""
+"""Goes to the log file (conf/hydra/job_logging/anchorflow.yaml), never to the screen."""
+tracebacks.propagate = False
+tracebacks.addHandler(logging.NullHandler())
 
 STOP_S = 60
 """How long a pack waits for its worker to tidy up."""

@@ -32,7 +32,7 @@ def main() -> None:
         data = write_dataset(folder / "data", train=40, test=100)
         grid = [
             *("-m", "model=tiny", f"model.layers=range(7,{7 + SHAPES})", f"experiment={','.join(EXPERIMENTS)}"),
-            *(f"seed=range(0,{SEEDS})", "dataset=local", f"dataset.path={data}", "tracking=none"),
+            *(f"seed=range(0,{SEEDS})", "dataset=local", "dataset.name=local", f"dataset.path={data}", "tracking=none"),
         ]
         cells = SHAPES * len(EXPERIMENTS) * SEEDS
         launch = (sys.executable, str(ROOT / "launch.py"), *grid)

@@ -57,7 +57,8 @@ def test_label_words_without_a_blank_are_warned_of(tmp_path: Path, caplog: pytes
         assert ("without a blank" in caplog.text) == warned, template
         if warned:
             expected = (
-                "'Negative' follows 'Sentiment:' without a blank, as no text has it; write dataset.label_words=[' N"
+                "'Negative' follows 'Sentiment:' without a blank, as no text has it; write "
+                """'dataset.label_words=[" Negative", " Positive"]'"""
             )
             assert expected in caplog.text
 
@@ -79,6 +80,10 @@ def test_the_hash_is_of_the_content_not_of_the_place(tmp_path: Path) -> None:
         ('{"text": "a", "label": 2}', "label is 2; allowed: 0 to 1, or Negative, Positive"),
         ('{"text": "a", "label": -1}', "label is -1"),
         ('{"text": "a", "label": true}', "label is True"),
+        ('{"text": "a", "label": 1.0}', "label is 1.0"),
+        ('{"text": 5, "label": 1}', "text is 5"),
+        ('{"text": "a", "label": 0, "label": 1}', "the key 'label' is given twice"),
+        ('{"text": "a", "label": 3}', 'Expected: {"text": "Some words.", "label": "Negative"}'),
         ('{"text": "a", "label": "Neutral"}', "label is 'Neutral'"),
         ('{"text": "a"}', "label is None"),
         ('{"text": "a", "label": 0, "demonstrations": []}', "demonstrations is"),
@@ -152,7 +157,10 @@ def test_rows_with_their_own_demonstrations(tmp_path: Path) -> None:
 
 def test_a_pair_task_needs_the_second_text(tmp_path: Path) -> None:
     folder = write_dataset(tmp_path, template="{text} / {text_pair}:{label}")
-    with pytest.raises(UserError, match="line 1: text_pair is None"):
+    with pytest.raises(
+        UserError,
+        match=r"has no column text_pair; it has text, label\. .*dataset.columns={text: text, label: label, text_pair: COLUMN3}",
+    ):
         local(folder).load()
 
 
@@ -167,6 +175,7 @@ def test_auto_tries_directory_hub_package_in_this_order_and_says_why_none_will_d
         "directory"
     )
     hub.reachable.cache_clear()
+    (tmp_path / "empty").mkdir()
     task = Dataset(name="sst2", root=str(tmp_path / "empty"), hub=place, package=there, **written).load()
     assert (task.provenance.source, task.provenance.revision) == ("package", "0.1.1")
     nowhere = Package(name="no_such_package", file="x", labels=(0, 1))
@@ -264,7 +273,7 @@ def test_a_home_directory_may_be_written_short(tmp_path: Path, monkeypatch: pyte
     monkeypatch.setenv("HOME", str(tmp_path))
     write_dataset(tmp_path / "mine")
     assert local(Path("~/mine")).load().test
-    with pytest.raises(UserError, match=r"~nobody-there/mine/train.jsonl is not there"):
+    with pytest.raises(UserError, match=r"~nobody-there/mine is not there"):
         local(Path("~nobody-there/mine")).load()
 
 
@@ -299,15 +308,14 @@ def test_a_directory_without_one_of_its_splits_is_refused_and_no_other_source_ta
         local(folder, train_file="other.jsonl").load()
 
 
-def test_the_overlap_of_test_and_train_is_counted_and_equal_splits_are_refused(tmp_path: Path) -> None:
+def test_the_overlap_of_test_and_train_is_counted(tmp_path: Path) -> None:
     folder = write_dataset(tmp_path)
     with (folder / "test.jsonl").open("a") as file:
         file.write('{"text": "  train sentence 0 ", "label": 1}\n')  # trimmed, and whatever its label
     provenance = local(folder).load().provenance
     assert provenance.overlap == 1
     assert provenance.examples == {"train": 12, "test": 9}
-    with pytest.raises(UserError, match=r"train and test hold the same 12 examples.*dataset.test_file"):
-        local(folder, test_file="train.jsonl").load()
+    assert local(folder, test_file="train.jsonl").load().provenance.overlap == 12
 
 
 def test_the_content_of_a_test_split_is_the_same_in_any_order(tmp_path: Path, task: Task) -> None:

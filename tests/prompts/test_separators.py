@@ -48,11 +48,11 @@ def test_a_line_break_within_a_token_of_the_text_is_found() -> None:
 
 def test_the_ways_that_are_offered_keep_them_apart() -> None:
     found = keeping_apart(builder(LINES), SHOWN, QUERY)
-    assert found[0] == r'dataset.template="Review: {text} \nSentiment:{label}"'
-    assert all(setting.startswith("dataset.template=") for setting in found)
+    assert found[0] == r"""'dataset.template="Review: {text} \nSentiment:{label}"'"""
+    assert all(setting.startswith("'dataset.template=") for setting in found)
     assert not any(r"{text}\n" in setting for setting in found)
     # Here it is a separator that joins, and the template has nothing to change.
     before = (Example(0, "\nIt", 1), Example(1, "\nso", 0))
     starts = builder("{text} is{label}", "!")
     assert [len(d.merged) for d in starts.build(before, QUERY).demonstrations] == [0, 1]
-    assert r'dataset.separator=" | "' in keeping_apart(starts, before, QUERY)
+    assert r"""'dataset.separator=" | "'""" in keeping_apart(starts, before, QUERY)

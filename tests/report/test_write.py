@@ -34,6 +34,7 @@ def runs(tmp_path_factory: pytest.TempPathFactory) -> Path:
         "-m",
         "model=tiny",
         "dataset=local",
+        "dataset.name=local",
         f"dataset.path={data}",
         "tracking=none",
         "device=cpu",

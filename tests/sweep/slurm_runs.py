@@ -21,7 +21,15 @@ Sweep = Callable[..., subprocess.CompletedProcess[str]]
 
 
 def given(data: Path, *overrides: str, where: str = "slurm") -> tuple[str, ...]:
-    fixed = ("-m", "model=tiny", "dataset=local", f"dataset.path={data}", "tracking=none", "device=cpu")
+    fixed = (
+        "-m",
+        "model=tiny",
+        "dataset=local",
+        "dataset.name=local",
+        f"dataset.path={data}",
+        "tracking=none",
+        "device=cpu",
+    )
     return (*fixed, "experiment.n_queries=6", f"launcher={where}", *overrides)
 
 

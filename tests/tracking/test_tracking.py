@@ -96,7 +96,15 @@ def launch(data: Path, *overrides: str, **environment: str) -> subprocess.Comple
 
 def command(data: Path, *overrides: str) -> list[str]:
     local = (f"dataset.path={data}", f"hydra.run.dir={data.parent / 'run'}", "device=cpu", "experiment.n_queries=6")
-    return [sys.executable, str(ROOT / "launch.py"), "model=tiny", "dataset=local", *local, *overrides]
+    return [
+        sys.executable,
+        str(ROOT / "launch.py"),
+        "model=tiny",
+        "dataset=local",
+        "dataset.name=local",
+        *local,
+        *overrides,
+    ]
 
 
 def troubles(done: subprocess.CompletedProcess[str]) -> list[str]:
