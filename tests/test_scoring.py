@@ -49,7 +49,9 @@ def test_in_float32_equal_to_five_digits(task: Task) -> None:
 @pytest.mark.parametrize("family", REACHED)
 def test_every_family_goes_on_from_a_context_as_if_it_had_read_it(family: str) -> None:
     """Also contexts longer than a sliding window."""
-    model = make(family, REACHED[family]).double()
+    single = family in ("gpt_oss", "xglm")  # whose own code takes no float64
+    model = make(family, REACHED[family]).to(torch.float32 if single else torch.float64)
+    exact = {"rtol": 1e-4 if single else EXACT, "atol": 1e-4 if single else EXACT}
     lm = LanguageModel(family, model, None)
     generator = torch.Generator().manual_seed(1)
     texts = [tuple(torch.randint(1, 64, (n,), generator=generator).tolist()) for n in (9, 3, 5, 1)]
@@ -58,12 +60,12 @@ def test_every_family_goes_on_from_a_context_as_if_it_had_read_it(family: str) -
     batch = collate(prompts, "cpu", context)
     alone = torch.stack([model(input_ids=torch.tensor([p.ids])).logits[0, -1] for p in prompts])
     once = read(model, context, "cpu")
-    torch.testing.assert_close(next_word_logits(lm, batch, once), alone, rtol=EXACT, atol=EXACT)
+    torch.testing.assert_close(next_word_logits(lm, batch, once), alone, **exact)
     in_two = read(model, context[4:], "cpu", after=read(model, context[:4], "cpu"))
-    torch.testing.assert_close(next_word_logits(lm, batch, in_two), alone, rtol=EXACT, atol=EXACT)
-    torch.testing.assert_close(next_word_logits(lm, collate(prompts, "cpu")), alone, rtol=EXACT, atol=EXACT)
+    torch.testing.assert_close(next_word_logits(lm, batch, in_two), alone, **exact)
+    torch.testing.assert_close(next_word_logits(lm, collate(prompts, "cpu")), alone, **exact)
     words = next_word_logits(lm, batch, once, label_words_only=True)
-    torch.testing.assert_close(words, alone[:, [1, 2]], rtol=EXACT, atol=EXACT)
+    torch.testing.assert_close(words, alone[:, [1, 2]], **exact)
 
 
 @pytest.mark.parametrize("family", REACHED)
