@@ -290,7 +290,8 @@ def test_a_sweep_runs_its_cells_and_a_failing_one_does_not_stop_the_others(tmp_p
     assert "Traceback" not in done.stderr
     results = list((tmp_path / "outputs").glob("saliency/tiny/local/seed42-*/result.json"))
     assert sorted(json.loads(path.read_text())["counts"]["queries"] for path in results) == [2, 3]
-    single = launch("model=tiny", "dataset=local", f"dataset.path={data}", "experiment.n_queries=2", cwd=tmp_path)
+    own = ("dataset=local", "dataset.name=local", f"dataset.path={data}")
+    single = launch("model=tiny", *own, "experiment.n_queries=2", cwd=tmp_path)
     assert "already complete" in single.stderr
 
 

@@ -1,7 +1,7 @@
 """Two sets of runs, paired as closely as they can be: differences with 95 % confidence intervals.
 
 Queries of one seed share their demonstrations: a seed counts once, and intervals are Student's t over seeds. Repetitions
-of label_relationships have examples of their own and count one by one.
+with examples of their own count one by one.
 """
 
 import math

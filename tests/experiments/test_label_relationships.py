@@ -188,7 +188,11 @@ def test_curves_of_a_model_that_counts_labels_are_those_computed_by_hand(countin
             curve = result.curves[key]
             assert (curve.x, list(curve.at)) == ("n_demonstrations", list(range(n)))
             assert curve.values == pytest.approx(of_measure.mean(axis=0).tolist(), abs=1e-9)
-            assert curve.stderr == pytest.approx(stats.sem(of_measure, axis=0).tolist(), abs=1e-9)
+            errors = stats.sem(of_measure, axis=0)
+            if measure == "accuracy":  # of a share: half of Wilson's interval at one standard error
+                share, count = of_measure.mean(axis=0), len(of_measure)
+                errors = np.sqrt(share * (1 - share) / count + 1 / (4 * count**2)) / (1 + 1 / count)
+            assert curve.stderr == pytest.approx(errors.tolist(), abs=1e-9)
             assert result.metrics[f"{key}_at_max"] == pytest.approx(of_measure[:, -1].mean())
     assert result.metrics["guessing/accuracy"] == pytest.approx(2 / 3)
     guess = 2 / 3 * math.log(2 / 3) + 1 / 3 * math.log(1 / 3)

@@ -154,7 +154,7 @@ def test_examples_to_learn_from_are_neither_shown_nor_shared(lm: LanguageModel, 
 
 def test_more_demonstrations_are_those_of_fewer_and_the_examples_that_beta_is_learned_on(task: Task) -> None:
     (one, _), (five, _) = (next(Classification(n_queries=1, shots_per_class=n).draw(task, 42)) for n in (1, 5))
-    assert list(five) == [*one, *Reweighting(train_per_class=4)._further(task, 42)]
+    assert list(five) == [*one, *Reweighting(n_queries=1, train_per_class=4)._further(task, 42)]
 
 
 def test_gain_is_paired_and_the_loss_is_per_epoch() -> None:

@@ -113,7 +113,9 @@ def test_every_printed_number_is_of_a_metric_that_its_experiment_has() -> None:
 def test_the_papers_own_setting_differs_in_nothing(tmp_path: Path) -> None:
     assert differing(tmp_path) == "nothing"
     row, mean = rows(tmp_path)
-    assert row[:6] == ["table 1", "vanilla/accuracy", "sst2, GLUE (hub)", "gpt2-xl", Measured(0.6, 0.0), "gpt2-xl"]
+    # Seeds that agree have the error of their queries, 0.1 in each of the five.
+    measured = Measured(0.6, pytest.approx(0.1 / 5**0.5))  # type: ignore[arg-type]
+    assert row[:6] == ["table 1", "vanilla/accuracy", "sst2, GLUE (hub)", "gpt2-xl", measured, "gpt2-xl"]
     assert row[6:8] == [pytest.approx(0.6128), pytest.approx(0.6 - 0.6128)]
     assert mean[2] == "mean"
     assert mean[8] == "sst2 alone"
@@ -159,7 +161,7 @@ def test_all_differences_are_said(tmp_path: Path) -> None:
     found = {row[2]: row for row in rows(tmp_path)}
     assert found["sst2, GLUE (hub)"][8] == "model (small); 100 queries, not 872; 2 seeds, not 5"
     assert found["mean"][8] == "model (small); sst2, trec alone; 100 queries, not 872 and 500; 2 seeds, not 5"
-    assert found["mean"][4] == Measured(pytest.approx(0.5), 0.0)
+    assert found["mean"][4] == Measured(pytest.approx(0.5), pytest.approx(0.1 / 2))  # two seeds of two datasets
 
 
 def test_a_setting_differs_where_it_changes_the_metric(tmp_path: Path) -> None:

@@ -136,7 +136,7 @@ def test_an_experiment_brings_its_own_view(tmp_path: Path, package: Package, nam
     echo(tmp_path / "runs" / "one", f"{own}.echo.Echo")
     said, out = written(tmp_path)
     assert said.startswith("# 1 run in 1 cell, 0 incomplete, 0 problems\n")
-    assert "| loudness 0.500 ± 0.100 |" in said
+    assert "| loudness 0.50 ± 0.10 |" in said
     assert names(out, "figures") == {"echo_of_all"}
     assert names(out, "tables") == {"overview", "thirds", "echo", "settings"}
     found = page(out)
