@@ -135,7 +135,6 @@ def test_it_says_what_it_holds_and_what_was_left_out(opened: Browser) -> None:
     assert opened.text("#summary") == "5 runs of 2 experiments on 2 models and 1 dataset · 1 run incomplete"
     assert len(opened.all("#run-table tbody tr")) == 4
     assert "stopped: preempted" in opened.text("#rest-view")
-    assert "Published figures" not in opened.text("#sheet-view")
     assert "saliency: mean ± standard error" in opened.text("#sheet-view")
 
 

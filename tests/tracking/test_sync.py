@@ -14,7 +14,7 @@ from anchorflow import cli
 from anchorflow.tracking import Names, Tracking, sync
 from anchorflow.tracking.fragments import fragments
 from tests.tracking.fake_wandb import FakeWandb, fake_wandb
-from tests.tracking.test_tracking import CONFIG, CURVES, HISTORY, SETTINGS, content
+from tests.tracking.recorded import CONFIG, CURVES, HISTORY, SETTINGS, content
 
 pytestmark = pytest.mark.slow
 
