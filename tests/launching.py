@@ -90,19 +90,14 @@ def _be_the_command(arguments: Sequence[str], cwd: Path, environment: dict[str, 
         os._exit(code)
 
 
+def on_tiny(data: Path) -> tuple[str, ...]:
+    """A tiny model on these data, whose runs are called tiny and local."""
+    return ("model=tiny", "dataset=local", "dataset.name=local", f"dataset.path={data}", "tracking=none")
+
+
 def tiny(data: Path, *overrides: str, run_dir: str = "run") -> tuple[str, ...]:
     """A run of a tiny model on these data in `run_dir`."""
-    return (
-        *(
-            "model=tiny",
-            "dataset=local",
-            "dataset.name=local",
-            f"dataset.path={data}",
-            "tracking=none",
-            f"hydra.run.dir={run_dir}",
-        ),
-        *("experiment.n_queries=6", "device=cpu", *overrides),
-    )
+    return (*on_tiny(data), f"hydra.run.dir={run_dir}", "experiment.n_queries=6", "device=cpu", *overrides)
 
 
 def without_timing(folder: Path) -> dict[str, Any]:

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from tests.conftest import write_dataset
-from tests.launching import command, failed_politely, launch, records, tiny, without_timing
+from tests.launching import command, failed_politely, launch, on_tiny, records, tiny, without_timing
 from tests.tracking.recorded import inspect, of_kind
 
 pytestmark = pytest.mark.slow
@@ -273,16 +273,7 @@ def test_a_prompt_longer_than_the_context_is_refused_or_skipped_and_counted(tmp_
 
 def test_a_sweep_runs_its_cells_and_a_failing_one_does_not_stop_the_others(tmp_path: Path, data: Path) -> None:
     done = launch(
-        *(
-            "-m",
-            "model=tiny",
-            "dataset=local",
-            "dataset.name=local",
-            f"dataset.path={data}",
-            "tracking=none",
-            "experiment.n_queries=99,2,3",
-        ),
-        "launcher=local",
+        *("-m", *on_tiny(data), "experiment.n_queries=99,2,3", "launcher=local"),
         cwd=tmp_path,
     )
     assert done.returncode != 0
@@ -290,8 +281,7 @@ def test_a_sweep_runs_its_cells_and_a_failing_one_does_not_stop_the_others(tmp_p
     assert "Traceback" not in done.stderr
     results = list((tmp_path / "outputs").glob("saliency/tiny/local/seed42-*/result.json"))
     assert sorted(json.loads(path.read_text())["counts"]["queries"] for path in results) == [2, 3]
-    own = ("dataset=local", "dataset.name=local", f"dataset.path={data}")
-    single = launch("model=tiny", *own, "experiment.n_queries=2", cwd=tmp_path)
+    single = launch(*on_tiny(data), "experiment.n_queries=2", cwd=tmp_path)
     assert "already complete" in single.stderr
 
 

@@ -65,7 +65,7 @@ def tapped(
         return None
 
     with ExitStack() as stack:
-        if only is not None and layers and layers[-1] == len(blocks) - 1:
+        if only is not None and layers[-1] == len(blocks) - 1:
             for module in _linear_maps(blocks[-1]):
                 stack.callback(module.register_forward_pre_hook(cut).remove)
         outer = _taps.get()

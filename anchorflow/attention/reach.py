@@ -193,17 +193,18 @@ def _sinks(others: dict[str, Any], query: Tensor) -> Tensor | None:
 # --- a method `_attn` -----------------------------------------------------------------------------
 
 
-def _method_attention(layer: int, module: nn.Module, run: Run) -> Callable[..., Any]:
-    def vanilla(a: Attention) -> Tensor:
-        # Torch's kernel for the method's formula. The method itself keeps the whole map, and rounds float64 to float32.
-        mask = a.mask.to(a.query.dtype)
-        return nn.functional.scaled_dot_product_attention(a.query, a.key, a.value, attn_mask=mask, scale=a.scaling)
+def _by_kernel(a: Attention) -> Tensor:
+    """Torch's kernel for the formula of a method or a layer, which would keep the whole map, and may round float64."""
+    mask = a.mask.to(a.query.dtype)
+    return nn.functional.scaled_dot_product_attention(a.query, a.key, a.value, attn_mask=mask, scale=a.scaling)
 
+
+def _method_attention(layer: int, module: nn.Module, run: Run) -> Callable[..., Any]:
     def attn(query: Tensor, key: Tensor, value: Tensor, attention_mask: Tensor) -> tuple[Tensor, None]:
         scale = float(getattr(module, "scale_attn", 1.0)) ** -1  # GPT-Neo does not scale
         local = _local_mask(module, query, key)
         mask = attention_mask if local is None else attention_mask + local
-        return run(Attention(layer, query, key, value, mask, scale), vanilla), None
+        return run(Attention(layer, query, key, value, mask, scale), _by_kernel), None
 
     return attn
 
@@ -261,7 +262,7 @@ class _Caught(TorchFunctionMode):
         if func is nn.functional.scaled_dot_product_attention:
             return self._kernel(func, *args, **kwargs)
         if func in _PRODUCTS and self._scores is not None and _as_large(args[0], self._scores):
-            return self._attention(func, args[1])
+            return self._attention(args[1])
         found = func(*args, **kwargs)
         if func in _PRODUCTS and args[0].ndim > 2:
             self._product = (args[0], args[1], found, 1.0)
@@ -284,7 +285,7 @@ class _Caught(TorchFunctionMode):
             factor = float(args[1])
             self._product = (rows, columns, found, alpha * factor if name in _TIMES else alpha / factor)
 
-    def _attention(self, func: Any, value: Tensor) -> Tensor:
+    def _attention(self, value: Tensor) -> Tensor:
         """The product of weights and values, once both sides of the softmax are known."""
         assert self._product is not None
         assert self._scores is not None
@@ -295,12 +296,7 @@ class _Caught(TorchFunctionMode):
         precision = torch.promote_types(query.dtype, torch.float32)
         # Whatever is added to the products: masks, position biases.
         mask = scores.to(precision) - product.to(precision)
-
-        def vanilla(a: Attention) -> Tensor:
-            mask = a.mask.to(a.query.dtype)
-            return nn.functional.scaled_dot_product_attention(a.query, a.key, a.value, attn_mask=mask, scale=a.scaling)
-
-        found = self._run(Attention(self._layer, query, key, values, mask, alpha), vanilla)
+        found = self._run(Attention(self._layer, query, key, values, mask, alpha), _by_kernel)
         return found.reshape(*rows.shape[:-1], value.shape[-1])
 
     def _split(self, tensor: Tensor) -> Tensor:

@@ -25,7 +25,7 @@ from anchorflow.attention.saliency import SaliencyFlow
 from anchorflow.errors import first_line
 from anchorflow.models import PROPERTIES, Abilities, LanguageModel, weights_cache
 from anchorflow.models.language_model import WITHOUT_ATTENTION
-from anchorflow.settings import fingerprint
+from anchorflow.settings import digest, fingerprint
 
 LENGTH, BEGIN, DROPPED = 16, 10, (2, 3, 6)
 """Tokens of the text that is tried and of its beginning, and positions of that which a KV cache leaves out."""
@@ -43,10 +43,11 @@ VERSION = 1
 def checked(lm: LanguageModel) -> LanguageModel:
     """The same model, which says what it can be asked. What was found for the same weights before is not tried again."""
     key = _key(lm)
-    kept = weights_cache.recall("self-check", key) if key else ""
-    lacking: dict[str, str] = json.loads(kept) if kept else check(lm)
-    if key and not kept:
-        weights_cache.remember("self-check", key, json.dumps(lacking))
+    lacking = _recalled(key) if key else None
+    if lacking is None:
+        lacking = check(lm)
+        if key:
+            weights_cache.remember("self-check", key, json.dumps(lacking))
     return replace(lm, can=Abilities(lacking))
 
 
@@ -69,7 +70,16 @@ def _key(lm: LanguageModel) -> bytes | None:
     if lm.source is None:
         return None
     versions = (VERSION, transformers.__version__, torch.__version__)
-    return json.dumps([fingerprint(lm.source), str(lm.dtype), lm.device.type, versions], default=str).encode()
+    return digest([fingerprint(lm.source), lm.revision, str(lm.dtype), lm.device.type, versions]).encode()
+
+
+def _recalled(key: bytes) -> dict[str, str] | None:
+    """What was found before; None where nothing is kept, or something else."""
+    try:
+        found = json.loads(weights_cache.recall("self-check", key))
+    except ValueError:
+        return None
+    return found if isinstance(found, dict) and set(found) <= PROPERTIES.keys() else None
 
 
 @dataclass(frozen=True)

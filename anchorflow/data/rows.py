@@ -44,23 +44,12 @@ class Reading:
                 nul.append(row)
         if empty:
             row, field = empty[0]
-            self._judge(
-                *(
-                    "missing",
-                    row,
-                    f"{field} is {row.values.get(self.columns[field])!r:.60}; it must be a text that is not",
-                ),
-                *(f"empty. Of {len(table.rows)} rows {len(empty)} have none", "are left out"),
-            )
+            value = row.values.get(self.columns[field])
+            what = f"{field} is {value!r:.60}; it must be a text that is not empty."
+            self._judge("missing", row, what, f"Of {len(table.rows)} rows {len(empty)} have none", "are left out")
         if nul:
-            self._judge(
-                *(
-                    "nul",
-                    nul[0],
-                    "a text holds the character NUL; it may be damaged, or in another encoding than UTF-8.",
-                ),
-                *(f"Of {len(table.rows)} rows {len(nul)} hold one", "are taken"),
-            )
+            what = "a text holds the character NUL; it may be damaged, or in another encoding than UTF-8."
+            self._judge("nul", nul[0], what, f"Of {len(table.rows)} rows {len(nul)} hold one", "are taken")
         return found
 
     def _judge(self, kind: str, row: Row, what: str, count: str, else_: str) -> None:

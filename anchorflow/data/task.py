@@ -83,20 +83,17 @@ class Task:
 
     def __post_init__(self) -> None:
         hashes = {"train": content_hash(self.train), "test": content_hash(self.test)}
-        in_any_order = sorted(([*texts(e), e.label] for e in self.test), key=str)
-        trained = {texts(example) for example in self.train}
+        train, test = ([(texts(example), example.label) for example in split] for split in (self.train, self.test))
+        in_any_order = sorted(([*of, label] for of, label in test), key=str)
+        trained = {of for of, _ in train}
         counted = replace(
             self.provenance,
             sha256=hashes,
             examples={"train": len(self.train), "test": len(self.test)},
             test_content=hashlib.sha256(json.dumps(in_any_order).encode()).hexdigest(),
-            overlap=sum(texts(example) in trained for example in self.test),
-            duplicates=sum(
-                len(split) - len({(texts(example), example.label) for example in split})
-                for split in (self.train, self.test)
-            ),
-            conflicts=len({(texts(e), e.label) for e in (*self.train, *self.test)})
-            - len(trained | {texts(example) for example in self.test}),
+            overlap=sum(of in trained for of, _ in test),
+            duplicates=sum(len(split) - len(set(split)) for split in (train, test)),
+            conflicts=len({*train, *test}) - len(trained | {of for of, _ in test}),
         )
         object.__setattr__(self, "provenance", counted)
 

@@ -6,23 +6,17 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from anchorflow.errors import UserError
-from anchorflow.experiments.attention_prediction import AttentionPrediction
-from anchorflow.experiments.classification import Classification
-from anchorflow.experiments.compression import Compression
-from anchorflow.experiments.diagnosis import Diagnosis
-from anchorflow.experiments.isolation import Isolation
-from anchorflow.experiments.label_relationships import LabelRelationships
-from anchorflow.experiments.reweighting import Reweighting
-from anchorflow.experiments.saliency import Saliency
 
 if TYPE_CHECKING:
     from anchorflow.models import Abilities, LanguageModel
 
-EXPERIMENTS: tuple[Any, ...] = (
-    *(Classification, Saliency, Isolation, AttentionPrediction, Reweighting, Compression, Diagnosis),
-    LabelRelationships,
-)
-"""Those of the papers."""
+
+def _of_the_papers() -> list[Any]:
+    """The experiments of this package."""
+    from anchorflow import experiments
+
+    exported = (getattr(experiments, name) for name in experiments.__all__)
+    return [each for each in exported if hasattr(each, "needs") and hasattr(each, "name")]
 
 
 def lacking(experiment: Any, can: Abilities) -> Sequence[str]:
@@ -35,7 +29,7 @@ def refuse_unable(experiment: Any, lm: LanguageModel) -> None:
     from anchorflow.models import PROPERTIES
 
     if missing := lacking(experiment, lm.can):
-        left = [each.name for each in EXPERIMENTS if not lacking(each, lm.can)]
+        left = [each.name for each in _of_the_papers() if not lacking(each, lm.can)]
         raise UserError(
             f"experiment={experiment.name} cannot run on {lm.name} (model type {lm.model.config.model_type!r}). The model "
             f"fails the check that {PROPERTIES[missing[0]]}: {lm.can.lacking[missing[0]].rstrip('.')}. "
@@ -57,7 +51,7 @@ def table(lm: LanguageModel) -> str:
     for name, meaning in PROPERTIES.items():
         found = "yes" if name in lm.can else f"no: {lm.can.lacking[name]}"
         lines.append(f"  {name:{width}}  {meaning}: {found}")
-    for each in EXPERIMENTS:
+    for each in _of_the_papers():
         missing = lacking(each, lm.can)
         lines.append(f"  {each.name}: {'yes' if not missing else 'no, it needs ' + ', '.join(missing)}")
     if "context" not in lm.can:

@@ -89,9 +89,8 @@ class Pretrained:
                 f"model {self.name}: {len(missing)} of its weights are not in {self.path}, or not in its config.json's size "
                 f"({missing[0]}, ...); it is damaged, or its config.json is of another model."
             )
-        unused = sorted(found["unexpected_keys"])
-        files.refuse_further_layers(self.name, unused, model)
-        if unused:
+        if unused := sorted(found["unexpected_keys"]):
+            files.refuse_further_layers(self.name, unused, model)
             log.warning(
                 "model %s: %d weights in %s are not used (%s, ...); is its config.json of this model?",
                 *(self.name, len(unused), self.path, unused[0]),

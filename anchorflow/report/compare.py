@@ -84,7 +84,7 @@ def differences(a: Collection, b: Collection) -> tuple[Sheet, list[str]]:
 
 
 def _sheet(rows: Sequence[Row]) -> Sheet:
-    """With p corrected over the whole table; what it is, and what the intervals hold for, stands below."""
+    """The table with p corrected over all of its rows, and notes on what p and the intervals mean."""
     p = [float(row[P]) for row in rows]  # type: ignore[arg-type]
     tested = sum(not math.isnan(each) for each in p)
     notes = [

@@ -196,13 +196,13 @@ def resampled_pairwise_auc(
 
 def rank_correlation(first: Float[ndarray, " pair"], second: Float[ndarray, " pair"]) -> float:
     """Spearman's, over the pairs where both are known; nan for fewer than three of them or where one does not vary."""
-    from scipy.stats import rankdata
+    from scipy.stats import spearmanr
 
     known = np.isfinite(first) & np.isfinite(second)
     first, second = first[known], second[known]
     if len(first) < 3 or np.ptp(first) == 0 or np.ptp(second) == 0:
         return math.nan
-    return float(np.corrcoef(rankdata(first), rankdata(second))[0, 1])
+    return float(spearmanr(first, second).statistic)
 
 
 def rank_correlations(

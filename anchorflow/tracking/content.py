@@ -16,10 +16,10 @@ LONGEST_TAG, LONGEST_NAME = 64, 128  # W&B refuses longer ones
 def labels(names: Names, group: str | None, tags: Sequence[str]) -> dict[str, Any]:
     """The arguments of `wandb.init` by which people find a run."""
     cell = " ".join(names.cell)
-    own = cell if names.replicates else f"{cell[: LONGEST_NAME - 25]} seed{names.seed}"
+    name = f"{cell[: LONGEST_NAME - 25]} seed{names.seed}"
     return {
-        "name": f"{cell[: LONGEST_NAME - 25]} seed{names.seed}",
-        "group": (group or own)[:LONGEST_NAME],
+        "name": name,
+        "group": (group or (cell if names.replicates else name))[:LONGEST_NAME],
         "job_type": names.experiment,
         "tags": list(dict.fromkeys(tag[:LONGEST_TAG] for tag in [*names.cell, *tags] if tag)),
     }

@@ -118,3 +118,7 @@ def test_what_was_found_is_kept_for_the_same_weights(tmp_path: Path, monkeypatch
         again = checked(Tiny(seed=5).load("cpu", "float32"))
     assert (first.can.lacking, again.can.lacking) == ({}, {"gaps": "for this test"})
     assert checked(Tiny(seed=6).load("cpu", "float32")).can.lacking == {}
+    for damaged in ("", "{", "[]", '{"no property": ""}'):
+        kept.write_text(damaged, encoding="utf-8")
+        assert checked(Tiny(seed=5).load("cpu", "float32")).can.lacking == {}
+        assert kept.read_text(encoding="utf-8") == "{}"

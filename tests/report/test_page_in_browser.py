@@ -94,7 +94,8 @@ def page(tmp_path_factory: pytest.TempPathFactory) -> Path:
         folder = write_run(runs / f"saliency{i}", "saliency", saliency(0.1 + 0.2 * i), model=model, seed=seed)
         for query in (3, 12):
             example(query).write(folder)
-    write_run(runs / "classification", "classification", classification())
+    few = {"queries": 50, "skipped": 0}  # for a table of published figures
+    write_run(runs / "classification", "classification", classification(), counts=few)
     write_unfinished(runs / "stopped", state="preempted")
     report([runs], runs / "report")
     return runs / "report" / "index.html"
@@ -135,6 +136,7 @@ def test_it_says_what_it_holds_and_what_was_left_out(opened: Browser) -> None:
     assert opened.text("#summary") == "5 runs of 2 experiments on 2 models and 1 dataset · 1 run incomplete"
     assert len(opened.all("#run-table tbody tr")) == 4
     assert "stopped: preempted" in opened.text("#rest-view")
+    assert "Published figures" not in opened.text("#sheet-view")
     assert "saliency: mean ± standard error" in opened.text("#sheet-view")
 
 

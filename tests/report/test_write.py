@@ -15,7 +15,7 @@ from anchorflow import cli
 from anchorflow.report import write
 from anchorflow.results import Curve, Result, Table
 from tests.conftest import write_dataset
-from tests.launching import launch, records
+from tests.launching import launch, on_tiny, records
 from tests.report.made_up import known, made_up
 from tests.report.runs import write_run, write_unfinished
 
@@ -30,16 +30,7 @@ def runs(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Two seeds of six experiments, and one of label_relationships."""
     folder = tmp_path_factory.mktemp("runs")
     data = write_dataset(folder / "data", train=24, test=8)
-    fixed = (
-        "-m",
-        "model=tiny",
-        "dataset=local",
-        "dataset.name=local",
-        f"dataset.path={data}",
-        "tracking=none",
-        "device=cpu",
-        "launcher=local",
-    )
+    fixed = ("-m", *on_tiny(data), "device=cpu", "launcher=local")
     few = (f"experiment={','.join(EXPERIMENTS)}", "experiment.n_queries=6", "seed=1,2")
     labels = ("experiment=label_relationships", "experiment.n_demonstrations=5", "experiment.repetitions=4", "seed=1")
     for grid in (few, labels):

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from anchorflow.sweep import slurm
-from tests.launching import records, without_timing
+from tests.launching import on_tiny, records, without_timing
 from tests.sweep.cluster import Cluster
 
 QUERIES = 300
@@ -21,16 +21,7 @@ Sweep = Callable[..., subprocess.CompletedProcess[str]]
 
 
 def given(data: Path, *overrides: str, where: str = "slurm") -> tuple[str, ...]:
-    fixed = (
-        "-m",
-        "model=tiny",
-        "dataset=local",
-        "dataset.name=local",
-        f"dataset.path={data}",
-        "tracking=none",
-        "device=cpu",
-    )
-    return (*fixed, "experiment.n_queries=6", f"launcher={where}", *overrides)
+    return ("-m", *on_tiny(data), "device=cpu", "experiment.n_queries=6", f"launcher={where}", *overrides)
 
 
 def results(folder: Path) -> dict[str, dict[str, Any]]:

@@ -3,7 +3,6 @@
 import json
 import math
 import os
-import socket
 import subprocess
 import time
 from dataclasses import asdict, replace
@@ -16,18 +15,9 @@ from anchorflow.runs import RunDirectory
 from anchorflow.runs.lock import SILENCE_S, Owner, locked
 from anchorflow.sweep import slurm
 from anchorflow.sweep.liveness import Jobs, look
+from tests.sweep.statuses import RESULT, run
 
-RESULT = '{"identity": "a", "metrics": {}}'
 OTHER_USER = 65534
-
-
-def run(folder: Path, name: str, **fields: Any) -> Path:
-    """A run's directory with this status.json."""
-    path = folder / "saliency" / "tiny" / "sst2" / name
-    path.mkdir(parents=True)
-    if fields:
-        (path / "status.json").write_text(json.dumps({"host": socket.gethostname(), **fields}))
-    return path
 
 
 def sweep(folder: Path, *jobs: str | None, launcher: str = "slurm") -> str:

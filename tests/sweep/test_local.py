@@ -18,7 +18,7 @@ from anchorflow.sweep import pack, slurm
 from anchorflow.sweep.cells import Cell
 from anchorflow.sweep.liveness import Jobs, look
 from tests.conftest import write_dataset
-from tests.launching import command, failed_politely, launch, records, without_timing
+from tests.launching import command, failed_politely, launch, on_tiny, records, without_timing
 from tests.sweep.test_plan import cells
 
 pytestmark = pytest.mark.slow
@@ -27,14 +27,7 @@ pytestmark = pytest.mark.slow
 @pytest.fixture
 def given(tmp_path: Path) -> tuple[str, ...]:
     data = write_dataset(tmp_path / "data", train=12, test=30)
-    return (
-        "model=tiny",
-        "dataset=local",
-        "dataset.name=local",
-        f"dataset.path={data}",
-        "tracking=none",
-        "experiment.n_queries=6",
-    )
+    return (*on_tiny(data), "experiment.n_queries=6")
 
 
 def timing(run: Path) -> dict[str, Any]:
@@ -245,14 +238,7 @@ def test_a_folder_that_cannot_be_written_is_named(tmp_path: Path, given: tuple[s
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 def test_a_signal_ends_the_processes_that_the_sweep_began(tmp_path: Path, number: signal.Signals) -> None:
     data = write_dataset(tmp_path / "data", train=12, test=5000)
-    settings = (
-        "model=tiny",
-        "dataset=local",
-        "dataset.name=local",
-        f"dataset.path={data}",
-        "tracking=none",
-        "experiment.n_queries=5000",
-    )
+    settings = (*on_tiny(data), "experiment.n_queries=5000")
     arguments = command("-m", *settings, "experiment=classification", "seed=1,2,3", "launcher=submitit_local")
     process = subprocess.Popen(arguments, cwd=tmp_path, stderr=subprocess.PIPE, text=True)
     until = time.monotonic() + 120

@@ -18,6 +18,7 @@ from anchorflow.sweep.cells import Cell
 from anchorflow.sweep.hydra_internals import compose
 from anchorflow.sweep.liveness import Jobs
 from tests.conftest import ROOT, write_dataset
+from tests.launching import on_tiny
 
 CONF = str(ROOT / "conf")
 HERE = Launcher(mode="local")
@@ -36,14 +37,7 @@ def cells(folder: Path, *grid: Sequence[str]) -> list[Cell]:
 @pytest.fixture
 def tiny(tmp_path: Path) -> Callable[..., list[Cell]]:
     data = write_dataset(tmp_path / "data", train=12, test=8)
-    given = (
-        "model=tiny",
-        "dataset=local",
-        "dataset.name=local",
-        f"dataset.path={data}",
-        "tracking=none",
-        "experiment.n_queries=3",
-    )
+    given = (*on_tiny(data), "experiment.n_queries=3")
 
     def make(*grid: Sequence[str]) -> list[Cell]:
         return cells(tmp_path / "outputs", *((*given, *overrides) for overrides in grid))

@@ -1,10 +1,8 @@
 """What `anchorflow status` says of runs in every state."""
 
-import json
 import socket
 import time
 from pathlib import Path
-from typing import Any
 
 import pytest
 
@@ -12,17 +10,7 @@ from anchorflow import cli
 from anchorflow.runs.lock import locked
 from anchorflow.sweep import slurm, status
 from anchorflow.sweep.liveness import Jobs
-
-RESULT = '{"identity": "a", "metrics": {}}'
-
-
-def run(folder: Path, name: str, **fields: Any) -> Path:
-    """A run's directory with this status.json."""
-    path = folder / "saliency" / "tiny" / "sst2" / name
-    path.mkdir(parents=True)
-    if fields:
-        (path / "status.json").write_text(json.dumps({"host": socket.gethostname(), **fields}))
-    return path
+from tests.sweep.statuses import RESULT, run
 
 
 @pytest.fixture
