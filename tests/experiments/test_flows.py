@@ -18,6 +18,7 @@ EXAMPLE = FlowExample(
     strongest=[[(3, 1, 0.123456789), (6, 3, 1e-7)], []],
     totals=[0.2, 0.0],
     means={"S_wp": [0.1, 0.0], "S_pq": [1e-7, 0.0], "S_ww": [0.0, 0.0]},
+    numbers=[3, 7],
 )
 
 
