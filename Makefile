@@ -1,4 +1,4 @@
-# `make run` and `make test` need nothing but Python 3.10-3.13 and a network for pip.
+# `make run` and `make test` need nothing but Python 3.11-3.13 and a network for pip.
 PYTHON ?= python3
 VENV ?= .venv
 CONSTRAINTS ?= constraints.txt
