@@ -48,7 +48,7 @@ ROOT = Path(__file__).parent.parent
 
 
 # While one edits, absolute and rotary positions do: GPT-J's partial rotation is for the whole suite.
-@pytest.fixture(scope="session", params=[pytest.param(f, marks=[pytest.mark.slow] * (f == "gptj")) for f in FAMILIES])
+@pytest.fixture(scope="session", params=[pytest.param(f, marks=[pytest.mark.slow] * (f != "llama")) for f in FAMILIES])
 def lm(request: pytest.FixtureRequest) -> LanguageModel:
     """A tiny model of each family in float64, where identities are exact and doubts settled."""
     return Tiny(family=request.param, layers=3).load("cpu", "float64")

@@ -45,6 +45,7 @@ def tiny(tmp_path: Path) -> Callable[..., list[Cell]]:
     return make
 
 
+@pytest.mark.slow
 def test_cells_that_share_a_composition_are_what_hydra_composes_for_each(tmp_path: Path) -> None:
     grid = [
         ["model=gpt2", "dataset=trec", "seed=1"],
