@@ -9,7 +9,7 @@ import math
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import AbstractContextManager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -18,7 +18,7 @@ from anchorflow.results import SCHEMA, Result
 from anchorflow.runs.budget import out_of_memory
 from anchorflow.runs.compute import Assembled, Computed, Shard, assemble, compute
 from anchorflow.runs.memory import refuse_too_large
-from anchorflow.runs.provenance import environment, peak_memory
+from anchorflow.runs.provenance import environment, note_revision, peak_memory, revision
 from anchorflow.runs.rundir import RunDirectory
 from anchorflow.runs.settings import SWEEP_WIDE, Settings, read_settings
 from anchorflow.runs.stopping import Stopped
@@ -64,6 +64,8 @@ class OpenRun:
     device: str
     dtype: str
     identity: str
+    revisions: list[str] = field(default_factory=list)
+    """Of the code: those that its records are of, the present one last."""
 
     @property
     def names(self) -> Names:
@@ -148,7 +150,7 @@ def _execute(settings: Settings, config: Mapping[str, Any], directory: RunDirect
         _say_complete(done, run)
         return done
     _check(run)
-    whole_config = {**run.config, "identity": run.identity, "data": run.task.shown}
+    whole_config = {**run.config, "identity": run.identity, "data": run.task.shown, "revision": str(revision())}
     counting = values(settings.experiment, "number")
 
     def begin() -> AbstractContextManager[Recorder]:
@@ -191,12 +193,19 @@ def open_run(settings: Settings, config: Mapping[str, Any], directory: RunDirect
     dtype = choose_dtype(settings.job.dtype, device)
     identity = settings.identity(task, dtype)
     directory.claim(identity)
-    return OpenRun(settings, config, directory, task, device, dtype, identity)
+    revisions = [] if directory.result() is not None else note_revision(directory.path)
+    return OpenRun(settings, config, directory, task, device, dtype, identity, revisions)
 
 
 def describe(run: OpenRun, lm: LanguageModel, assembled: Assembled, timing: Mapping[str, Any]) -> dict[str, Any]:
     """The content of result.json."""
     settings, unit = run.settings, run.settings.experiment.unit
+    found = assembled.result.to_json()
+    if len(run.revisions) > 1:
+        found["notes"] = [
+            *found["notes"],
+            f"its records are of several revisions of the code: {', '.join(run.revisions)}",
+        ]
     return {
         "schema": SCHEMA,
         "experiment": settings.experiment.name,
@@ -204,11 +213,11 @@ def describe(run: OpenRun, lm: LanguageModel, assembled: Assembled, timing: Mapp
         "identity": run.identity,
         "identity_of": json.loads(json.dumps(settings.identity_of(run.task, run.dtype))),  # as it will be read
         "seed": settings.job.seed,
-        **assembled.result.to_json(),
+        **found,
         "counts": {unit.several: len(assembled.finished), "skipped": len(assembled.skipped)},
         "config": dict(run.config),
         "data": {"shown": run.task.shown, **vars(run.task.provenance)},
-        "environment": {**environment(str(lm.device), run.dtype), "weights": lm.revision},
+        "environment": {**environment(str(lm.device), run.dtype, run.revisions), "weights": lm.revision},
         "timing": dict(timing),
     }
 

@@ -92,7 +92,7 @@ class CheckSweep(Callback):  # type: ignore[misc]
         """Before a single run, of which nothing is planned, waited for or run again."""
         sweep = self._check(config)
         if changed := [
-            key for key in ("dry_run", "retry_failed", "wait") if getattr(sweep, key) != getattr(Sweep(), key)
+            key for key in ("dry_run", "retry_failed", "code", "wait") if getattr(sweep, key) != getattr(Sweep(), key)
         ]:
             refuse(f"sweep.{changed[0]} is about a sweep, and this is a single run; add -m.")
 

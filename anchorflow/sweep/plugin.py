@@ -61,13 +61,13 @@ class SweepLauncher(HydraLauncher):  # type: ignore[misc]
             return []
         if not sweep.wait and launcher.where != "slurm":
             raise UserError("sweep.wait=false needs launcher=slurm: nobody else keeps the jobs when this program ends.")
-        found = self._run(plan, launcher, sweep.wait)
+        found = self._run(plan, launcher, sweep)
         if found is None:
             return []
         _close(plan, found)
         return [_returned(cell) for cell in cells]
 
-    def _run(self, plan: Plan, launcher: Launcher, wait: bool) -> Sequence[Found] | None:
+    def _run(self, plan: Plan, launcher: Launcher, sweep: Sweep) -> Sequence[Found] | None:
         """What became of the cells that ran; None if nobody waited for it."""
         from anchorflow.runs import stop_signals
         from anchorflow.sweep import pack
@@ -77,10 +77,12 @@ class SweepLauncher(HydraLauncher):  # type: ignore[misc]
         if not plan.packs:
             return []
         if launcher.where == "slurm":
-            return self._submit(plan, launcher, wait)
+            return self._submit(plan, launcher, sweep)
         with stop_signals():
             if launcher.where == "submitit_local":
-                submission = Submission(plan.packs, launcher, Path(self.config.hydra.sweep.dir))
+                submission = Submission(
+                    plan.packs, launcher, Path(self.config.hydra.sweep.dir), live=sweep.code == "live"
+                )
                 submission.in_processes()
                 return submission.found()
             from anchorflow.runs import KeptModel
@@ -91,16 +93,16 @@ class SweepLauncher(HydraLauncher):  # type: ignore[misc]
         jobs = Jobs()
         return [look(cell.folder, jobs) for cells in plan.packs for cell in cells]
 
-    def _submit(self, plan: Plan, launcher: Launcher, wait: bool) -> Sequence[Found] | None:
+    def _submit(self, plan: Plan, launcher: Launcher, sweep: Sweep) -> Sequence[Found] | None:
         from anchorflow.sweep.submission import Submission
 
-        submission = Submission(plan.packs, launcher, Path(self.config.hydra.sweep.dir))
+        submission = Submission(plan.packs, launcher, Path(self.config.hydra.sweep.dir), live=sweep.code == "live")
         look_at = f"anchorflow status {self.config.hydra.sweep.dir}"
         try:
             submission.to_slurm()
             ids = sorted({str(job.job_id).split("_")[0] for job in submission.jobs}, key=int)
             print(f"submitted as job {', '.join(ids)}; {submission.folder}", file=sys.stderr)
-            if not wait:
+            if not sweep.wait:
                 print(f"look with: {look_at}", file=sys.stderr)
                 return None
             submission.wait()

@@ -20,6 +20,8 @@ class Sweep:
     """Print the plan and stop."""
     retry_failed: bool = setting(default=False, kind="run")
     """Run what failed, and nothing else."""
+    code: Literal["snapshot", "live"] = setting(default="snapshot", kind="run")
+    """What submitted jobs run: a copy of the code from when they were submitted, or what lies there when they start."""
     wait: bool = setting(default=True, kind="run")
     """false returns after submission; look with: anchorflow status outputs."""
 

@@ -13,20 +13,25 @@ from typing import Any
 from anchorflow.errors import UserError
 from anchorflow.results import counted, dumps, write_atomically
 from anchorflow.runs import RunDirectory
-from anchorflow.sweep import slurm
+from anchorflow.runs.provenance import ROOT, revision
+from anchorflow.sweep import slurm, snapshot
 from anchorflow.sweep.cells import Cell
 from anchorflow.sweep.pack import Pack
 from anchorflow.sweep.settings import Launcher
 from anchorflow.sweep.status import Found, Jobs, look
 
 POLL_S = 2.0
-ROOT = Path(__file__).parents[2]
 
 
 class Submission:
-    """The packs of one sweep. `plan.json` in `folder` says which job has which cells, as soon as it is known."""
+    """The packs of one sweep. `plan.json` in `folder` says which job has which cells, as soon as it is known.
 
-    def __init__(self, packs: Sequence[tuple[Cell, ...]], launcher: Launcher, sweep_dir: Path) -> None:
+    With `live` the jobs run the code as it lies there when they start, else a copy of it.
+    """
+
+    def __init__(
+        self, packs: Sequence[tuple[Cell, ...]], launcher: Launcher, sweep_dir: Path, live: bool = False
+    ) -> None:
         self.packs = packs
         self.launcher = launcher
         self.jobs: list[Any] = []
@@ -34,6 +39,8 @@ class Submission:
         self.folder = sweep_dir.absolute() / "sweeps" / name
         try:
             self.folder.mkdir(parents=True)
+            cells = (cell for pack in packs for cell in pack)
+            self.code = None if live else snapshot.take(self.folder, cells)
             self._queue()
         except OSError as error:
             raise UserError(f"{error.filename or self.folder} cannot be written ({error.strerror}).") from error
@@ -44,7 +51,11 @@ class Submission:
         from submitit.core.utils import FailedJobError, FailedSubmissionError
 
         self._check_partition()
-        executor = submitit.SlurmExecutor(folder=self._logs, max_num_timeout=self.launcher.max_num_timeout)
+        executor = submitit.SlurmExecutor(
+            folder=self._logs,
+            max_num_timeout=self.launcher.max_num_timeout,
+            python=snapshot.python(self.code),
+        )
         given = self.launcher.resources
         renamed = {"timeout_min": "time", "mem_gb": "mem"}
         known = {renamed.get(key, key): value for key, value in given.items() if key not in self._additional}
@@ -75,7 +86,7 @@ class Submission:
         """Run all packs in processes of this machine, `array_parallelism` at once, and wait for them."""
         import submitit
 
-        executor = submitit.LocalExecutor(folder=self._logs)
+        executor = submitit.LocalExecutor(folder=self._logs, python=snapshot.python(self.code))
         executor.update_parameters(timeout_min=self.launcher.timeout_min, setup=list(self.launcher.setup) or None)
         os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, (str(ROOT), os.environ.get("PYTHONPATH"))))
         waiting = list(self.packs)
@@ -128,7 +139,7 @@ class Submission:
     @property
     def _environment(self) -> list[str]:
         """The job finds this code where it is not installed, and takes no more threads than it was given."""
-        lines = [f'export PYTHONPATH="{ROOT}${{PYTHONPATH:+:$PYTHONPATH}}"']
+        lines = [f'export PYTHONPATH="{self.code or ROOT}${{PYTHONPATH:+:$PYTHONPATH}}"']
         if self.launcher.cpus_per_task is not None:
             lines.append(f"export OMP_NUM_THREADS=${{OMP_NUM_THREADS:-{self.launcher.cpus_per_task}}}")
         return lines
@@ -156,7 +167,8 @@ class Submission:
         packs = [
             {"job_id": job, "cells": [cell.name for cell in pack]} for job, pack in zip(ids, self.packs, strict=True)
         ]
-        given = {"launcher": self.launcher.where, "resources": self.launcher.resources}
+        code = {"kind": "snapshot" if self.code else "live", "revision": str(revision())}
+        given = {"launcher": self.launcher.where, "code": code, "resources": self.launcher.resources}
         write_atomically(self._plan, dumps({**given, "packs": packs}, indent=1) + "\n")
 
     def _check_partition(self) -> None:
