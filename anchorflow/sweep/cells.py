@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from anchorflow.runs import Shard
 from anchorflow.settings import digest
+from anchorflow.sweep.settings import Launcher
 
 
 @dataclass(frozen=True)
@@ -23,6 +24,12 @@ class Cell:
     overrides: tuple[str, ...]
     shard: Shard | None = None
     problem: str | None = None
+    allocation: Launcher | None = None
+    """What its job is given, where that differs from what the launcher says for all."""
+
+    def with_settings(self, group: str, **settings: Any) -> Cell:
+        """The cell with other settings in one group of its configuration."""
+        return replace(self, config={**self.config, group: {**self.config[group], **settings}})
 
     @property
     def name(self) -> str:

@@ -98,7 +98,9 @@ def compose(loader: ConfigLoader, master: DictConfig, grid: Sequence[Sequence[st
     are set as Hydra would, after the composition.
     """
     parser = OverridesParser.create()
+    shared = _shared(master)
     composed: dict[tuple[str, ...], DictConfig] = {}
+    fixed: set[tuple[str, ...]] = set()
     for number, overrides in enumerate(grid):
         parsed = parser.parse_overrides(list(overrides))
         given = [override for override in parsed if _is_value(override, master)]
@@ -113,9 +115,34 @@ def compose(loader: ConfigLoader, master: DictConfig, grid: Sequence[Sequence[st
         HydraConfig.instance().cfg = config  # who answers ${hydra:...}
         for override in given:
             OmegaConf.update(config, str(override.key_or_group), override.value())
+        if choices not in fixed or not given or _of_sweep(given):
+            _refuse_varying(config, shared, overrides)
+            if not any("${" in OmegaConf.to_yaml(config[key]) for key in SWEEP_WIDE):
+                fixed.add(choices)
         yield _freeze(config, number, overrides)
         for key, value in before.items():
             OmegaConf.update(config, key, value, merge=False)
+
+
+def _shared(config: DictConfig) -> dict[str, Any]:
+    """What is the same for all cells of a sweep, by its key."""
+    sweep, launcher = plain(config.sweep), plain(config.launcher)
+    own = {f"sweep.{key}": sweep.get(key) for key in ("dry_run", "retry_failed", "code", "wait")}
+    return own | {f"launcher.{key}": value for key, value in launcher.items()}
+
+
+def _of_sweep(overrides: Sequence[Override]) -> bool:
+    return any(str(override.key_or_group).partition(".")[0] in SWEEP_WIDE for override in overrides)
+
+
+def _refuse_varying(config: DictConfig, shared: dict[str, Any], overrides: Sequence[str]) -> None:
+    """UserError for a cell that asks for something else."""
+    for key, value in _shared(config).items():
+        if value != shared.get(key):
+            raise UserError(
+                f"{key} is {value!r} for {' '.join(overrides)}, and {shared.get(key)!r} for the sweep: it cannot differ "
+                "between cells. What jobs of a model are given is launcher.per_model."
+            )
 
 
 def _raw(config: DictConfig, key: str) -> Any:

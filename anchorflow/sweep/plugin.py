@@ -94,8 +94,11 @@ class SweepLauncher(HydraLauncher):  # type: ignore[misc]
         return [look(cell.folder, jobs) for cells in plan.packs for cell in cells]
 
     def _submit(self, plan: Plan, launcher: Launcher, sweep: Sweep) -> Sequence[Found] | None:
+        from anchorflow.sweep.allocation import model_name, refuse_impossible
         from anchorflow.sweep.submission import Submission
 
+        first = [pack[0] for pack in plan.packs]
+        refuse_impossible([cell.allocation or launcher for cell in first], [model_name(cell) for cell in first])
         submission = Submission(plan.packs, launcher, Path(self.config.hydra.sweep.dir), live=sweep.code == "live")
         look_at = f"anchorflow status {self.config.hydra.sweep.dir}"
         try:

@@ -7,6 +7,7 @@ import time
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from datetime import datetime
+from itertools import groupby
 from pathlib import Path
 from typing import Any
 
@@ -47,16 +48,20 @@ class Submission:
 
     def to_slurm(self) -> None:
         """Submit all packs, as arrays no larger than the cluster takes. UserError if sbatch refuses, naming what it took."""
+        for launcher, packs in groupby(self.packs, key=lambda pack: pack[0].allocation or self.launcher):
+            self._to_slurm(launcher, list(packs))
+
+    def _to_slurm(self, launcher: Launcher, packs: Sequence[tuple[Cell, ...]]) -> None:
+        """Submit packs that are given the same."""
         import submitit
         from submitit.core.utils import FailedJobError, FailedSubmissionError
 
-        self._check_partition()
         executor = submitit.SlurmExecutor(
             folder=self._logs,
             max_num_timeout=self.launcher.max_num_timeout,
             python=snapshot.python(self.code),
         )
-        given = self.launcher.resources
+        given = launcher.resources
         renamed = {"timeout_min": "time", "mem_gb": "mem"}
         known = {renamed.get(key, key): value for key, value in given.items() if key not in self._additional}
         if "mem" in known:
@@ -66,16 +71,16 @@ class Submission:
             wckey=None,  # submitit's own mark, which clusters that keep a list of such keys refuse
             signal_delay_s=self.launcher.signal_delay_s,
             array_parallelism=self.launcher.array_parallelism,
-            setup=[*self._environment, *self.launcher.setup],
+            setup=[*self._environment(launcher), *self.launcher.setup],
             additional_parameters=self._additional,
             stderr_to_stdout=True,
             **known,
         )
         largest = slurm.largest_array()
-        for start in range(0, len(self.packs), largest):
+        for start in range(0, len(packs), largest):
             try:
                 with executor.batch():
-                    jobs = [executor.submit(self._pack(cells)) for cells in self.packs[start : start + largest]]
+                    jobs = [executor.submit(self._pack(cells)) for cells in packs[start : start + largest]]
             except (FailedJobError, FailedSubmissionError) as error:
                 self._write()
                 raise UserError(self._refusal(str(error))) from error
@@ -136,12 +141,11 @@ class Submission:
     def _additional(self) -> dict[str, Any]:
         return dict(self.launcher.additional_parameters or {})
 
-    @property
-    def _environment(self) -> list[str]:
+    def _environment(self, launcher: Launcher) -> list[str]:
         """The job finds this code where it is not installed, and takes no more threads than it was given."""
         lines = [f'export PYTHONPATH="{self.code or ROOT}${{PYTHONPATH:+:$PYTHONPATH}}"']
-        if self.launcher.cpus_per_task is not None:
-            lines.append(f"export OMP_NUM_THREADS=${{OMP_NUM_THREADS:-{self.launcher.cpus_per_task}}}")
+        if launcher.cpus_per_task is not None:
+            lines.append(f"export OMP_NUM_THREADS=${{OMP_NUM_THREADS:-{launcher.cpus_per_task}}}")
         return lines
 
     def _pack(self, cells: tuple[Cell, ...]) -> Pack:
@@ -165,35 +169,16 @@ class Submission:
     def _write(self) -> None:
         ids = [job.job_id for job in self.jobs] + [None] * (len(self.packs) - len(self.jobs))
         packs = [
-            {"job_id": job, "cells": [cell.name for cell in pack]} for job, pack in zip(ids, self.packs, strict=True)
+            {
+                "job_id": job,
+                **({"resources": pack[0].allocation.resources} if pack[0].allocation else {}),
+                "cells": [cell.name for cell in pack],
+            }
+            for job, pack in zip(ids, self.packs, strict=True)
         ]
         code = {"kind": "snapshot" if self.code else "live", "revision": str(revision())}
         given = {"launcher": self.launcher.where, "code": code, "resources": self.launcher.resources}
         write_atomically(self._plan, dumps({**given, "packs": packs}, indent=1) + "\n")
-
-    def _check_partition(self) -> None:
-        limits = slurm.partitions()
-        if not limits:
-            raise UserError("SLURM does not answer (sinfo names no partition); try again, or use launcher=local.")
-        known = {name.rstrip("*"): minutes for name, minutes in limits.items()}
-        asked = self.launcher.partition
-        if "partition" in self._additional:
-            return
-        if asked is None:
-            chosen = [name.rstrip("*") for name in limits if name.endswith("*")]
-            if not chosen:
-                raise UserError(
-                    f"launcher.partition is not set, and the cluster has no default; allowed: {', '.join(known)}."
-                )
-        else:
-            chosen = asked.split(",")
-            if not set(chosen) <= set(known):
-                raise UserError(f"launcher.partition is {asked!r}; allowed on this cluster: {', '.join(known)}.")
-        most = max(known[name] for name in chosen)
-        if self.launcher.timeout_min > most:  # SLURM would let such jobs wait for ever
-            raise UserError(
-                f"launcher.timeout_min is {self.launcher.timeout_min}; allowed in partition {','.join(chosen)}: up to {most:g}."
-            )
 
     def _refusal(self, said: str) -> str:
         lines = [line for line in map(str.strip, said.splitlines()) if line.startswith("sbatch:")]
