@@ -71,6 +71,11 @@ def _parser() -> argparse.ArgumentParser:
     status.add_argument("--watch", action="store_true", help="again every few seconds, until nothing runs")
     status.set_defaults(run=_status)
 
+    clean = commands.add_parser("clean", help="remove failed, lost and superseded runs, after showing them")
+    clean.add_argument("paths", nargs="+", type=Path, metavar="PATH")
+    clean.add_argument("--yes", action="store_true", help="do not ask")
+    clean.set_defaults(run=_clean)
+
     sync = commands.add_parser("sync", help="upload what runs recorded offline to W&B")
     sync.add_argument("paths", nargs="+", type=Path, metavar="PATH")
     sync.add_argument("--dry-run", action="store_true", help="only say what would be uploaded")
@@ -118,6 +123,12 @@ def _status(chosen: argparse.Namespace) -> int:
     from anchorflow.sweep import status
 
     return status.show(chosen.paths, watch=chosen.watch)
+
+
+def _clean(chosen: argparse.Namespace) -> int:
+    from anchorflow.sweep.clean import clean
+
+    return clean(chosen.paths, yes=chosen.yes)
 
 
 def _sync(chosen: argparse.Namespace) -> int:

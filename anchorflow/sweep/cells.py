@@ -24,12 +24,18 @@ class Cell:
     overrides: tuple[str, ...]
     shard: Shard | None = None
     problem: str | None = None
+    recorded: dict[str, Any] | None = None
+    """What is written down of `config`, where that is not the same (see composition.recorded)."""
     allocation: Launcher | None = None
     """What its job is given, where that differs from what the launcher says for all."""
 
     def with_settings(self, group: str, **settings: Any) -> Cell:
         """The cell with other settings in one group of its configuration."""
-        return replace(self, config={**self.config, group: {**self.config[group], **settings}})
+
+        def changed(node: dict[str, Any]) -> dict[str, Any]:
+            return {**node, group: {**node[group], **settings}}
+
+        return replace(self, config=changed(self.config), recorded=self.recorded and changed(self.recorded))
 
     @property
     def name(self) -> str:

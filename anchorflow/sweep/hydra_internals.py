@@ -29,9 +29,9 @@ from omegaconf.errors import OmegaConfBaseException
 
 from anchorflow.errors import UserError
 from anchorflow.runs import GROUPS, SWEEP_WIDE
-from anchorflow.settings import defaults_of, locate, require
+from anchorflow.settings import FROM_ENVIRONMENT, defaults_of, locate, require
 from anchorflow.sweep.cells import Cell
-from anchorflow.sweep.composition import plain, sentence
+from anchorflow.sweep.composition import plain, recorded, sentence
 
 
 class ConfigFiles(FileConfigSource):  # type: ignore[misc]
@@ -186,4 +186,6 @@ def _freeze(config: DictConfig, number: int, overrides: Sequence[str]) -> Cell:
     config.hydra.runtime.output_dir = str(folder)
     logs = {key: plain(config.hydra[key]) for key in ("job_logging", "verbose")}
     hydra = {**OmegaConf.to_container(config.hydra, resolve=False), **logs}  # type: ignore[dict-item]
-    return Cell(folder, resolved, hydra, tuple(overrides), problem=problem)
+    secret = any(FROM_ENVIRONMENT in text for text in (*overrides, OmegaConf.to_yaml(config)))
+    written = recorded(config, map(str, own)) if secret else None
+    return Cell(folder, resolved, hydra, tuple(overrides), problem=problem, recorded=written)

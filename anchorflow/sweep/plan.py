@@ -167,8 +167,7 @@ def _decide(cell: Cell, check: _Check, only_failed: bool, jobs: Jobs) -> Planned
         return Planned(cell, "left out") if only_failed else Planned(cell, "refused", cell.problem)
     found = look(cell.folder, jobs)
     try:
-        model = {**cell.config["model"], "name": read_settings(cell.config).model.name}  # with what it adds to its name
-        cell = replace(cell, config={**cell.config, "model": model})
+        cell = cell.with_settings("model", name=read_settings(cell.config).model.name)  # with what it adds to its name
         if (cell.folder / "result.json").exists():
             check.finished(cell)
             return Planned(cell, "done")
@@ -221,7 +220,7 @@ class _Check:
         self._once("check", parts, lambda: chosen.experiment.check(task, self._shape(cell)))
         if frozen:
             self.sources[task.shown] = None
-        return replace(cell, config={**cell.config, "dataset": {**cell.config["dataset"], **frozen}})
+        return cell.with_settings("dataset", **frozen)
 
     def _refuse_other_split(self, chosen: Settings, task: Task) -> None:
         """A paper's numbers are of its test split; experiments without queries draw from the train split alone."""

@@ -135,7 +135,9 @@ def test_what_no_node_has_is_refused_before_anything_is_queued(monkeypatch: pyte
         with pytest.raises(UserError, match=complaint):
             ask(**settings)
     said["%P %l"] = "main 1:00:00\n"
-    with pytest.raises(UserError, match=r"launcher.partition is not set, and the cluster has no default; allowed: main\."):
+    with pytest.raises(
+        UserError, match=r"launcher.partition is not set, and the cluster has no default; allowed: main\."
+    ):
         ask()
     said["%P %l"] = ""
     with pytest.raises(UserError, match="SLURM does not answer"):

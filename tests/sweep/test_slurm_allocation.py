@@ -1,4 +1,4 @@
-"""One sweep of models that need different nodes, on a real SLURM: an array for each kind of allocation, of the code as submitted."""
+"""One sweep of models that need different nodes, on a real SLURM: an array for each kind of allocation."""
 
 import json
 import subprocess
@@ -37,7 +37,7 @@ def test_each_model_gets_its_own_gpus_and_runs_the_snapshot(cluster: Cluster, sw
         ]
     }
     assert sorted(value[-1] for value in asked.values()) == ["1", "2"]
-    runs = [path for path in (tmp_path / "outputs").glob("classification/*/local/seed*/result.json")]
+    runs = list((tmp_path / "outputs").glob("classification/*/local/seed*/result.json"))
     assert len(runs) == 4
     assert {json.loads(run.read_text())["environment"]["git"] for run in runs} == {revision().git}
 
@@ -46,7 +46,10 @@ def test_each_model_gets_its_own_gpus_and_runs_the_snapshot(cluster: Cluster, sw
     ("asked", "complaint"),
     [
         ("launcher.gpus_per_node=3", "launcher.gpus_per_node is 3; allowed in partition main (model tiny): up to 2"),
-        ("launcher.per_model={tiny: {partition: nowhere}}", "launcher.partition is 'nowhere'; allowed on this cluster: "),
+        (
+            "launcher.per_model={tiny: {partition: nowhere}}",
+            "launcher.partition is 'nowhere'; allowed on this cluster: ",
+        ),
     ],
 )
 def test_what_the_partition_lacks_is_refused_before_anything_is_queued(
