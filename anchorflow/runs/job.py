@@ -181,7 +181,11 @@ def _execute(settings: Settings, config: Mapping[str, Any], directory: RunDirect
         directory.complete(found)
         total = len(computed.records)
         directory.report("completed", progress={"done": total, "total": total})
-    _show(assembled.result, directory)
+    _show_metrics(found["metrics"], found["stderr"])
+    for note in found["notes"]:
+        log.info("note: %s", note)
+    log.info("result: %s", directory.path / "result.json")
+    _show_figures(directory)
     return found
 
 
@@ -337,14 +341,12 @@ def _say_complete(done: Mapping[str, Any], run: OpenRun) -> None:
         if name in before and before[name] != value:
             log.info("it was run with experiment.%s=%s, not %s; delete it to run it again", name, before[name], value)
     _show_metrics(done["metrics"], done.get("stderr", {}))
+    _show_figures(run.directory)
 
 
-def _show(result: Result, directory: RunDirectory) -> None:
-    found = result.to_json()
-    _show_metrics(found["metrics"], found["stderr"])
-    for note in result.notes:
-        log.info("note: %s", note)
-    log.info("result: %s", directory.path / "result.json")
+def _show_figures(directory: RunDirectory) -> None:
+    for figure in sorted((directory.path / "figures").glob("*.png")):
+        log.info("figure: %s", figure)
 
 
 def _show_metrics(metrics: Mapping[str, float | None], stderr: Mapping[str, float | None]) -> None:

@@ -4,21 +4,23 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import groupby
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 from anchorflow.data import Dataset
 from anchorflow.errors import UserError
+from anchorflow.results import counted
 from anchorflow.runs import RunDirectory, Settings, Shard, read_settings
 from anchorflow.runs.budget import nominal
 from anchorflow.runs.memory import demand, gigabytes
 from anchorflow.settings import digest
 from anchorflow.sweep.allocation import allocate, fits, model_name, refuse_strangers
 from anchorflow.sweep.cells import Cell
+from anchorflow.sweep.estimates import Estimates
 from anchorflow.sweep.settings import Launcher
-from anchorflow.sweep.status import Jobs, columns, look
+from anchorflow.sweep.status import Jobs, columns, duration, look
 
 if TYPE_CHECKING:
     from anchorflow.data import Task
@@ -123,7 +125,7 @@ def table(plan: Plan, launcher: Launcher) -> str:
     where = launcher.where
     if where == "slurm":
         for resources, packs_of in groupby(plan.packs, key=lambda pack: _resources(pack[0], launcher)):
-            given = ", ".join(f"{key} {value}" for key, value in resources.items())
+            given = _said(resources)
             names = list(dict.fromkeys(model_name(pack[0]) for pack in packs_of))
             which = (
                 "each pack"
@@ -136,6 +138,35 @@ def table(plan: Plan, launcher: Launcher) -> str:
     else:
         lines.append("here, one after the other")
     return "\n".join(lines)
+
+
+def listing(plan: Plan, launcher: Launcher) -> list[str]:
+    """A line for each cell: its state, and of what is to run the memory, the time that earlier runs of its kind suggest,
+    and what its job is given; then the whole.
+    """
+    estimates = Estimates()
+    rows, seconds, unknown = [["cell", "state", "GPU memory", "time", "given"]], 0.0, 0
+    for one in plan.cells:
+        row = [one.cell.name, one.fate, "", "", ""]
+        if one.fate == "to run":
+            took = estimates.of(one.cell)
+            seconds, unknown = seconds + (took or 0), unknown + (took is None)
+            given = _said(_resources(one.cell, launcher)) if launcher.where == "slurm" else "this machine"
+            memory = "" if one.gpu_bytes is None else f"{gigabytes(one.gpu_bytes)} GB"
+            row[2:] = [memory, "?" if took is None else duration(took), given]
+        rows.append(row)
+    lines = columns(rows, left=len(rows[0]))
+    if n := len(plan.of("to run")):
+        lines.append(
+            f"the whole: {counted(n, 'cell')} to run, about {duration(seconds)} of computing" if unknown < n else ""
+        )
+        if unknown:
+            lines.append(f"the time of {counted(unknown, 'cell')} is not known: no run of its kind is complete")
+    return [*filter(None, lines), ""]
+
+
+def _said(resources: Mapping[str, Any]) -> str:
+    return ", ".join(f"{key} {value}" for key, value in resources.items())
 
 
 def _resources(cell: Cell, launcher: Launcher) -> dict[str, Any]:
