@@ -106,6 +106,13 @@ class MakeFolder(Callback):  # type: ignore[misc]
             refuse(f"{key} is {folder!r}, which cannot be made ({error.strerror}); choose another.")
 
 
+OWN_PLUGINS = {
+    "hydra/launcher": "allowed: launcher=local, slurm or submitit_local",
+    "hydra/sweeper": "its place is taken by a grid over all values given (seed=1,2,3); leave it out",
+}
+"""Hydra's groups whose options the project's own plugins take the place of, and what there is instead."""
+
+
 class CheckSweep(Callback):  # type: ignore[misc]
     """A sweep has one preset in one size, or none, and one launcher; anything else is refused."""
 
@@ -131,6 +138,9 @@ class CheckSweep(Callback):  # type: ignore[misc]
 
     @staticmethod
     def _check(config: DictConfig) -> Sweep:
+        for group, instead in OWN_PLUGINS.items():
+            if (chosen := config.hydra.runtime.choices.get(group)) not in (None, "basic"):
+                refuse(f"{group} is {chosen!r}, which cannot run these sweeps; {instead}.")
         try:
             sweep: Sweep = build(plain(config.sweep), "sweep", Sweep)
             build(plain(config.launcher), "launcher")
