@@ -8,12 +8,12 @@ import pytest
 
 from anchorflow.runs.provenance import revision
 from tests.sweep.cluster import Cluster
-from tests.sweep.test_slurm import Sweep, cluster, data, results, sweep  # noqa: F401 - fixtures
+from tests.sweep.slurm_runs import Sweep
 
 pytestmark = [pytest.mark.slurm, pytest.mark.slow]
 
 
-def test_each_model_gets_its_own_gpus_and_runs_the_snapshot(cluster: Cluster, sweep: Sweep, tmp_path: Path) -> None:  # noqa: F811
+def test_each_model_gets_its_own_gpus_and_runs_the_snapshot(cluster: Cluster, sweep: Sweep, tmp_path: Path) -> None:
     grid = ("model.name=gpt2-like,llama-like", "experiment=classification", "seed=1,2")
     given = "launcher.per_model={llama-like: {gpus_per_node: 2}}"
     done = sweep(*grid, "launcher.gpus_per_node=1", given)
@@ -53,8 +53,8 @@ def test_each_model_gets_its_own_gpus_and_runs_the_snapshot(cluster: Cluster, sw
     ],
 )
 def test_what_the_partition_lacks_is_refused_before_anything_is_queued(
-    cluster: Cluster,  # noqa: F811
-    sweep: Sweep,  # noqa: F811
+    cluster: Cluster,
+    sweep: Sweep,
     tmp_path: Path,
     asked: str,
     complaint: str,
