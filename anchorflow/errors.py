@@ -1,6 +1,7 @@
 """The one exception that a user is meant to read."""
 
 import errno
+import re
 
 
 class UserError(Exception):
@@ -13,6 +14,13 @@ class UserError(Exception):
 def first_line(error: BaseException) -> str:
     """What a library's exception says, in one line; its kind where it says nothing."""
     return next(iter(str(error).strip().splitlines()), type(error).__name__)
+
+
+def with_link(error: BaseException) -> str:
+    """The first line of what a library says, and the next one that holds a link: where access to a gated model is asked for."""
+    first, *more = str(error).strip().splitlines() or [type(error).__name__]
+    links = [line.strip() for line in more if re.search(r"https?://", line)]
+    return " ".join([first, *links[:1]])
 
 
 def of_system(error: OSError) -> UserError | None:

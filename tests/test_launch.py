@@ -9,7 +9,7 @@ import pytest
 
 from tests.conftest import write_dataset
 from tests.launching import command, failed_politely, launch, records, tiny, without_timing
-from tests.tracking.test_tracking import inspect, of_kind
+from tests.tracking.recorded import inspect, of_kind
 
 pytestmark = pytest.mark.slow
 

@@ -144,12 +144,13 @@ def execute_settings(
 
 
 def _execute(settings: Settings, config: Mapping[str, Any], directory: RunDirectory, kept: KeptModel) -> dict[str, Any]:
-    from anchorflow.tracking import Followed, recording
+    from anchorflow.tracking import Followed, recording, tell_agent
 
     started = time.perf_counter()
     run = open_run(settings, config, directory)
     if (done := directory.result()) is not None:
         _say_complete(done, run)
+        tell_agent(settings.tracking, directory.path)
         return done
     _check(run)
     whole_config = {**run.config, "identity": run.identity, "data": run.task.shown}

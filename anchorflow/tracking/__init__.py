@@ -3,6 +3,7 @@
 A tracker's trouble is one line in the log; it never costs a result.
 """
 
+from anchorflow.tracking.afterwards import tell_agent
 from anchorflow.tracking.base import Content, Progress, Recorder, Tracker, recording
 from anchorflow.tracking.names import Names, name_run
 from anchorflow.tracking.progress import Followed
@@ -21,4 +22,5 @@ __all__ = [
     "draw_sample",
     "name_run",
     "recording",
+    "tell_agent",
 ]

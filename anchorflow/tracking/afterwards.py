@@ -1,6 +1,8 @@
 """A run that is finished and was not recorded: a recording from its result.json, its records and its figures."""
 
 import json
+import logging
+import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -13,15 +15,32 @@ from anchorflow.tracking.names import Names, name_run
 from anchorflow.tracking.samples import MOST, Sample
 from anchorflow.tracking.tracker import Tracking
 
+log = logging.getLogger(__name__)
 
-def record(folder: Path, mode: str = "offline") -> None:
+
+def tell_agent(tracker: Any, folder: Path) -> None:
+    """Under `wandb agent`, a run that is complete already reports to the agent's own run: a sweep wants its metrics.
+
+    Elsewhere, and with another tracker, nothing happens. Trouble is one line in the log.
+    """
+    if "WANDB_SWEEP_ID" not in os.environ or not isinstance(tracker, Tracking):
+        return
+    try:
+        record(folder, tracker)
+    except Exception as error:
+        log.warning("tracker: the agent's run could not be told (%s: %s)", type(error).__name__, error)
+
+
+def record(folder: Path, tracking: Tracking | None = None) -> None:
     """Record what lies in a run's directory, as the run would have done (but for the prompts, which it does not keep).
 
-    ValueError or KeyError for a damaged result, OSError for files that cannot be read.
+    `tracking` None is offline, and otherwise as the run was told. ValueError or KeyError for a damaged result, OSError for
+    files that cannot be read.
     """
     found = json.loads((folder / "result.json").read_text(encoding="utf-8"))
-    config, names, counts = found["config"], _names(found), found.get("identity_of", {})
-    settings = {k: v for k, v in counts.get("experiment", config["experiment"]).items() if k not in ("_target_", "version")}
+    config, names = found["config"], _names(found)
+    counted = found.get("identity_of", {}).get("experiment", config["experiment"])
+    settings = {key: value for key, value in counted.items() if key not in ("_target_", "version")}
     whole = {**config, "identity": found["identity"], "data": found.get("data", {}).get("shown", names.dataset)}
     content = Content(
         result=Result.from_json(found),
@@ -32,20 +51,21 @@ def record(folder: Path, mode: str = "offline") -> None:
         records=folder / "records.jsonl",
         described=found,
     )
-    with _tracking(config, mode).run(folder, found["identity"], whole, names, settings) as tracker:
+    with (tracking or _offline(config)).run(folder, found["identity"], whole, names, settings) as tracker:
         tracker.log(content)
         if (fault := tracker.fault) is not None:
             raise fault
 
 
-def _tracking(config: Mapping[str, Any], mode: str) -> Tracking:
-    """As the run was told, whoever its tracker was."""
+def _offline(config: Mapping[str, Any]) -> Tracking:
+    """Where the run's own settings send it; they may be another tracker's."""
     try:
-        told = build({key: value for key, value in config["tracking"].items() if key != "_target_"}, "tracking", Tracking)
+        node = {key: value for key, value in config["tracking"].items() if key != "_target_"}
+        told = build(node, "tracking", Tracking)
         told = {"project": told.project, "entity": told.entity, "group": told.group, "tags": told.tags}
     except (SettingError, LookupError, AttributeError):  # another tracker, or none
         told = {}
-    return Tracking(mode=mode, **told)
+    return Tracking(mode="offline", **told)
 
 
 def _names(found: Mapping[str, Any]) -> Names:

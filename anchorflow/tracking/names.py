@@ -106,7 +106,7 @@ def _chosen(node: Mapping[str, Any]) -> dict[str, Any]:
         kind = locate(node.get("_target_"), "")
     except SettingError:  # a class that is no longer there
         return {}
-    numbers = {each.name for each in fields(kind) if kind_of(each) == "number"}  # type: ignore[arg-type]
+    numbers = {each.name for each in fields(kind) if kind_of(each) == "number"}
     usual = {key: value for key, value in defaults_of(kind).items() if key in numbers}
     return {key: value for key, value in node.items() if key in numbers and value != usual.get(key)}
 

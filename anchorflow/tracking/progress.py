@@ -12,11 +12,11 @@ class Kept(Protocol):
     """Where records are kept while a run computes."""
 
     @property
-    def run(self) -> Path: ...  # noqa: D102
-    def records(self) -> list[Record]: ...  # noqa: D102
-    def elsewhere(self) -> list[Record]: ...  # noqa: D102
-    def append(self, records: Sequence[Record]) -> None: ...  # noqa: D102
-    def progress(self, done: int, total: int, rate: float) -> None: ...  # noqa: D102
+    def run(self) -> Path: ...
+    def records(self) -> list[Record]: ...
+    def elsewhere(self) -> list[Record]: ...
+    def append(self, records: Sequence[Record]) -> None: ...
+    def progress(self, done: int, total: int, rate: float) -> None: ...
 
 
 class Followed:

@@ -136,9 +136,9 @@ def upload(run: Run) -> Run:
         try:
             with _RECORDING:
                 record(run.folder)
+            pending += (fragments(run.folder)[-1],)
         except Exception as error:  # damaged, or a full disk
             return run.ends("failed", f"(it cannot be recorded: {type(error).__name__}: {error})")
-        pending += (fragments(run.folder)[-1],)
     for fragment in pending:
         try:
             done = subprocess.run(

@@ -255,7 +255,7 @@ class WandbRun:
         except Exception as another:
             log.debug("the tracker's traceback", exc_info=another)
             reason += f"; then offline ({_reason(another)})"
-        self._run = None
+        self._run, self._fault = None, error
         log.warning("tracker: W&B failed (%s); the run goes on without it", reason)
 
 

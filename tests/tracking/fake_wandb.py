@@ -45,7 +45,11 @@ class FakeWandb(ThreadingHTTPServer):
     def environment(self, key: str = KEY) -> dict[str, str]:
         """For a command that is to use this server."""
         kept = {name: value for name, value in os.environ.items() if name != "WANDB_MODE"}
-        return {**kept, "WANDB_BASE_URL": self.url, "WANDB_API_KEY": key}
+        return {**kept, **self.known(key)}
+
+    def known(self, key: str = KEY) -> dict[str, str]:
+        """Of that, what names this server."""
+        return {"WANDB_BASE_URL": self.url, "WANDB_API_KEY": key}
 
 
 @contextmanager

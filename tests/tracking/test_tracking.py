@@ -3,6 +3,7 @@
 import json
 import logging
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -13,73 +14,26 @@ from typing import Any
 
 import pytest
 
-from anchorflow.results import Curve, Result, Table
+from anchorflow.results import Curve, Result
 from anchorflow.tracking import Content, Names, Tracking, tracker
-from anchorflow.tracking.content import _artifact_name, flat, labels
 from anchorflow.tracking.samples import Sample
 from tests.conftest import ROOT, write_dataset
 from tests.tracking.fake_wandb import KEY, FakeWandb, fake_wandb
+from tests.tracking.recorded import (
+    CONFIG,
+    DESCRIBED,
+    HISTORY,
+    NAMES,
+    SETTINGS,
+    content,
+    history,
+    inspect,
+    inspect_one,
+    of_kind,
+    summary,
+)
 
 pytestmark = pytest.mark.slow
-
-SETTINGS = {"shots_per_class": 1, "n_queries": 2, "ks": [1]}
-NAMES = Names("saliency", "tiny", "sst2", 42)
-CONFIG = {
-    "seed": 42,
-    "model": {"_target_": "anchorflow.models.Tiny", "name": "tiny"},
-    "experiment": {"_target_": "anchorflow.experiments.Saliency", "shots_per_class": 1, "n_queries": 2, "ks": [1]},
-    "tracking": {"mode": "offline"},
-}
-RESULT = Result(
-    metrics={"accuracy": 0.25, "undefined": float("nan")},
-    stderr={"accuracy": 0.125},
-    curves={
-        "S_wp": Curve("layer", [1, 2], [0.5, 0.75]),
-        "S_pq": Curve("layer", [1, 2], [0.25, None]),  # type: ignore[list-item]
-        "other": Curve("confidence", [0.5], [1.0]),
-    },
-    tables={"confusion": Table(["no", "yes"], ["no", "yes"], [[1.0, 0.0], [0.5, 0.5]])},
-)
-HISTORY = [
-    {"layer": 1, "saliency/S_wp": 0.5, "saliency/S_pq": 0.25},
-    {"layer": 2, "saliency/S_wp": 0.75},
-    {"confidence": 0.5, "saliency/other": 1.0},
-]
-CURVES = ("layer", "confidence", "saliency/S_wp", "saliency/S_pq", "saliency/other")
-
-
-def content(folder: Path) -> Content:
-    (folder / "beta.safetensors").write_bytes(b"weights")
-    sample = Sample(["query", "prompt"], [[3, "Review: <script>alert(1)</script>"], [5, "ü\n"]])
-    return Content(
-        result=RESULT, sample=sample, dataset={"name": "sst2"}, files=[folder / "beta.safetensors"], figures=[]
-    )
-
-
-def inspect(folder: Path) -> list[dict[str, Any]]:
-    """All that the offline runs in a run directory hold."""
-    return [event for run in sorted((folder / "wandb").glob("offline-run-*")) for event in inspect_one(run)]
-
-
-def inspect_one(run: Path) -> list[dict[str, Any]]:
-    """All that can be read of an offline run."""
-    command = [sys.executable, "-m", "wandb", "leet", "inspect", "--json", str(run)]
-    done = subprocess.run(command, capture_output=True, text=True)
-    return [json.loads(line) for line in done.stdout.splitlines()]
-
-
-def of_kind(events: list[dict[str, Any]], kind: str) -> list[dict[str, Any]]:
-    return [event[kind] for event in events if event["type"] == kind]
-
-
-def summary(events: list[dict[str, Any]]) -> dict[str, Any]:
-    return {key: value for update in of_kind(events, "summary") for key, value in update["update"].items()}
-
-
-def history(events: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """The rows with something of a curve in them, and of these the curves."""
-    rows = [{name: row["item"][name] for name in CURVES if name in row["item"]} for row in of_kind(events, "history")]
-    return [row for row in rows if row]
 
 
 @pytest.fixture
@@ -113,16 +67,17 @@ def test_a_run_has_an_identity_a_group_settings_to_filter_on_and_scalars_over_th
     events = inspect(tmp_path)
     (run,) = of_kind(events, "run")
     assert (run["run_id"], run["project"], run["resume"]) == ("0123456789abcdef", "anchorflow", True)
-    assert run["display_name"] == "saliency tiny sst2 seed42"
-    assert (run["run_group"], run["job_type"]) == ("saliency tiny sst2", "saliency")
+    assert run["display_name"] == "saliency tiny sst2 n_queries=2 seed42 0a1b2c3d"
+    assert (run["run_group"], run["job_type"]) == ("saliency tiny sst2 n_queries=2 0a1b2c3d", "saliency")
     assert set(run["tags"]) == {"saliency", "tiny", "sst2", "mine"}
     config = run["config"]["update"]
     assert (config["seed"], config["shots_per_class"], config["n_queries"]) == (42, 1, 2)
     assert (config["experiment_name"], config["model_name"], config["dataset_name"]) == ("saliency", "tiny", "sst2")
-    assert config["model"]["name"] == "tiny"
+    assert (config["model"]["name"], config["cell"]) == ("tiny", run["run_group"])
     assert "tracking" not in config
     assert {m["name"]: m.get("step_metric") for m in of_kind(events, "metric")} == {
         "layer": None,
+        "depth": None,
         "confidence": None,
         "saliency/S_wp": "layer",
         "saliency/S_pq": "layer",
@@ -139,6 +94,14 @@ def test_a_run_has_an_identity_a_group_settings_to_filter_on_and_scalars_over_th
     assert (found["tables/records.nrows"], found["tables/records.ncols"]) == (2, 2)
     (exit_,) = of_kind(events, "exit")
     assert exit_["exit_code"] == 0
+    assert {key: found[key] for key in ("timing/run_s", "counts/queries", "counts/skipped", "notes")} == {
+        "timing/run_s": 2.5,
+        "counts/queries": 2,
+        "counts/skipped": 0,
+        "notes": "",
+    }
+    (update,) = of_kind(events, "config")
+    assert update["update"] == {key: value for key, value in DESCRIBED["environment"].items() if key != "layers"}
 
 
 def test_seeds_that_share_repetitions_have_no_band_over_them_but_one_each(tmp_path: Path) -> None:
@@ -152,6 +115,7 @@ def test_seeds_that_share_repetitions_have_no_band_over_them_but_one_each(tmp_pa
     events = inspect(tmp_path)
     (run,) = of_kind(events, "run")
     assert run["run_group"] == run["display_name"] == "label_relationships tiny sst2 seed42"
+    assert run["config"]["update"]["cell"] == "label_relationships tiny sst2"
     prefix = "label_relationships/default/accuracy"
     axes = {m["name"]: m.get("step_metric") for m in of_kind(events, "metric")}
     assert {axes[f"{prefix}{edge}"] for edge in ("", "_low", "_high")} == {"n_demonstrations"}
@@ -170,9 +134,15 @@ def test_tables_and_artifacts_are_files_with_the_run(tmp_path: Path) -> None:
     files = {name: found["manifest"]["contents"][0] for name, found in artifacts.items()}
     assert artifacts["sst2"]["type"] == "dataset"
     assert json.loads(Path(files["sst2"]["local_path"]).read_text()) == {"name": "sst2"}
-    assert artifacts["beta-tiny-sst2"]["type"] == "beta"
-    assert set(artifacts["beta-tiny-sst2"]["aliases"]) == {"seed42", "latest"}
-    assert files["beta-tiny-sst2"]["local_path"] == str(tmp_path / "beta.safetensors")
+    assert artifacts["sst2"]["use_after_commit"] is True, "the data is an input"
+    beta, records = "beta-tiny-sst2-0a1b2c3d", "records-saliency-tiny-sst2-0a1b2c3d"
+    assert artifacts[beta]["type"] == "beta"
+    assert set(artifacts[beta]["aliases"]) == {"seed42", "latest"}
+    assert files[beta]["local_path"] == str(tmp_path / "beta.safetensors")
+    assert "use_after_commit" not in artifacts[beta]
+    assert files[records]["local_path"] == str(tmp_path / "records.jsonl"), "all records, not the first ones"
+    described = artifacts[records]["manifest"]["contents"][1]
+    assert json.loads(Path(described["local_path"]).read_text()) == DESCRIBED
     assert all(Path(file["local_path"]).is_relative_to(tmp_path) for file in files.values())
     tables = {
         file["path"]: json.loads(Path(file["local_path"]).read_text())
@@ -203,18 +173,6 @@ def test_a_run_that_is_made_again_is_the_same_run_and_its_history_is_there_once(
     events = inspect(tmp_path)
     assert [run["run_id"] for run in of_kind(events, "run")] == ["a" * 16] * 2
     assert history(events) == HISTORY
-
-
-def test_long_and_strange_names_are_made_to_fit() -> None:
-    names = Names("saliency", "m" * 200, "a b/ü", 42)
-    found = labels(names, None, ["t" * 65, "t" * 66, "", "saliency"])
-    assert all(0 < len(tag) <= 64 for tag in found["tags"])
-    assert len(found["tags"]) == len(set(found["tags"])) == 4
-    assert len(found["name"]) <= 128
-    assert found["name"].endswith(" seed42")
-    assert len(found["group"]) == 128
-    assert _artifact_name(Names("saliency", "tiny", "a b/ü", 42), "beta") == "beta-tiny-a-b--"
-    assert flat({"seed": 2}, names, {"seed": 1, "deep": {}})["seed"] == 2
 
 
 def test_auto_is_offline_without_credentials_and_online_with_them(
@@ -358,7 +316,9 @@ def test_the_command_line_tells_a_server_all_of_a_run(tmp_path: Path, server: Fa
     assert run.summary["reweighting/gain"] == result["metrics"]["gain"]
     losses = [row["reweighting/train_loss"] for row in run.history if "reweighting/train_loss" in row]
     assert losses == result["curves"]["train_loss"]["values"]
-    assert {("dataset", "local"), ("beta", "beta-tiny-local")} <= set(server.artifacts)
+    assert {("dataset", "local"), ("beta", "beta-tiny-local")} <= {
+        (kind, re.sub("-[0-9a-f]{8}$", "", name)) for kind, name in server.artifacts
+    }
     assert any("figures/train_loss" in row and "tables/records" in row for row in run.history)
 
 
