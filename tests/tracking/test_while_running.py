@@ -1,5 +1,6 @@
 """What a run tells while it computes, and when it fails; curves are there once, whatever came in between."""
 
+import contextlib
 import json
 import logging
 from dataclasses import replace
@@ -29,6 +30,8 @@ from tests.tracking.recorded import (
     of_kind,
     summary,
 )
+
+SHOWN = (CONFIG, NAMES, SETTINGS)
 
 
 def query(number: int, label: int, *probs: float) -> dict[str, Any]:
@@ -94,20 +97,23 @@ def test_a_tracker_that_fails_at_progress_is_not_told_again(caplog: pytest.LogCa
 @pytest.mark.slow
 def test_progress_and_log_of_a_run_and_why_it_failed(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.INFO)
-    with (
-        pytest.raises(RuntimeError),
-        Tracking(mode="offline").run(tmp_path, "f" * 16, CONFIG, NAMES, SETTINGS) as recorder,
-    ):
+    with contextlib.suppress(RuntimeError), Tracking(mode="offline").run(tmp_path, "f" * 16, *SHOWN) as recorder:
         logging.getLogger("anchorflow.runs").info("model: tiny")
         logging.getLogger("wandb.sdk").warning("of no interest")
-        recorder.progress(Progress(1, 4, 2.0, 1.5, 1.0))  # type: ignore[attr-defined]
-        recorder.progress(Progress(2, 4, 2.0, 1.0, 0.5))  # type: ignore[attr-defined] # too soon after the first
+        recorder.progress(Progress(1, 4, 2.0, 1.5, 1.0))
+        recorder.progress(Progress(2, 4, 2.0, 1.0, 0.5))  # too soon after the first
         raise RuntimeError("out of luck\nand so on")
     logging.getLogger("anchorflow.runs").info("after the run")
     events = inspect(tmp_path)
     found = summary(events)
     told = {key: value for key, value in found.items() if key.startswith("progress/")}
-    assert told == {f"progress/{k}": v for k, v in dict(done=1, total=4, per_s=2, left_s=1.5, accuracy=1).items()}
+    assert told == {
+        "progress/done": 1,
+        "progress/total": 4,
+        "progress/per_s": 2,
+        "progress/left_s": 1.5,
+        "progress/accuracy": 1,
+    }
     (line,) = of_kind(events, "output_logger")
     assert line["line"].endswith("INFO model: tiny\n")
     assert found["error"] == "RuntimeError: out of luck and so on"
@@ -121,7 +127,7 @@ def test_progress_and_log_of_a_run_and_why_it_failed(tmp_path: Path, caplog: pyt
 @pytest.mark.slow
 def test_uncommitted_changes_of_the_code_are_a_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(tracker, "_uncommitted", lambda: "--- a\n+++ b\n")
-    with Tracking(mode="offline").run(tmp_path, "f" * 16, CONFIG, NAMES, SETTINGS):
+    with Tracking(mode="offline").run(tmp_path, "f" * 16, *SHOWN):
         pass
     (path,) = (tmp_path / "wandb").glob("offline-run-*/files/diff.patch")
     assert path.read_text() == "--- a\n+++ b\n"
@@ -148,7 +154,7 @@ def test_other_numbers_under_one_identity_are_another_run(tmp_path: Path) -> Non
     """The code was changed and result.json deleted: old points must not stay beside the new ones."""
     changed = Result({}, curves={**RESULT.curves, "S_wp": Curve("layer", [1, 2], [0.0, 0.75])})
     for shown in (RESULT, changed, RESULT):
-        with Tracking(mode="offline").run(tmp_path, "a" * 16, CONFIG, NAMES, SETTINGS) as recorder:
+        with Tracking(mode="offline").run(tmp_path, "a" * 16, *SHOWN) as recorder:
             recorder.log(replace(content(tmp_path), result=shown))
     found: dict[str, list[Any]] = {}
     for fragment in sorted((tmp_path / "wandb").glob("offline-run-*")):
@@ -179,7 +185,7 @@ def test_online_again_leaves_each_point_once_and_the_page_is_in_the_status(tmp_p
     assert layers == found["curves"]["S_wp"]["at"]
     assert [row["depth"] for row in run.history if "layer" in row] == [i / len(layers) for i in layers]
     assert run.ends == ["finished", "finished"]
-    assert run.summary["progress"]["done"] == 6 if "progress" in run.summary else run.summary["progress/done"] == 6
+    assert run.summary["progress/done"] == 6
     page = f"{server.url}/me/anchorflow/runs/{found['identity']}"
     assert f"W&B: {page}" in done.stderr
     assert json.loads((tmp_path / "run" / "status.json").read_text())["url"] == page
