@@ -22,6 +22,7 @@ log = logging.getLogger(__name__)
 
 INIT_TIMEOUT_S = 20
 FINISH_TIMEOUT_S = 120
+WRITE_TIMEOUT_S = 5.0
 LONGEST_REASON = 250
 LONGEST_DIFF = 1_000_000
 PROGRESS_INTERVAL_S = 5.0
@@ -225,6 +226,8 @@ class WandbRun:
         if how == "preempted":
             run.mark_preempting()
         run.finish(exit_code=0 if how == "finished" else 1)
+        if self._mode == "offline":
+            _wait_for_end(self._folder)
 
     def _quiet(self) -> None:
         if self._log is not None:
@@ -275,6 +278,13 @@ class _RunLog(logging.Handler):
 
     def end(self) -> None:
         logging.getLogger().removeHandler(self)
+
+
+def _wait_for_end(folder: Path) -> None:
+    """W&B writes the end of a recording a moment after `finish` is back: until then it would be taken for a killed one."""
+    until = time.monotonic() + WRITE_TIMEOUT_S
+    while (found := fragments(folder)) and not found[-1].read().ended and time.monotonic() < until:
+        time.sleep(0.02)
 
 
 def _uncommitted() -> str:
