@@ -5,7 +5,7 @@ A tracker's trouble is one line in the log; it never costs a result.
 
 from anchorflow.tracking.afterwards import tell_agent
 from anchorflow.tracking.base import Content, Progress, Recorder, Tracker, recording
-from anchorflow.tracking.names import Names, name_run
+from anchorflow.tracking.names import Names, name_run, safe
 from anchorflow.tracking.progress import Followed
 from anchorflow.tracking.samples import Sample, draw_sample
 from anchorflow.tracking.tracker import Tracking
@@ -22,5 +22,6 @@ __all__ = [
     "draw_sample",
     "name_run",
     "recording",
+    "safe",
     "tell_agent",
 ]
