@@ -1,5 +1,6 @@
 """`anchorflow sync PATH...`: upload what runs recorded offline, and finished ones that nobody recorded."""
 
+import fcntl
 import json
 import re
 import subprocess
@@ -98,12 +99,26 @@ def plan(folder: Path) -> Run:
         return Run(folder, "failed", f"(it cannot be read: {error})")
     recorded = any(attempt.code == 0 for attempt in (*found.values(), *online.values()))
     if (folder / "result.json").exists() and not recorded:
+        if _busy(folder):  # its result is written, its tracker has not ended
+            return Run(folder, "not finished", "(it runs)")
         return _planned(folder, found, unrecorded=True)
     if found:
         return _planned(folder, found)
     if online:
         return Run(folder, "recorded online")
     return Run(folder, "without a result")
+
+
+def _busy(folder: Path) -> bool:
+    """Whether a process works in the directory: it holds the lock of the run."""
+    try:
+        with (folder / ".lock").open() as file:
+            fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return True
+    except OSError:  # no lock, or a file system without any
+        return False
+    return False
 
 
 def _planned(folder: Path, found: Mapping[Fragment, Attempt], unrecorded: bool = False) -> Run:

@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 
+from anchorflow.runs import RunDirectory
 from anchorflow.tracking import sync
 from anchorflow.tracking.fragments import _messages, fragments
 from tests.conftest import write_dataset
@@ -112,6 +113,14 @@ def test_a_damaged_result_is_named_and_does_not_stop_the_others(
     assert len([line for line in said if line.startswith("failed: ") and "is damaged" in line]) == 2
     assert any(line.startswith(f"failed: {tmp_path}/c (it cannot be recorded: KeyError") for line in said)
     assert said[-1] == "1 without a result, 3 failed"
+
+
+def test_a_run_whose_process_is_there_is_waited_for(tmp_path: Path) -> None:
+    (tmp_path / "result.json").write_text('{"identity": "a"}')
+    assert sync.plan(tmp_path).state == "to upload"
+    with RunDirectory(tmp_path).locked():
+        assert (sync.plan(tmp_path).state, sync.plan(tmp_path).text) == ("not finished", "(it runs)")
+    assert sync.plan(tmp_path).state == "to upload"
 
 
 def test_the_reader_of_recordings_finds_what_that_of_wandb_finds(tmp_path: Path) -> None:
