@@ -172,7 +172,8 @@ class WandbRun:
     def _open(self) -> None:
         import wandb
 
-        earlier = [fragment.read() for fragment in fragments(self._folder)] if self._mode == "offline" else []
+        there = fragments(self._folder) if self._mode == "offline" else []
+        earlier = [fragment.read() for fragment in there if fragment.identity == self._identity]
         logging.getLogger("opentelemetry").setLevel(logging.CRITICAL)  # W&B's reports on itself, which may fail as well
         wandb.setup(settings=wandb.Settings(silent=True))
         self._run = wandb.init(
@@ -206,7 +207,6 @@ class WandbRun:
         self._close("finished")
         self._identity, self._recorded = identity, 0
         self._open()
-        self._recorded = self._run.starting_step
 
     def _explain(self, error: Exception) -> None:
         self._run.summary.update({"error": _reason(error)})
