@@ -145,6 +145,8 @@ class _Handler(BaseHTTPRequestHandler):
         if "createArtifactFiles(" in query:
             nodes = [{**file, "storagePath": "", "artifact": {"id": "A"}} for _ in given["input"]["artifactFiles"]]
             return {"createArtifactFiles": {"files": {"edges": [{"node": node} for node in nodes]}}}
+        if "useArtifact(" in query:
+            return {"useArtifact": {"artifact": {"id": "A", "digest": ""}}}
         if "commitArtifact(" in query:
             return {"commitArtifact": {"artifact": {"id": "A", "digest": ""}}}
         viewer = {"id": "V", "entity": "me", "username": "me", "email": "", "flags": "{}", "teams": {"edges": []}}

@@ -132,7 +132,7 @@ def test_the_reader_of_recordings_finds_what_that_of_wandb_finds(tmp_path: Path)
     assert whole.curves == summary(events)["curves_hash"]
     content = fragment.log.read_bytes()
     assert len(list(_messages(content))) == len(events)
-    for cut in (0, 5, 7, 10, 20_000, 33_000, len(content) - 3):
+    for cut in (0, 5, 7, 10, len(content) // 3, len(content) // 2):
         fragment.log.write_bytes(content[:cut])
         there = [event for event in inspect_one(fragment.log.parent) if event]
         assert abs(len(list(_messages(content[:cut]))) - len(there)) <= 1, cut
