@@ -72,7 +72,7 @@ def _parser() -> argparse.ArgumentParser:
     status.add_argument("--watch", action="store_true", help="again every few seconds, until nothing runs")
     status.set_defaults(run=_status)
 
-    sync = commands.add_parser("sync", help="upload what runs recorded offline to W&B")
+    sync = commands.add_parser("sync", help="upload to W&B what was recorded offline, or not at all")
     sync.add_argument("paths", nargs="+", type=expanded, metavar="PATH")
     sync.add_argument("--dry-run", action="store_true", help="only say what would be uploaded")
     sync.set_defaults(run=_sync)
