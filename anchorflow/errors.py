@@ -19,6 +19,13 @@ def first_line(error: BaseException) -> str:
     return next(iter(str(error).strip().splitlines()), type(error).__name__)
 
 
+def with_link(error: BaseException) -> str:
+    """The first line of what a library says, and the next one that holds a link: where access to a gated model is asked for."""
+    first, *more = str(error).strip().splitlines() or [type(error).__name__]
+    links = [line.strip() for line in more if re.search(r"https?://", line)]
+    return " ".join([first, *links[:1]])
+
+
 def of_system(error: OSError) -> UserError | None:
     """A sentence for a full disk, or for a place that cannot be read or written; None for what names neither."""
     if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):

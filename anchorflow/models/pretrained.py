@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from anchorflow import hub
-from anchorflow.errors import UserError, first_line
+from anchorflow.errors import UserError, with_link
 from anchorflow.models import files, weights_cache
 from anchorflow.models.language_model import LanguageModel, Shape, prepare
 from anchorflow.models.resources import Resources
@@ -158,7 +158,7 @@ def _fetch(path: str, revision: str | None, kind: Any, **options: Any) -> Any:
                 f"model {path} is not in the hub's cache and the hub cannot be reached; "
                 "download it on a machine with network, or set model.path to a local directory."
             ) from error
-        raise UserError(f"model {path} could not be loaded: {first_line(error)}") from error
+        raise UserError(f"model {path} could not be loaded: {with_link(error)}") from error
 
 
 def _eight_bit(device: str) -> Any:

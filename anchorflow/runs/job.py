@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 from anchorflow.errors import UserError, of_system
 from anchorflow.results import SCHEMA, Record, Result
 from anchorflow.runs.budget import out_of_memory
-from anchorflow.runs.compute import Assembled, Computed, Shard, assemble, compute
+from anchorflow.runs.compute import Assembled, Computed, Shard, Store, assemble, compute
 from anchorflow.runs.memory import refuse_too_large
 from anchorflow.runs.provenance import environment, note_revision, peak_memory, revision
 from anchorflow.runs.rundir import RunDirectory
@@ -70,20 +70,24 @@ class OpenRun:
     @property
     def names(self) -> Names:
         """What tells it from others."""
-        from anchorflow.tracking import Names
+        from anchorflow.tracking import name_run
 
-        settings = self.settings
-        names = settings.experiment.name, settings.model.name, self.task.name
-        return Names(*names, settings.job.seed, replicates=not settings.experiment.unit.shared)
+        settings, job = self.settings, self.settings.job
+        return name_run(
+            *(settings.experiment.name, settings.model.name, self.task.name, job.seed),
+            replicates=not settings.experiment.unit.shared,
+            counts=settings.identity_of(self.task, self.dtype),
+            dtype=job.dtype,
+        )
 
-    def compute(self, lm: LanguageModel, shard: Shard | None = None) -> Computed:
-        """A record for each unit of its work."""
+    def compute(self, lm: LanguageModel, store: Store, shard: Shard | None = None) -> Computed:
+        """A record for each unit of its work, kept in `store`."""
         job = self.settings.job
         return compute(
             self.settings.experiment,
             lm,
             self.task,
-            self.directory,
+            store,
             seed=job.seed,
             batch_tokens=job.batch_tokens,
             too_long=job.too_long,
@@ -150,12 +154,13 @@ def execute_settings(
 
 
 def _execute(settings: Settings, config: Mapping[str, Any], directory: RunDirectory, kept: KeptModel) -> dict[str, Any]:
-    from anchorflow.tracking import recording
+    from anchorflow.tracking import Followed, recording, tell_agent
 
     started = time.perf_counter()
     run = open_run(settings, config, directory)
     if (done := directory.result()) is not None:
         _say_complete(done, run)
+        tell_agent(settings.tracking, directory.path)
         return done
     _check(run)
     whole_config = {**run.config, "identity": run.identity, "data": run.task.shown, "revision": str(revision())}
@@ -166,9 +171,11 @@ def _execute(settings: Settings, config: Mapping[str, Any], directory: RunDirect
 
     # The status says how the run ended before the tracker ends, which may take a while.
     with recording(begin) as tracker, _told(directory):
+        if tracker.url:
+            directory.report("running", url=tracker.url)
         lm, new = _load(run, kept)
         loaded = time.perf_counter()
-        computed = run.compute(lm)
+        computed = run.compute(lm, Followed(directory, tracker))
         try:
             assembled = assemble(settings.experiment, lm, computed.records, run.task.labels)
         except KeyError as error:
@@ -177,7 +184,7 @@ def _execute(settings: Settings, config: Mapping[str, Any], directory: RunDirect
         if list(assembled.finished) != [record for record in computed.records if "skipped" not in record]:
             directory.rewrite(assembled.records)
         found = describe(run, lm, assembled, timing.to_json(computed))
-        tracker.log(_content(run, lm, assembled, computed))
+        tracker.log(_content(run, lm, assembled, computed, found))
         directory.complete(found)
         total = len(computed.records)
         directory.report("completed", progress={"done": total, "total": total})
@@ -195,7 +202,7 @@ def _execute_shard(
     run = open_run(settings, config, directory)
     _check(run)
     lm, _ = kept.load(settings.model, run.device, run.dtype)
-    run.compute(lm, shard)
+    run.compute(lm, directory, shard)
     directory.report("completed")
 
 
@@ -247,7 +254,11 @@ def describe(run: OpenRun, lm: LanguageModel, assembled: Assembled, timing: Mapp
         "counts": {unit.several: len(assembled.finished), "skipped": len(assembled.skipped)},
         "config": dict(run.config),
         "data": {"shown": run.task.shown, **vars(run.task.provenance)},
-        "environment": {**environment(str(lm.device), run.dtype, run.revisions), "weights": lm.revision},
+        "environment": {
+            **environment(str(lm.device), run.dtype, run.revisions),
+            "weights": lm.revision,
+            "layers": lm.shape.layers,
+        },
         "timing": dict(timing),
     }
 
@@ -282,7 +293,9 @@ def _load(run: OpenRun, kept: KeptModel) -> tuple[LanguageModel, bool]:
     return lm, new
 
 
-def _content(run: OpenRun, lm: LanguageModel, assembled: Assembled, computed: Computed) -> Content:
+def _content(
+    run: OpenRun, lm: LanguageModel, assembled: Assembled, computed: Computed, found: Mapping[str, Any]
+) -> Content:
     from anchorflow.tracking import Content, draw_sample
 
     unit, labels = run.settings.experiment.unit, run.task.labels
@@ -292,6 +305,8 @@ def _content(run: OpenRun, lm: LanguageModel, assembled: Assembled, computed: Co
         dataset=run.task.description(),
         figures=draw(run, assembled.result),
         files=sorted(run.directory.path.glob("*.safetensors")),
+        records=run.directory.path / "records.jsonl",
+        described=found,
     )
 
 

@@ -4,11 +4,12 @@ import logging
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
 
 from anchorflow.results import Result
+from anchorflow.tracking.names import Names
 from anchorflow.tracking.samples import Sample
 
 log = logging.getLogger(__name__)
@@ -16,39 +17,36 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True, kw_only=True)
 class Content:
-    """What a finished run has to show. `dataset` says what the data is (JSON's types), `files` is what was learned."""
+    """What a finished run has to show. `dataset` says what the data is (JSON's types), `files` is what was learned.
+
+    `records` is the file with all of them, `described` the content of result.json.
+    """
 
     result: Result
     sample: Sample
     dataset: Mapping[str, Any]
     figures: Sequence[Path] = ()
     files: Sequence[Path] = ()
+    records: Path | None = None
+    described: Mapping[str, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
-class Names:
-    """What tells a run from others: those that differ in nothing but the seed are a cell."""
+class Progress:
+    """How far a run is: records done of all, records a second, seconds left, and the accuracy of those that are done."""
 
-    experiment: str
-    model: str
-    dataset: str
-    seed: int
-    replicates: bool = True
-    """Whether seeds are independent; those of label_relationships share repetitions, and a band over them is none."""
-
-    @property
-    def cell(self) -> tuple[str, str, str]:
-        """Experiment, model and dataset."""
-        return self.experiment, self.model, self.dataset
-
-    @property
-    def shown(self) -> dict[str, str | int]:
-        """The names by what they name."""
-        return {"experiment": self.experiment, "model": self.model, "dataset": self.dataset, "seed": self.seed}
+    done: int
+    total: int
+    per_s: float
+    left_s: float | None = None
+    accuracy: float | None = None
 
 
 class Recorder(Protocol):
-    """Takes what one run has to show."""
+    """Takes what one run has to show.
+
+    It may have more: `progress(Progress)`, called while the run computes, and `url`, where people can look at the run.
+    """
 
     def log(self, content: Content) -> None:
         """Record it. Trouble with that must not end the run."""
@@ -78,25 +76,39 @@ class Tracker(Protocol):
         ...
 
 
-class _Careful:
+class Careful:
     """A recorder, or none, whose trouble is one line in the log."""
 
     def __init__(self, recorder: Recorder | None) -> None:
         self._recorder = recorder
+        self._deaf = False
+
+    @property
+    def url(self) -> str | None:
+        """Where people can look at the run, if there is such a place."""
+        found: str | None = getattr(self._recorder, "url", None)
+        return found
 
     def log(self, content: Content) -> None:
+        """Record it."""
         if self._recorder is not None:
             recorder = self._recorder
             _attempt(lambda: recorder.log(content))
 
+    def progress(self, progress: Progress) -> None:
+        """Tell a recorder that has `progress`; one that fails at it is not told again."""
+        tell = getattr(self._recorder, "progress", None)
+        if tell is not None and not self._deaf:
+            self._deaf = _attempt(lambda: (tell(progress),)) is None
+
 
 @contextmanager
-def recording(begin: Callable[[], AbstractContextManager[Recorder]]) -> Iterator[Recorder]:
+def recording(begin: Callable[[], AbstractContextManager[Recorder]]) -> Iterator[Careful]:
     """The recorder of a run for a block. Whatever a tracker raises is one line in the log and costs no result."""
     manager = _attempt(begin)
     recorder = None if manager is None else _attempt(manager.__enter__)
     try:
-        yield _Careful(recorder)
+        yield Careful(recorder)
     except BaseException:
         if manager is not None and recorder is not None:
             how = sys.exc_info()

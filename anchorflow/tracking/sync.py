@@ -1,30 +1,43 @@
-"""`anchorflow sync PATH...`: upload what runs recorded offline."""
+"""`anchorflow sync PATH...`: upload what runs recorded offline, and finished ones that nobody recorded."""
 
+import fcntl
+import json
 import re
 import subprocess
+import threading
 import urllib.error
 import urllib.request
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal, TypeVar, get_args
 
 from anchorflow.errors import UserError
-from anchorflow.results import runs_below
-from anchorflow.tracking.fragments import Fragment, fragments, wandb_command, without
+from anchorflow.results import dumps, read_status, runs_below, write_atomically
+from anchorflow.tracking.afterwards import record
+from anchorflow.tracking.fragments import Attempt, Fragment, fragments, wandb_command, without
 from anchorflow.tracking.tracker import has_credentials
 
 AT_ONCE = 4
 """Uploads that are under way together."""
+_RECORDING = threading.Lock()
 PATIENCE_S = 15
 UPLOAD_TIMEOUT_S = 1800
 
 S = TypeVar("S")
 T = TypeVar("T")
 State = Literal[
-    "uploaded", "to upload", "uploaded before", "not finished", "the same", "without an offline recording", "failed"
+    "uploaded",
+    "to upload",
+    "uploaded before",
+    "recorded online",
+    "not finished",
+    "the same",
+    "without a result",
+    "failed",
 ]
 
 
@@ -32,7 +45,8 @@ State = Literal[
 class Run:
     """A run's directory: what is to be done with it, or what became of it, and what there is to say.
 
-    `identity` is the id of the W&B run, `pending` the fragments to be uploaded, oldest first.
+    `identity` is the id of the W&B run, `pending` the fragments to be uploaded, oldest first; `unrecorded`: a recording has to
+    be made of its result, after them.
     """
 
     folder: Path
@@ -40,6 +54,7 @@ class Run:
     text: str = ""
     identity: str = ""
     pending: tuple[Fragment, ...] = ()
+    unrecorded: bool = False
 
     def ends(self, state: State, text: str) -> "Run":
         """The same run in another state."""
@@ -74,32 +89,72 @@ def sync(paths: Sequence[Path], dry_run: bool = False) -> int:
 def plan(folder: Path) -> Run:
     """What is to be uploaded of a run's directory, or why there is nothing.
 
-    A fragment without an end is of an attempt that goes on or was killed: the next one holds all that it could.
+    A fragment without an end is of an attempt that goes on or was killed: the next one holds all that it could. Where a run
+    has its result and no attempt was recorded to its end, a recording is made of the result.
     """
-    found = fragments(folder)
-    if not found:
-        return Run(folder, "without an offline recording")
-    run = Run(folder, "to upload", identity=found[-1].identity)
-    waiting = [fragment for fragment in found if not fragment.uploaded]
-    if not waiting:
-        return run.ends("uploaded before", "")
     try:
-        read = {fragment: fragment.read() for fragment in waiting}
-    except (OSError, subprocess.SubprocessError) as error:
-        return run.ends("failed", f"(it cannot be read: {error})")
-    ended = tuple(fragment for fragment in waiting if read[fragment].ended)
-    if not ended:
+        found = {fragment: fragment.read() for fragment in fragments(folder)}
+        online = {fragment: fragment.read() for fragment in fragments(folder, online=True)}
+    except OSError as error:
+        return Run(folder, "failed", f"(it cannot be read: {error})")
+    recorded = any(attempt.code == 0 for attempt in (*found.values(), *online.values()))
+    if (folder / "result.json").exists() and not recorded:
+        if _busy(folder):  # its result is written, its tracker has not ended
+            return Run(folder, "not finished", "(it runs)")
+        return _planned(folder, found, unrecorded=True)
+    if found:
+        return _planned(folder, found)
+    if online:
+        return Run(folder, "recorded online")
+    return Run(folder, "without a result")
+
+
+def _busy(folder: Path) -> bool:
+    """Whether a process works in the directory: it holds the lock of the run."""
+    try:
+        with (folder / ".lock").open() as file:
+            fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return True
+    except OSError:  # no lock, or a file system without any
+        return False
+    return False
+
+
+def _planned(folder: Path, found: Mapping[Fragment, Attempt], unrecorded: bool = False) -> Run:
+    identity = [fragment.identity for fragment in found] or [folder.name]
+    if unrecorded:
+        try:
+            identity.append(str(json.loads((folder / "result.json").read_text(encoding="utf-8"))["identity"]))
+        except (OSError, ValueError, LookupError, TypeError) as error:
+            return Run(folder, "failed", f"({folder / 'result.json'} is damaged: {type(error).__name__}: {error})")
+    run = Run(folder, "to upload", identity=identity[-1], unrecorded=unrecorded)
+    waiting = [fragment for fragment in found if not fragment.uploaded]
+    ended = tuple(fragment for fragment in waiting if found[fragment].ended)
+    if not unrecorded and not waiting:
+        return run.ends("uploaded before", "")
+    if not unrecorded and not ended:
         return run.ends("not finished", "(it runs, or was killed: then start it again)")
-    missing = [file for fragment in ended for file in read[fragment].missing]
+    missing = [file for fragment in ended for file in found[fragment].missing]
     if missing:
         return run.ends("failed", f"({missing[0]} is missing; if the run has moved, put a link at its old place)")
-    return replace(run, pending=ended, text=f"({len(ended)} recorded)")
+    return replace(run, pending=ended, text="(from its result)" if unrecorded else f"({len(ended)} recorded)")
 
 
 def upload(run: Run) -> Run:
-    """Upload a run's fragments one after another, each by W&B's own command; the rest waits where one fails."""
-    url = ""
-    for fragment in run.pending:
+    """Upload a run's fragments one after another, each by W&B's own command; the rest waits where one fails.
+
+    The page of the run is kept in its status.json.
+    """
+    url, pending = "", run.pending
+    if run.unrecorded:
+        try:
+            with _RECORDING:
+                record(run.folder)
+            pending += (fragments(run.folder)[-1],)
+        except Exception as error:  # damaged, or a full disk
+            return run.ends("failed", f"(it cannot be recorded: {type(error).__name__}: {error})")
+    for fragment in pending:
         try:
             done = subprocess.run(
                 wandb_command("sync", str(fragment.log.resolve())),
@@ -116,7 +171,14 @@ def upload(run: Run) -> Run:
         if not fragment.uploaded:
             return run.ends("failed", f"({_complaint(said)})")
         url = (re.findall(r"\bat (https?://\S+)", said) or [url])[-1]
+    _keep(run.folder, url)
     return run.ends("uploaded", url)
+
+
+def _keep(folder: Path, url: str) -> None:
+    if url:
+        with suppress(OSError):  # a directory of somebody else's
+            write_atomically(folder / "status.json", dumps({**read_status(folder), "url": url}, indent=2) + "\n")
 
 
 def check_access() -> None:

@@ -3,22 +3,31 @@
 import logging
 import netrc
 import os
+import subprocess
+import time
+import traceback
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, Literal
 from urllib.parse import urlsplit
 
 from anchorflow.settings import configurable, setting
-from anchorflow.tracking.base import Content, Names
-from anchorflow.tracking.content import flat, labels, write
+from anchorflow.tracking.base import Content, Progress
+from anchorflow.tracking.content import MARK, flat, mark, write
 from anchorflow.tracking.fragments import fragments
+from anchorflow.tracking.names import LONGEST_NAME, LONGEST_TAG, Names
 
 log = logging.getLogger(__name__)
 
 INIT_TIMEOUT_S = 20
 FINISH_TIMEOUT_S = 120
+WRITE_TIMEOUT_S = 5.0
 LONGEST_REASON = 250
+LONGEST_DIFF = 1_000_000
+PROGRESS_INTERVAL_S = 5.0
+CODE = Path(__file__).parents[2]
+"""Where this code lies: in a checkout, W&B keeps its commit."""
 CLOUD, OLD_CLOUD = "api.forge.coreweave.com", "api.wandb.ai"
 """W&B's own server, and what it was called in older .netrc files, which still hold."""
 End = Literal["finished", "failed", "preempted"]
@@ -30,14 +39,14 @@ class Tracking:
 
     mode: Literal["auto", "online", "offline", "none"] = setting(default="auto", kind="shown")
     """Where a run is recorded; auto is online with credentials, else offline."""
-    project: str = setting(default="anchorflow", kind="shown")
-    """The W&B project."""
+    project: str | None = setting(default=None, kind="shown")
+    """The W&B project; null is WANDB_PROJECT, or anchorflow."""
     entity: str | None = setting(default=None, kind="shown")
-    """The W&B user or team; null is the account's default."""
+    """The W&B user or team; null is WANDB_ENTITY, or the account's default."""
     group: str | None = setting(default=None, kind="shown")
-    """The W&B group; null is experiment, model and dataset, so that a group holds the seeds of one cell."""
+    """The W&B group; null is WANDB_RUN_GROUP, or the report's cell, so that a group holds the seeds of one cell."""
     tags: tuple[str, ...] = setting(default=(), kind="shown")
-    """W&B tags besides those of experiment, model and dataset."""
+    """W&B tags besides those of experiment, model and dataset; none are those of WANDB_TAGS."""
 
     @contextmanager
     def run(
@@ -52,13 +61,27 @@ class Tracking:
             tracker.start()
             try:
                 yield tracker
-            except Exception:
-                tracker.end("failed")
+            except Exception as error:
+                tracker.end("failed", error)
                 raise
             except BaseException:
                 tracker.end("preempted")
                 raise
             tracker.end("finished")
+
+    def labels(self, names: Names) -> dict[str, Any]:
+        """The arguments of `wandb.init` by which people find a run. The configuration counts before the environment."""
+        said = os.environ
+        tags = self.tags or said.get("WANDB_TAGS", "").split(",")
+        own = names.experiment, names.model, names.dataset
+        return {
+            "project": self.project or said.get("WANDB_PROJECT") or "anchorflow",
+            "entity": self.entity or said.get("WANDB_ENTITY"),
+            "name": said.get("WANDB_NAME") or names.name,
+            "group": (self.group or said.get("WANDB_RUN_GROUP") or names.group)[:LONGEST_NAME],
+            "job_type": said.get("WANDB_JOB_TYPE") or names.experiment,
+            "tags": list(dict.fromkeys(tag.strip()[:LONGEST_TAG] for tag in [*own, *tags] if tag.strip())),
+        }
 
     def resolved(self) -> str:
         """online, offline or disabled."""
@@ -88,8 +111,21 @@ class WandbRun:
         self._mode = tracking.resolved()
         self._run: Any = None
         self._recorded = 0  # rows of the history from earlier attempts
+        self._curves: str | None = None  # the hash of their curves
         self._content: Content | None = None
         self._fault: Exception | None = None
+        self._log: _RunLog | None = None
+        self._told = 0.0
+
+    @property
+    def fault(self) -> Exception | None:
+        """What kept it from recording the content, if anything did."""
+        return self._fault
+
+    @property
+    def url(self) -> str | None:
+        """The run's page, while it is recorded online."""
+        return None if self._run is None else self._run.url
 
     def start(self) -> None:
         """Begin the run."""
@@ -98,35 +134,49 @@ class WandbRun:
                 self._open()
             except Exception as error:
                 self._rescue(error)
+        if self.url:
+            log.info("W&B: %s", self.url)
+
+    def progress(self, progress: Progress) -> None:
+        """How far the run is goes into the summary, every few seconds."""
+        now = time.monotonic()
+        if self._run is None or (now - self._told < PROGRESS_INTERVAL_S and progress.done < progress.total):
+            return
+        self._told = now
+        known = {f"progress/{name}": value for name, value in vars(progress).items() if value is not None}
+        self._run.summary.update({name: round(value, 3) for name, value in known.items()})
 
     def log(self, content: Content) -> None:
         """Metrics go into the summary, curves are scalars over their own axis; tables, figures, artifacts."""
         self._content = content
         if self._run is not None:
             try:
+                if self._recorded and self._curves not in (None, mark(content, self._names)):
+                    self._reopen(f"{self._identity}-{mark(content, self._names)}")
                 write(self._run, content, self._names, self._recorded)
             except Exception as error:
                 self._fault = error  # dealt with at the end, when the result is safe: W&B may take minutes to give up
 
-    def end(self, how: End) -> None:
-        """End the run."""
+    def end(self, how: End, error: Exception | None = None) -> None:
+        """End the run; one that failed says why."""
         if self._run is not None:
             try:
                 if self._fault:
                     raise self._fault
+                if error is not None:
+                    self._explain(error)
                 self._close(how)
-            except Exception as error:
-                self._rescue(error, how)
+            except Exception as fault:
+                self._rescue(fault, how)
 
     def _open(self) -> None:
         import wandb
 
-        earlier = [fragment.read() for fragment in fragments(self._folder)] if self._mode == "offline" else []
+        there = fragments(self._folder) if self._mode == "offline" else []
+        earlier = [fragment.read() for fragment in there if fragment.identity == self._identity]
         logging.getLogger("opentelemetry").setLevel(logging.CRITICAL)  # W&B's reports on itself, which may fail as well
         wandb.setup(settings=wandb.Settings(silent=True))
         self._run = wandb.init(
-            project=self._tracking.project,
-            entity=self._tracking.entity,
             id=self._identity,
             resume="allow",
             config=dict(self._config),
@@ -139,25 +189,58 @@ class WandbRun:
                 init_timeout=INIT_TIMEOUT_S,
                 finish_timeout=FINISH_TIMEOUT_S,
                 finish_timeout_raises=True,
+                **({"git_root": str(CODE)} if (CODE / ".git").exists() else {}),
             ),
-            **labels(self._names, self._tracking.group, self._tracking.tags),
+            **self._tracking.labels(self._names),
         )
         for handler in logging.getLogger("wandb").handlers:
             handler.handleError = _ignore  # type: ignore[method-assign]
-        rows = sum(attempt.rows for attempt in earlier if attempt.ended)  # a killed one will not be uploaded
-        self._recorded = max(self._recorded, self._run.step, rows)
+        self._log = _RunLog(self._run)
+        if changes := _uncommitted():
+            self._keep("diff.patch", changes)
+        uploadable = [attempt for attempt in earlier if attempt.ended]  # a killed one will not be uploaded
+        self._recorded = max(self._recorded, self._run.starting_step, sum(attempt.rows for attempt in uploadable))
+        known = [attempt.curves for attempt in uploadable if attempt.curves]
+        self._curves = known[-1] if known else self._run.summary.get(MARK) if self._mode == "online" else None
+
+    def _reopen(self, identity: str) -> None:
+        """Another W&B run for curves that differ from those of the one that is there (its code was changed since)."""
+        self._close("finished")
+        self._identity, self._recorded = identity, 0
+        self._open()
+
+    def _explain(self, error: Exception) -> None:
+        self._run.summary.update({"error": _reason(error)})
+        text = "".join(traceback.format_exception(error))
+        self._run.summary.update({"traceback": text})
+        self._keep("traceback.txt", text)
+
+    def _keep(self, name: str, text: str) -> None:
+        """A file of the run."""
+        path = Path(self._run.dir) / name
+        path.write_text(text, encoding="utf-8")
+        self._run.save(str(path), base_path=self._run.dir, policy="end")
 
     def _close(self, how: End) -> None:
         run, self._run = self._run, None
+        self._quiet()
         if how == "preempted":
             run.mark_preempting()
         run.finish(exit_code=0 if how == "finished" else 1)
+        if self._mode == "offline":
+            _wait_for_end(self._folder)
+
+    def _quiet(self) -> None:
+        if self._log is not None:
+            self._log.end()
+            self._log = None
 
     def _rescue(self, error: Exception, how: End | None = None) -> None:
         """After a fault: the whole once more, offline. Says in one line what became of it."""
         log.debug("the tracker's traceback", exc_info=error)
         reason = _reason(error)
         self._fault = None
+        self._quiet()
         try:
             _abandon()
             if self._mode == "online":
@@ -176,8 +259,44 @@ class WandbRun:
         except Exception as another:
             log.debug("the tracker's traceback", exc_info=another)
             reason += f"; then offline ({_reason(another)})"
-        self._run = None
+        self._run, self._fault = None, error
         log.warning("tracker: W&B failed (%s); the run goes on without it", reason)
+
+
+class _RunLog(logging.Handler):
+    """What the program logs, W&B's own remarks left out, goes to the Logs of a run."""
+
+    def __init__(self, run: Any) -> None:
+        super().__init__(logging.INFO)
+        self._run = run
+        self.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
+        logging.getLogger().addHandler(self)
+
+    def emit(self, record: logging.LogRecord) -> None:
+        if not record.name.startswith("wandb"):
+            with suppress(Exception):  # the log is on the screen and in launch.log all the same
+                self._run.write_logs(self.format(record))
+
+    def end(self) -> None:
+        logging.getLogger().removeHandler(self)
+
+
+def _wait_for_end(folder: Path) -> None:
+    """W&B writes the end of a recording a moment after `finish` is back: until then it would be taken for a killed one."""
+    until = time.monotonic() + WRITE_TIMEOUT_S
+    while (found := fragments(folder)) and not found[-1].read().ended and time.monotonic() < until:
+        time.sleep(0.02)
+
+
+def _uncommitted() -> str:
+    """How this code differs from its commit; nothing outside a checkout."""
+    if not (CODE / ".git").exists():
+        return ""
+    try:
+        done = subprocess.run(["git", "diff", "HEAD"], cwd=CODE, capture_output=True, timeout=10)
+    except (OSError, subprocess.SubprocessError):
+        return ""
+    return done.stdout[:LONGEST_DIFF].decode("utf-8", "replace")
 
 
 def _abandon() -> None:

@@ -72,6 +72,26 @@ def test_pickled_weights_are_not_read(saved: Path) -> None:
         spec_of(saved).load("cpu", "float32")
 
 
+def test_the_link_where_access_to_a_gated_model_is_asked_for_is_kept_whole(monkeypatch: pytest.MonkeyPatch) -> None:
+    from transformers import AutoConfig
+
+    link = "https://example.org/some-organization-with-a-long-name/and-a-model-with-a-long-name-7b-hf."
+
+    def refuse(*given: object, **options: object) -> None:
+        raise OSError(
+            f"You are trying to access a gated repo.\nMake sure to have access to it at {link}\n401 Client Error."
+        )
+
+    monkeypatch.setattr(hub, "reachable", lambda: True)
+    monkeypatch.setattr(AutoConfig, "from_pretrained", refuse)
+    with pytest.raises(UserError) as refused:
+        Pretrained(path="some/gated").shape()
+    assert str(refused.value) == (
+        "model some/gated could not be loaded: You are trying to access a gated repo. "
+        f"Make sure to have access to it at {link}"
+    )
+
+
 def test_weights_that_are_not_there_are_not_made_up(saved: Path) -> None:
     from safetensors.torch import load_file, save_file
 

@@ -53,6 +53,9 @@ def test_runs_curves_and_examples_with_the_numbers_of_the_files(tmp_path: Path) 
     found = shown(tmp_path)
     (run,) = found["runs"]
     assert (run["seed"], run["path"], run["queries"], run["metrics"]) == (42, str(folder), 100, [[0.6667, 0.1]])
+    assert run["url"] is None
+    (folder / "status.json").write_text('{"url": "http://127.0.0.1/run"}')
+    assert shown(tmp_path)["runs"][0]["url"] == "http://127.0.0.1/run"
     axis, values, stderr = run["curves"]["S_wp_share"]
     assert (found["axes"][axis], values, stderr) == ([1, 2], [0.3333, None], [0.1, None])
     (experiment,) = found["experiments"]

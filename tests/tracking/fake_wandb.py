@@ -4,6 +4,7 @@ import base64
 import gzip
 import json
 import os
+import sys
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -23,6 +24,7 @@ class Run:
     config: dict[str, Any] = field(default_factory=dict)
     fields: dict[str, Any] = field(default_factory=dict)
     files: set[str] = field(default_factory=set)
+    logs: list[str] = field(default_factory=list)
     ends: list[str] = field(default_factory=list)
     preempting: bool = False
 
@@ -38,14 +40,22 @@ class FakeWandb(ThreadingHTTPServer):
         self.runs: dict[str, Run] = {}
         self.artifacts: list[tuple[str, str]] = []
         self.refused: set[str] = set()
+        self.faults: list[BaseException | None] = []
 
     def handle_error(self, request: Any, client_address: Any) -> None:
-        """A client that hangs up is no news."""
+        """A client that hangs up is no news; a fault of this server is, or its client would try for minutes."""
+        error = sys.exc_info()[1]
+        if not isinstance(error, ConnectionError):
+            self.faults.append(error)
 
     def environment(self, key: str = KEY) -> dict[str, str]:
         """For a command that is to use this server."""
         kept = {name: value for name, value in os.environ.items() if name != "WANDB_MODE"}
-        return {**kept, "WANDB_BASE_URL": self.url, "WANDB_API_KEY": key}
+        return {**kept, **self.known(key)}
+
+    def known(self, key: str = KEY) -> dict[str, str]:
+        """Of that, what names this server."""
+        return {"WANDB_BASE_URL": self.url, "WANDB_API_KEY": key}
 
 
 @contextmanager
@@ -55,6 +65,7 @@ def fake_wandb() -> Iterator[FakeWandb]:
         Thread(target=server.serve_forever, daemon=True).start()
         yield server
         server.shutdown()
+        assert not server.faults, server.faults
 
 
 class _Handler(BaseHTTPRequestHandler):
@@ -106,11 +117,12 @@ class _Handler(BaseHTTPRequestHandler):
     def _stream(self, name: str, sent: Mapping[str, Any]) -> None:
         run = self.server.runs[name]
         for file, part in sent.get("files", {}).items():
-            lines = [json.loads(line) for line in part["content"]]
             if file == "wandb-history.jsonl":
-                run.history[part["offset"] :] = lines
+                run.history[part["offset"] :] = map(json.loads, part["content"])
             elif file == "wandb-summary.json":
-                run.summary = lines[-1]
+                run.summary = json.loads(part["content"][-1])
+            elif file == "output.log":
+                run.logs[part["offset"] :] = part["content"]
         run.files |= set(sent.get("uploaded", ()))
         run.preempting |= sent.get("preempting", False)
         if "exitcode" in sent:
@@ -141,6 +153,8 @@ class _Handler(BaseHTTPRequestHandler):
         if "createArtifactFiles(" in query:
             nodes = [{**file, "storagePath": "", "artifact": {"id": "A"}} for _ in given["input"]["artifactFiles"]]
             return {"createArtifactFiles": {"files": {"edges": [{"node": node} for node in nodes]}}}
+        if "useArtifact(" in query:
+            return {"useArtifact": {"artifact": {"id": "A", "digest": ""}}}
         if "commitArtifact(" in query:
             return {"commitArtifact": {"artifact": {"id": "A", "digest": ""}}}
         viewer = {"id": "V", "entity": "me", "username": "me", "email": "", "flags": "{}", "teams": {"edges": []}}

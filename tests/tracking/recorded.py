@@ -1,4 +1,4 @@
-"""A made-up result, and what W&B's own reader says of an offline recording."""
+"""A run's content, and what W&B's own reader finds of it in a run directory."""
 
 import json
 import subprocess
@@ -11,7 +11,7 @@ from anchorflow.tracking import Content, Names
 from anchorflow.tracking.samples import Sample
 
 SETTINGS = {"shots_per_class": 1, "n_queries": 2, "ks": [1]}
-NAMES = Names("saliency", "tiny", "sst2", 42)
+NAMES = Names("saliency", "tiny", "sst2", 42, chosen={"n_queries": 2}, counted="0a1b2c3d")
 CONFIG = {
     "seed": 42,
     "model": {"_target_": "anchorflow.models.Tiny", "name": "tiny"},
@@ -28,19 +28,30 @@ RESULT = Result(
     },
     tables={"confusion": Table(["no", "yes"], ["no", "yes"], [[1.0, 0.0], [0.5, 0.5]])},
 )
+DESCRIBED = {
+    "environment": {"device": "cpu", "dtype": "float32", "git": "abc+", "packages": {"torch": "2"}, "layers": 4},
+    "timing": {"run_s": 2.5},
+    "counts": {"queries": 2, "skipped": 0},
+}
 HISTORY = [
-    {"layer": 1, "saliency/S_wp": 0.5, "saliency/S_pq": 0.25},
-    {"layer": 2, "saliency/S_wp": 0.75},
+    {"layer": 1, "depth": 0.25, "saliency/S_wp": 0.5, "saliency/S_pq": 0.25},
+    {"layer": 2, "depth": 0.5, "saliency/S_wp": 0.75},
     {"confidence": 0.5, "saliency/other": 1.0},
 ]
-CURVES = ("layer", "confidence", "saliency/S_wp", "saliency/S_pq", "saliency/other")
+CURVES = ("layer", "depth", "confidence", "saliency/S_wp", "saliency/S_pq", "saliency/other")
 
 
 def content(folder: Path) -> Content:
     (folder / "beta.safetensors").write_bytes(b"weights")
     sample = Sample(["query", "prompt"], [[3, "Review: <script>alert(1)</script>"], [5, "ü\n"]])
+    (folder / "records.jsonl").write_text('{"query": 3}\n')
     return Content(
-        result=RESULT, sample=sample, dataset={"name": "sst2"}, files=[folder / "beta.safetensors"], figures=[]
+        result=RESULT,
+        sample=sample,
+        dataset={"name": "sst2"},
+        files=[folder / "beta.safetensors"],
+        records=folder / "records.jsonl",
+        described=DESCRIBED,
     )
 
 

@@ -56,7 +56,7 @@ def server() -> Iterator[FakeWandb]:
 
 
 def names(model: str) -> Names:
-    return Names("saliency", model, "sst2", 42)
+    return Names("saliency", model, "sst2", 42, counted="0a1b2c3d")
 
 
 def record(folder: Path, identity: str) -> None:
@@ -83,7 +83,7 @@ def test_what_was_recorded_offline_is_uploaded_once(outputs: Path, server: FakeW
         f"not finished: {outputs}/killed (it runs, or was killed: then start it again)",
         f"uploaded: {outputs}/finished {server.url}/me/anchorflow/runs/{'f' * 16}",
         f"uploaded: {outputs}/resumed {server.url}/me/anchorflow/runs/{'a' * 16}",
-        "2 uploaded, 1 not finished, 1 without an offline recording",
+        "2 uploaded, 1 not finished, 1 without a result",
     }
     assert set(server.runs) == {"f" * 16, "a" * 16}
     assert server.runs["f" * 16].ends == ["finished"]
@@ -92,10 +92,10 @@ def test_what_was_recorded_offline_is_uploaded_once(outputs: Path, server: FakeW
         assert curves(server, identity) == HISTORY
         assert server.runs[identity].summary["saliency/accuracy"] == 0.25
         assert server.runs[identity].fields["groupName"].startswith("saliency ")
-    assert ("beta", "beta-finished-sst2") in server.artifacts
+    assert ("beta", "beta-finished-sst2-0a1b2c3d") in server.artifacts
     again = run(outputs, **server.environment())
     assert again.returncode == 0
-    assert again.stdout.splitlines()[-1] == "2 uploaded before, 1 not finished, 1 without an offline recording"
+    assert again.stdout.splitlines()[-1] == "2 uploaded before, 1 not finished, 1 without a result"
     assert curves(server, "f" * 16) == HISTORY
     record(outputs / "killed", "b" * 16)  # started again: now there is something to upload
     later = run(outputs / "killed", **server.environment())
@@ -110,7 +110,7 @@ def test_a_dry_run_says_what_would_be_done_and_asks_nobody(outputs: Path) -> Non
         f"not finished: {outputs}/killed (it runs, or was killed: then start it again)",
         f"to upload: {outputs}/finished (1 recorded)",
         f"to upload: {outputs}/resumed (2 recorded)",
-        "2 to upload, 1 not finished, 1 without an offline recording",
+        "2 to upload, 1 not finished, 1 without a result",
     }
     assert not any(fragment.uploaded for fragment in fragments(outputs / "finished"))
 

@@ -10,6 +10,7 @@ from anchorflow.report.cells import Cell, typed
 from anchorflow.report.collect import Collection, Run
 from anchorflow.report.tables.overview import headline
 from anchorflow.report.tables.sheets import Measured, Sheet, written
+from anchorflow.results import read_status
 
 DIGITS = 4
 NUMBER_BYTES = 8
@@ -40,6 +41,7 @@ def content(collection: Collection, cells: Sequence[Cell], sheets: Sequence[Shee
             "cell": number,
             "seed": run.seed,
             "path": str(run.path),
+            "url": read_status(run.path).get("url"),
             "queries": run.result.get("counts", {}).get(run.units),
             "metrics": [_measured(run, name) for name in metrics[run.experiment]],
             "curves": {name: _curve(curve, most, axes) for name, curve in run.result.get("curves", {}).items()},

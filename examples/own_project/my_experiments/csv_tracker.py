@@ -36,4 +36,4 @@ class CsvTracker:
         row = Row()
         yield row
         with Path(self.path).open("a", newline="") as file:
-            csv.writer(file).writerow([*names.cell, names.seed, *row.metrics.values()])
+            csv.writer(file).writerow([*names.shown.values(), *row.metrics.values()])

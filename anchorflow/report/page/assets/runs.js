@@ -74,9 +74,15 @@ function runsSection() {
       return [{ node: boxes[i], sort: 0 }, ...[cell.model, cell.dataset, cell.settings].map((text) => ({ text, sort: text })),
         { text: String(run.seed), sort: run.seed }, { text: run.queries == null ? "–" : String(run.queries), sort: run.queries },
         ...run.metrics.map(([value, stderr]) => ({ text: measured(value, stderr), sort: value })),
-        { text: run.path, sort: run.path }];
+        { ...(run.url ? { node: link(run) } : { text: run.path }), sort: run.path }];
     });
     table.replaceChildren(sortable(columns, rows));
+  }
+
+  /** The directory, which leads to the run's page at its tracker. */
+  function link(run) {
+    const there = /^https?:/.test(run.url) ? { href: run.url } : {};
+    return el("a", { ...there, rel: "noreferrer" }, isolated(run.path));
   }
 
   function choose(experiment) {

@@ -1,0 +1,117 @@
+"""What people find a run by: its name, its cell, and names of numbers that W&B takes for nothing but names."""
+
+import json
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field, fields
+from typing import Any
+
+from anchorflow.settings import SettingError, defaults_of, digest, kind_of, locate
+
+LONGEST_TAG, LONGEST_NAME = 64, 128  # W&B refuses longer ones
+
+
+@dataclass(frozen=True)
+class Names:
+    """What tells a run from others: those that differ in nothing but the seed are a cell."""
+
+    experiment: str
+    model: str
+    dataset: str
+    seed: int
+    replicates: bool = True
+    """Whether seeds are independent; those of label_relationships share repetitions, and a band over them is none."""
+    chosen: Mapping[str, Any] = field(default_factory=dict)
+    """The settings that differ from their defaults."""
+    counted: str = ""
+    """A hash of everything that can change a number, but the seed."""
+
+    @property
+    def cell(self) -> str:
+        """The report's cell: experiment, model, dataset, what differs from the defaults, and the hash of all that counts.
+
+        It has at most LONGEST_NAME characters, with room for a seed.
+        """
+        return self._named("", room=len(self._seed))
+
+    @property
+    def name(self) -> str:
+        """The cell with its seed."""
+        return self._named(self._seed)
+
+    @property
+    def group(self) -> str:
+        """What a mean is taken over: the cell, or where seeds are no replicates the run alone."""
+        return self.cell if self.replicates else self.name
+
+    @property
+    def shown(self) -> dict[str, str | int]:
+        """The names by what they name."""
+        return {"experiment": self.experiment, "model": self.model, "dataset": self.dataset, "seed": self.seed}
+
+    @property
+    def _seed(self) -> str:
+        return f" seed{self.seed}"
+
+    def _named(self, more: str, room: int = 0) -> str:
+        settings = [f"{key}={_text(value)}" for key, value in self.chosen.items()]
+        end = more + (f" {self.counted}" if self.counted else "")
+        begin = " ".join([self.experiment, self.model, self.dataset, *settings])
+        return begin[: LONGEST_NAME - len(end) - room] + end
+
+
+def name_run(
+    experiment: str, model: str, dataset: str, seed: int, *, replicates: bool, counts: Mapping[str, Any], dtype: str
+) -> Names:
+    """The names of a run.
+
+    Args:
+        experiment: its name, as are `model` and `dataset`.
+        model: its name.
+        dataset: its name.
+        seed: the run's.
+        replicates: whether runs of several seeds have no unit in common.
+        counts: all that its identity is the hash of (`identity_of` in result.json).
+        dtype: as the configuration has it.
+    """
+    chosen = _chosen(counts.get("experiment", {}))
+    for key, value in _chosen(counts.get("model", {})).items():
+        if str(value) not in model:  # a name may say it already: llama-7b-8bit
+            chosen[f"model.{key}"] = value
+    if dtype != "auto":
+        chosen["dtype"] = dtype
+    counted = digest({key: value for key, value in counts.items() if key != "seed"})[:8] if counts else ""
+    return Names(experiment, model, dataset, seed, replicates, chosen, counted)
+
+
+def safe(name: str) -> str:
+    """A name for a metric or curve out of letters, digits, _ and /, to none of which W&B gives another meaning.
+
+    A point would be a level of nesting, a * a pattern; names with anything else cannot be sorted by. A decimal point becomes
+    _ (noise_0_25); where other characters do, a hash keeps two names apart.
+    """
+    plain = re.sub(r"(?<=[0-9])\.(?=[0-9])", "_", name)
+    found = re.sub(r"[^A-Za-z0-9_/]", "_", plain)
+    return found if found == plain else f"{found}_{digest(name)[:4]}"
+
+
+def safe_artifact(*parts: str) -> str:
+    """A name for an artifact."""
+    return re.sub(r"[^A-Za-z0-9_.-]", "-", "-".join(part for part in parts if part))[:LONGEST_NAME]
+
+
+def _chosen(node: Mapping[str, Any]) -> dict[str, Any]:
+    """The settings of a described object that change a number and differ from its class's defaults."""
+    try:
+        kind = locate(node.get("_target_"), "")
+    except SettingError:  # a class that is no longer there
+        return {}
+    numbers = {each.name for each in fields(kind) if kind_of(each) == "number"}
+    usual = {key: value for key, value in defaults_of(kind).items() if key in numbers}
+    return {key: value for key, value in node.items() if key in numbers and value != usual.get(key)}
+
+
+def _text(value: Any) -> str:
+    if isinstance(value, str):
+        return value
+    return json.dumps(value, ensure_ascii=False, separators=(",", ":")).replace('"', "")
