@@ -3,6 +3,7 @@
 import importlib.util
 import json
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -37,7 +38,10 @@ def server(monkeypatch: pytest.MonkeyPatch) -> Iterator[FakeWandb]:
 def outputs(tmp_path: Path) -> Path:
     for experiment in ("saliency", "label_relationships"):
         for seed in (1, 2):
-            write_run(tmp_path / f"{experiment}{seed}", experiment, made_up(experiment, known()), seed=seed)
+            result = made_up(experiment, known())
+            tested = {"default_minus_random": 0.25, "default_minus_random_p": 0.5} if "label" in experiment else {}
+            result = replace(result, metrics={**result.metrics, "accuracy": 0.5, **tested})
+            write_run(tmp_path / f"{experiment}{seed}", experiment, result, seed=seed)
     return tmp_path
 
 
