@@ -123,6 +123,17 @@ def test_a_project_that_is_not_there_is_named(
     assert not server.views
 
 
+def test_a_project_that_one_may_not_write_to_is_named(
+    outputs: Path, server: FakeWandb, capsys: pytest.CaptureFixture[str]
+) -> None:
+    server.runs["a"] = Run(fields={"project": "icl"})
+    server.refused = {"nw-anchorflowsaliency-v"}
+    assert cli.main(["workspace", str(outputs)]) == 2
+    said = capsys.readouterr().err
+    assert said.startswith("error: W&B did not take the pages for me/icl (")
+    assert "permission denied" in said
+
+
 def test_without_runs_or_the_library_it_says_so(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
