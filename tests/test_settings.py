@@ -101,7 +101,7 @@ def test_label_words_and_names_match_in_every_dataset() -> None:
         (["model=tiny", "model.family=bert"], "model.family is 'bert'"),
         (["model=tiny", "model.width=20"], "model: width is 20; allowed: a multiple of"),
         (["model=local"], "model: path is missing; allowed: a hub id, a directory"),
-        (["model.quantization=4bit"], "4bit"),
+        (["model.quantization=3bit"], "3bit"),
         (["dataset=local"], "dataset: path is missing"),
         (["dataset.template='{text}'"], "dataset: template '{text}' must hold {text} and then"),
         (["dataset.label_words=[' A',' B',' C']"], "dataset: label_names has 2 entries, label_words has 3"),

@@ -13,6 +13,7 @@ from typing import Any, Literal
 from anchorflow import hub
 from anchorflow.errors import UserError, with_link
 from anchorflow.models import files, weights_cache
+from anchorflow.models.adapter import Adapter, adapter_in
 from anchorflow.models.language_model import LanguageModel, Shape, prepare
 from anchorflow.models.resources import Resources
 from anchorflow.paths import expanded
@@ -28,15 +29,15 @@ class Pretrained:
     name: str = setting(default="", kind="shown")
     """What results and directories call it, with variant and quantization; left out, the last part of `path`."""
     path: str | None = setting(default=None, kind="source")
-    """A hub id, a directory, or a .gguf file; with `package`, a file inside that package."""
+    """A hub id, a directory (of a model, or of a PEFT adapter), or a .gguf file; with `package`, a file inside that package."""
     package: str | None = setting(default=None, kind="source")
     """An installed Python package that carries the weights."""
     revision: str | None = setting(default=None, kind="source")
     """A branch, tag or commit on the hub."""
     device_map: Literal["auto", "balanced", "balanced_low_0", "sequential"] | None = setting(default=None, kind="run")
     """How the model is spread over several GPUs (auto: over all); null puts it on one device."""
-    quantization: Literal["8bit"] | None = None
-    """8bit needs a GPU and `pip install anchorflow[8bit]`."""
+    quantization: Literal["8bit", "4bit"] | None = None
+    """8bit (LLM.int8) or 4bit (NF4); each needs a GPU and `pip install anchorflow[8bit]`."""
     resources: Resources | None = setting(default=None, kind="run")
     """What its jobs are given on SLURM, where that differs from the launcher's: {gpus_per_node: 4}."""
 
@@ -51,6 +52,8 @@ class Pretrained:
     def content(self) -> dict[str, Any]:
         """What tells these weights from others: the hash of their files, or the hub's id and revision."""
         place = self._place()
+        if adapter := adapter_in(place):
+            return {**self._base(adapter).content(), "adapter": adapter.content()}
         if isinstance(place, Path):
             return {"files": weights_cache.files_hash(place)}
         return {"hub": place, "revision": self.revision}
@@ -63,12 +66,36 @@ class Pretrained:
         """Transformers' configuration. UserError where it cannot be had, or is of no decoder."""
         from transformers import AutoConfig
 
+        if adapter := adapter_in(self._place()):
+            return self._base(adapter).config()
         config = _fetch(self._converted(), self.revision, AutoConfig)
         _refuse_no_decoder(self.name, config)
         return config
 
     def load(self, device: str, dtype: str) -> LanguageModel:
         """The model in evaluation mode. UserError where it cannot be had or does not fit the machine."""
+        if (adapter := adapter_in(self._place())) is None:
+            model, tokenizer = self._weights(device, dtype)
+        else:
+            model, tokenizer = self._base(adapter)._weights(device, dtype)
+            model = adapter.merged(self.name, model)
+            if adapter.tokenizer:
+                from transformers import AutoTokenizer
+
+                tokenizer = _fetch(str(adapter.tokenizer), None, AutoTokenizer)
+                files.refuse_further_tokens(self.name, tokenizer, model)
+        return prepare(self.name, model, tokenizer, self)
+
+    def _base(self, adapter: Adapter) -> Pretrained:
+        if self.quantization is not None:
+            raise UserError(
+                f"model.quantization is {self.quantization!r}, but an adapter is merged into weights that are not quantized; "
+                "allowed: null, or the directory of a merged model."
+            )
+        return Pretrained(path=adapter.base, revision=adapter.revision, device_map=self.device_map)
+
+    def _weights(self, device: str, dtype: str) -> tuple[Any, Any]:
+        """The model where it is to compute, and its tokenizer."""
         import torch
         from transformers import AutoModelForCausalLM, AutoTokenizer
 
@@ -76,7 +103,7 @@ class Pretrained:
         if self.device_map is not None:
             options["device_map"] = self.device_map
         if self.quantization is not None:
-            options["quantization_config"] = _eight_bit(device)
+            options["quantization_config"] = _quantized(self.quantization, device, dtype)
         if device.startswith("cuda"):  # straight there, not by way of the host's memory
             options.setdefault("device_map", {"": device})
         place = self._converted()
@@ -101,7 +128,7 @@ class Pretrained:
         files.refuse_further_tokens(self.name, tokenizer, model)
         if "device_map" not in options:
             model = model.to(device)
-        return prepare(self.name, model, tokenizer, self)
+        return model, tokenizer
 
     def _converted(self) -> str:
         place = self._place()
@@ -161,11 +188,13 @@ def _fetch(path: str, revision: str | None, kind: Any, **options: Any) -> Any:
         raise UserError(f"model {path} could not be loaded: {with_link(error)}") from error
 
 
-def _eight_bit(device: str) -> Any:
+def _quantized(kind: str, device: str, dtype: str) -> Any:
     if importlib.util.find_spec("bitsandbytes") is None:
-        raise UserError("model.quantization is '8bit', which needs bitsandbytes; run: pip install anchorflow[8bit].")
+        raise UserError(f"model.quantization is {kind!r}, which needs bitsandbytes; run: pip install anchorflow[8bit].")
     if not device.startswith("cuda"):
-        raise UserError(f"model.quantization is '8bit', which needs a GPU; device is {device!r}.")
+        raise UserError(f"model.quantization is {kind!r}, which needs a GPU; device is {device!r}.")
     from transformers import BitsAndBytesConfig
 
-    return BitsAndBytesConfig(load_in_8bit=True)
+    if kind == "8bit":
+        return BitsAndBytesConfig(load_in_8bit=True)
+    return BitsAndBytesConfig(load_in_4bit=True, bnb_4bit_quant_type="nf4", bnb_4bit_compute_dtype=dtype)

@@ -59,13 +59,17 @@ def simulated(config: Any, dtype: str) -> Iterator[LanguageModel]:
         yield prepare("simulated", model, None)
 
 
-def weights_bytes(model: PreTrainedModel, quantized: bool = False) -> int:
-    """What parameters and buffers take, tied ones once; `quantized` linear maps of layers a byte for each number."""
+BYTES = {"8bit": 1.0, "4bit": 0.5 + 4 / 64}
+"""What a quantized number takes; of 4 bits with a float32 scale for each block of 64."""
+
+
+def weights_bytes(model: PreTrainedModel, quantization: str | None = None) -> int:
+    """What parameters and buffers take, tied ones once. Only the linear maps of layers are quantized."""
     head = model.get_output_embeddings()
     small = {
         id(module.weight)
         for module in model.modules()
-        if quantized and isinstance(module, (nn.Linear, Conv1D)) and module is not head
+        if quantization is not None and isinstance(module, (nn.Linear, Conv1D)) and module is not head
     }
     tensors = (*model.parameters(), *model.buffers())
-    return sum(t.numel() * (1 if id(t) in small else t.element_size()) for t in tensors)
+    return int(sum(t.numel() * (BYTES[str(quantization)] if id(t) in small else t.element_size()) for t in tensors))

@@ -20,7 +20,7 @@ from anchorflow.results import write_atomically
 log = logging.getLogger(__name__)
 
 MODEL_FILES = (
-    *("config.json", "*.safetensors"),
+    *("config.json", "adapter_config.json", "*.safetensors"),
     *("tokenizer*", "special_tokens_map.json", "added_tokens.json", "vocab.*", "merges.txt", "*.model"),
 )
 """What of a model's directory can change a number."""

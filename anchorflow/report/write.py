@@ -18,6 +18,7 @@ from anchorflow.report.collect import Collection, collect, problems_of_views
 from anchorflow.report.figures import FileNames, save
 from anchorflow.report.grids import grids
 from anchorflow.report.page.page import page as html_page
+from anchorflow.report.page.page import refuse_without_plotly
 from anchorflow.report.tables import overview as tables
 from anchorflow.report.tables import published
 from anchorflow.report.tables.sheets import LONG, Sheet, clean, marked, to_csv, to_latex, to_markdown
@@ -41,8 +42,10 @@ SHOWN = 10
 def report(paths: Sequence[Path], out: Path | None) -> str:
     """Write the report of all runs at or below the paths; what to show on the screen comes back.
 
-    UserError where there is no complete run, or where `out` (default: report/ below the first path) cannot be written.
+    UserError without plotly, where there is no complete run, or where `out` (default: report/ below the first path) cannot
+    be written.
     """
+    refuse_without_plotly()
     found = collect(paths)
     if not found.runs:
         where = ", ".join(str(path) for path in paths)

@@ -72,7 +72,7 @@ def refuse_too_large(model: Model, experiment: Experiment, device: str, dtype: s
     if takes is not None and takes.weights + takes.token > have:
         raise UserError(
             f"model {model.name} in {dtype} takes {gigabytes(takes.weights)} GB, {device} has {gigabytes(have)} GB; "
-            "use a smaller dtype, model.quantization=8bit, or model.device_map=auto over several GPUs."
+            "use a smaller dtype, model.quantization=8bit or 4bit, or model.device_map=auto over several GPUs."
         )
 
 
@@ -91,7 +91,7 @@ def _demand(model: Any, kind: Pass, dtype: str) -> Demand:
         kv_heads = getattr(text, "num_key_value_heads", None) or text.num_attention_heads
         width = getattr(text, "head_dim", None) or text.hidden_size // text.num_attention_heads
         layers, size = int(text.num_hidden_layers), lm.dtype.itemsize
-        weights = weights_bytes(lm.model, quantized=getattr(model, "quantization", None) == "8bit")
+        weights = weights_bytes(lm.model, getattr(model, "quantization", None))
     position = 2 * layers * kv_heads * width * size
     peak = _passes[kind]
     if layers <= SOME:

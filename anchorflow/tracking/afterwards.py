@@ -4,6 +4,7 @@ import json
 import logging
 import os
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -28,17 +29,17 @@ def tell_agent(tracker: Any, folder: Path) -> None:
     try:
         record(folder, tracker)
     except Exception as error:
-        log.warning("tracker: the agent's run could not be told (%s: %s)", type(error).__name__, error)
+        log.warning("tracker: the agent's run could not be logged (%s: %s)", type(error).__name__, error)
 
 
 def record(folder: Path, tracking: Tracking | None = None) -> None:
     """Record what lies in a run's directory, as the run would have done (but for the prompts, which it does not keep).
 
-    `tracking` None is offline, and otherwise as the run was told. ValueError or KeyError for a damaged result, OSError for
-    files that cannot be read.
+    Without `tracking`, offline, for the project that the run's own settings name. ValueError or KeyError for a damaged result,
+    OSError for files that cannot be read.
     """
     found = json.loads((folder / "result.json").read_text(encoding="utf-8"))
-    config, names = found["config"], _names(found)
+    config, names = found["config"], names_of(found)
     counted = found.get("identity_of", {}).get("experiment", config["experiment"])
     settings = {key: value for key, value in counted.items() if key not in ("_target_", "version")}
     whole = {**config, "identity": found["identity"], "data": found.get("data", {}).get("shown", names.dataset)}
@@ -51,24 +52,24 @@ def record(folder: Path, tracking: Tracking | None = None) -> None:
         records=folder / "records.jsonl",
         described=found,
     )
-    with (tracking or _offline(config)).run(folder, found["identity"], whole, names, settings) as tracker:
+    with (tracking or offline(config)).run(folder, found["identity"], whole, names, settings) as tracker:
         tracker.log(content)
         if (fault := tracker.fault) is not None:
             raise fault
 
 
-def _offline(config: Mapping[str, Any]) -> Tracking:
-    """Where the run's own settings send it; they may be another tracker's."""
+def offline(config: Mapping[str, Any]) -> Tracking:
+    """An offline tracker with the project, entity, group and tags of a run's configuration, if it names any."""
     try:
         node = {key: value for key, value in config["tracking"].items() if key != "_target_"}
-        told = build(node, "tracking", Tracking)
-        told = {"project": told.project, "entity": told.entity, "group": told.group, "tags": told.tags}
+        own = build(node, "tracking", Tracking)
     except (SettingError, LookupError, AttributeError):  # another tracker, or none
-        told = {}
-    return Tracking(mode="offline", **told)
+        return Tracking(mode="offline")
+    return replace(own, mode="offline")
 
 
-def _names(found: Mapping[str, Any]) -> Names:
+def names_of(found: Mapping[str, Any]) -> Names:
+    """The names of a run, from its result.json."""
     config = found["config"]
     try:
         shared = locate(config["experiment"].get("_target_"), "experiment").unit.shared  # type: ignore[attr-defined]

@@ -81,7 +81,7 @@ class Careful:
 
     def __init__(self, recorder: Recorder | None) -> None:
         self._recorder = recorder
-        self._deaf = False
+        self._failed = False
 
     @property
     def url(self) -> str | None:
@@ -96,10 +96,10 @@ class Careful:
             _attempt(lambda: recorder.log(content))
 
     def progress(self, progress: Progress) -> None:
-        """Tell a recorder that has `progress`; one that fails at it is not told again."""
+        """Pass it to a recorder that has `progress`, until that fails."""
         tell = getattr(self._recorder, "progress", None)
-        if tell is not None and not self._deaf:
-            self._deaf = _attempt(lambda: (tell(progress),)) is None
+        if tell is not None and not self._failed:
+            self._failed = _attempt(lambda: (tell(progress),)) is None
 
 
 @contextmanager

@@ -18,7 +18,7 @@ MARK = "curves_hash"
 
 def flat(config: Mapping[str, Any], names: Names, settings: Mapping[str, Any]) -> dict[str, Any]:
     """The configuration to filter and group by: the plain ones among the experiment's `settings` that change a number
-    come to the top, and the names of experiment, model, dataset and cell. Who is told of the run is left out.
+    come to the top, and the names of experiment, model, dataset and cell. The tracker's own settings are left out.
     """
     plain = {key: value for key, value in settings.items() if not isinstance(value, Mapping | list)}
     named = {f"{part}_name": name for part, name in names.shown.items() if part != "seed"}
@@ -37,7 +37,7 @@ def rows(content: Content, names: Names) -> list[dict[str, float]]:
         places = sorted({at for curve in curves.values() for at in curve.at})
         layers = content.described.get("environment", {}).get("layers") or places[-1]
         for at in places:
-            there = {_of(names, name): float(on[at]) for name, on in points.items() if _defined(on.get(at))}
+            there = {names.number(name): float(on[at]) for name, on in points.items() if _defined(on.get(at))}
             depth = {"depth": at / layers} if axis == "layer" else {}
             found.append({safe(axis): at, **depth, **there})
     return found
@@ -60,13 +60,13 @@ def write(run: Any, content: Content, names: Names, recorded: int) -> None:
         for each in (axis, "depth") if axis == "layer" else (axis,):
             run.define_metric(safe(each), hidden=True, summary="none")
         for name in curves:
-            run.define_metric(_of(names, name), step_metric=safe(axis), summary="none")
+            run.define_metric(names.number(name), step_metric=safe(axis), summary="none")
     environment = described.get("environment", {})
     known = {key: environment[key] for key in PROVENANCE if key in environment}
     if known:
         run.config.update(known, allow_val_change=True)  # device and dtype were auto
     numbers = {**result.metrics, **{f"{name}_stderr": value for name, value in result.stderr.items()}}
-    run.summary.update({_of(names, name): float(value) for name, value in numbers.items() if _defined(value)})
+    run.summary.update({names.number(name): float(value) for name, value in numbers.items() if _defined(value)})
     for part in ("timing", "counts"):
         run.summary.update({f"{part}/{name}": value for name, value in described.get(part, {}).items()})
     run.summary.update({MARK: mark(content, names), "notes": "\n".join(result.notes)})
@@ -79,10 +79,6 @@ def write(run: Any, content: Content, names: Names, recorded: int) -> None:
         figures = {f"figures/{safe(path.stem)}": wandb.Image(str(path)) for path in content.figures}
         run.log({**figures, **{f"tables/{safe(name)}": table for name, table in tables.items()}})
     _write_artifacts(run, content, names)
-
-
-def _of(names: Names, name: str) -> str:
-    return f"{safe(names.experiment)}/{safe(name)}"
 
 
 def _shown(content: Content, names: Names) -> dict[str, Curve]:

@@ -49,6 +49,10 @@ class Names:
         """The names by what they name."""
         return {"experiment": self.experiment, "model": self.model, "dataset": self.dataset, "seed": self.seed}
 
+    def number(self, name: str) -> str:
+        """What W&B calls a metric or curve of the experiment."""
+        return f"{safe(self.experiment)}/{safe(name)}"
+
     @property
     def _seed(self) -> str:
         return f" seed{self.seed}"

@@ -1,4 +1,4 @@
-"""How far a run is, told while it computes."""
+"""A run's progress, passed to the recorder while it computes."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -20,7 +20,7 @@ class Kept(Protocol):
 
 
 class Followed:
-    """A store of records that tells a recorder of what comes in."""
+    """A store of records that passes a run's progress to a recorder."""
 
     def __init__(self, store: Kept, recorder: Careful) -> None:
         self._store = store

@@ -1,4 +1,4 @@
-"""A W&B run around a job: started before it, told its result, ended as it ended."""
+"""A W&B run around a job: it starts before the job, logs its result and ends as the job ends."""
 
 import logging
 import netrc
@@ -115,7 +115,7 @@ class WandbRun:
         self._content: Content | None = None
         self._fault: Exception | None = None
         self._log: _RunLog | None = None
-        self._told = 0.0
+        self._last_progress = 0.0
 
     @property
     def fault(self) -> Exception | None:
@@ -140,9 +140,9 @@ class WandbRun:
     def progress(self, progress: Progress) -> None:
         """How far the run is goes into the summary, every few seconds."""
         now = time.monotonic()
-        if self._run is None or (now - self._told < PROGRESS_INTERVAL_S and progress.done < progress.total):
+        if self._run is None or (now - self._last_progress < PROGRESS_INTERVAL_S and progress.done < progress.total):
             return
-        self._told = now
+        self._last_progress = now
         known = {f"progress/{name}": value for name, value in vars(progress).items() if value is not None}
         self._run.summary.update({name: round(value, 3) for name, value in known.items()})
 

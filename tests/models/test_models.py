@@ -104,22 +104,25 @@ def test_weights_that_are_not_there_are_not_made_up(saved: Path) -> None:
         Pretrained(name="local", path=str(saved)).load("cpu", "float32")
 
 
-def test_8_bits_are_refused_before_any_weights_are_read_and_else_asked_of_the_library(
-    saved: Path, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize("kind", ["8bit", "4bit"])
+def test_quantization_is_refused_before_any_weights_are_read_and_else_asked_of_the_library(
+    saved: Path, monkeypatch: pytest.MonkeyPatch, kind: Any
 ) -> None:
     from anchorflow.models import pretrained
 
     (saved / "model.safetensors").unlink()
-    model = Pretrained(name="local", path=str(saved), quantization="8bit")
+    model = Pretrained(name="local", path=str(saved), quantization=kind)
     monkeypatch.setattr(pretrained.importlib.util, "find_spec", lambda _: None)
     with pytest.raises(
-        UserError, match=r"model.quantization is '8bit', which needs bitsandbytes; run: pip install anc"
+        UserError, match=rf"model.quantization is '{kind}', which needs bitsandbytes; run: pip install anc"
     ):
         model.load("cuda", "float16")
     monkeypatch.setattr(pretrained.importlib.util, "find_spec", lambda _: object())
-    with pytest.raises(UserError, match=r"model.quantization is '8bit', which needs a GPU; device is 'cpu'"):
+    with pytest.raises(UserError, match=rf"model.quantization is '{kind}', which needs a GPU; device is 'cpu'"):
         model.load("cpu", "float16")
-    assert pretrained._eight_bit("cuda").load_in_8bit
+    asked = pretrained._quantized(kind, "cuda", "float16")
+    assert (asked.load_in_8bit, asked.load_in_4bit) == (kind == "8bit", kind == "4bit")
+    assert kind == "8bit" or (asked.bnb_4bit_quant_type, asked.bnb_4bit_compute_dtype) == ("nf4", torch.float16)
 
 
 def test_a_hub_that_cannot_be_reached_fails_within_seconds_with_one_sentence(monkeypatch: pytest.MonkeyPatch) -> None:

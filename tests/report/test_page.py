@@ -1,6 +1,7 @@
 """What the page is made of: numbers of the runs, thinned where there are many; nothing that its place could not hold."""
 
 import hashlib
+import importlib.util
 import json
 import re
 from base64 import b64encode
@@ -9,6 +10,7 @@ from typing import Any
 
 import pytest
 
+from anchorflow import cli
 from anchorflow.experiments.flows import FLOWS, FlowExample
 from anchorflow.prompts import Demonstration
 from anchorflow.report.cells import Cell, into_cells
@@ -178,3 +180,11 @@ def test_a_page_of_1000_runs_is_below_20_mb() -> None:
     result = Result.from_json(found)
     cells = [Cell(run.experiment, run.model, run.dataset, {}, (run,), result, "repetitions", {}) for run in runs]
     assert 6e6 < len(page(Collection(runs), cells, []).encode()) < 20e6
+
+
+def test_without_the_plotting_library_it_says_what_to_install(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
+    assert cli.main(["report", str(tmp_path)]) == 2
+    assert capsys.readouterr().err == ("error: a report's page needs plotly; run: pip install 'anchorflow[report]'.\n")

@@ -55,10 +55,12 @@ def test_a_peak_counts_what_lives_at_once_and_no_view_twice() -> None:
     assert d.numel() == held.numel()
 
 
-def test_a_simulation_leaves_no_weights_and_eight_bits_are_a_byte() -> None:
+def test_a_simulation_leaves_no_weights_and_eight_bits_are_a_byte_four_a_little_more_than_half() -> None:
     with simulated(Tiny(width=64).config(), "float32") as lm:
-        whole, small = weights_bytes(lm.model), weights_bytes(lm.model, quantized=True)
-    assert whole / 4 < small < whole
+        whole, eight, four = (weights_bytes(lm.model, kind) for kind in (None, "8bit", "4bit"))
+    assert whole / 4 < eight < whole
+    quantized = (whole - eight) / 3  # numbers, each a byte instead of four
+    assert eight - four == pytest.approx(quantized * (0.5 - 4 / 64), abs=1)
 
 
 def test_a_model_that_a_gpu_cannot_hold_is_refused_before_its_weights_are_read(

@@ -39,6 +39,7 @@ class FakeWandb(ThreadingHTTPServer):
         self.url = f"http://127.0.0.1:{self.server_address[1]}"
         self.runs: dict[str, Run] = {}
         self.artifacts: list[tuple[str, str]] = []
+        self.views: dict[str, dict[str, Any]] = {}
         self.refused: set[str] = set()
         self.faults: list[BaseException | None] = []
 
@@ -157,8 +158,35 @@ class _Handler(BaseHTTPRequestHandler):
             return {"useArtifact": {"artifact": {"id": "A", "digest": ""}}}
         if "commitArtifact(" in query:
             return {"commitArtifact": {"artifact": {"id": "A", "digest": ""}}}
+        if "upsertView(" in query:
+            return {"upsertView": self._view(given)}
+        if "allViews(" in query:
+            name = given.get("viewName")
+            views = [
+                v
+                for v in self.server.views.values()
+                if v["type"] == given.get("viewType", "runs") and name in (None, v["name"])
+            ]
+            page = {"hasNextPage": False, "endCursor": None}
+            return {"project": {"allViews": {"edges": [{"node": v, "cursor": ""} for v in views], "pageInfo": page}}}
+        projects = dict.fromkeys(run.fields["project"] for run in self.server.runs.values())
+        if "ProjectInternalId" in query:
+            return {"project": {"id": "P", "internalId": "1"} if given["projectName"] in projects else None}
+        if "GetProjects" in query:
+            node = {"id": "P", "entityName": "me", "createdAt": "", "isBenchmark": False, "user": None}
+            page = {"hasNextPage": False, "endCursor": None}
+            return {"models": {"edges": [{"node": {**node, "name": name}} for name in projects], "pageInfo": page}}
         viewer = {"id": "V", "entity": "me", "username": "me", "email": "", "flags": "{}", "teams": {"edges": []}}
         return {"viewer": viewer, "serverInfo": None, "project": None}
+
+    def _view(self, given: Mapping[str, Any]) -> dict[str, Any]:
+        """A saved view, or a report. One with an id takes the place of the one that has it."""
+        new = given.get("id") is None
+        id_ = f"view{len(self.server.views)}" if new else given["id"]
+        project = {"id": "P", "name": given["projectName"], "entityName": given["entityName"]}
+        view = {"id": id_, "project": project, **{key: value for key, value in given.items() if key != "id"}}
+        self.server.views[id_] = view
+        return {"view": view, "inserted": new}
 
     def _bucket(self, name: str, run: Run) -> dict[str, Any]:
         return {

@@ -6,8 +6,8 @@ from typing import Any
 
 import pytest
 
-from anchorflow.tracking import Tracking, tracker
-from tests.tracking.fake_wandb import KEY
+from anchorflow.tracking import Tracking, sync, tracker
+from tests.tracking.fake_wandb import KEY, fake_wandb
 from tests.tracking.recorded import CONFIG, HISTORY, NAMES, SETTINGS, content, history, inspect, inspect_one, of_kind
 
 pytestmark = pytest.mark.slow
@@ -113,3 +113,27 @@ def test_an_unreachable_server_is_one_line(
     assert line.startswith("tracker: W&B failed online (CommError: ")
     assert "connection refused" in line
     assert history(inspect(tmp_path)) == HISTORY
+
+
+def test_a_project_that_one_may_not_write_to_is_one_line_and_the_run_is_uploaded_later(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    import wandb
+
+    wandb.teardown()
+    with fake_wandb() as server:
+        for name, value in server.known().items():
+            monkeypatch.setenv(name, value)
+        server.refused = {"a" * 16}
+        with Tracking(mode="online").run(tmp_path, "a" * 16, CONFIG, NAMES, SETTINGS) as recording:
+            recording.log(content(tmp_path))
+        (line,) = warnings(caplog)
+        assert line.startswith("tracker: W&B failed online (CommError: ")
+        assert "permission denied" in line
+        server.refused = set()
+        (tmp_path / "status.json").write_text("{}")
+        assert sync.sync([tmp_path]) == 0
+        wandb.teardown()
+    run = server.runs["a" * 16]
+    assert run.ends == ["finished"]
+    assert [row["layer"] for row in run.history if "layer" in row] == [1, 2]

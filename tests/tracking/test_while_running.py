@@ -76,7 +76,7 @@ def test_progress_counts_what_was_there_before_and_passes_everything_on(tmp_path
     assert len(directory.records()) == 4
 
 
-def test_a_tracker_that_fails_at_progress_is_not_told_again(caplog: pytest.LogCaptureFixture) -> None:
+def test_a_tracker_that_fails_at_progress_is_left_alone(caplog: pytest.LogCaptureFixture) -> None:
     class Deaf:
         def __enter__(self) -> "Deaf":
             return self
@@ -217,4 +217,4 @@ def test_an_agent_that_cannot_be_told_costs_no_result(
     assert not caplog.text
     monkeypatch.setenv("WANDB_SWEEP_ID", "sweep")
     tell_agent(Tracking(mode="offline"), tmp_path)
-    assert "tracker: the agent's run could not be told (FileNotFoundError" in caplog.text
+    assert "tracker: the agent's run could not be logged (FileNotFoundError" in caplog.text

@@ -2,10 +2,12 @@
 
 import base64
 import hashlib
+import importlib.util
 import json
 from collections.abc import Sequence
 from importlib.resources import files
 
+from anchorflow.errors import UserError
 from anchorflow.report.cells import Cell
 from anchorflow.report.collect import Collection
 from anchorflow.report.page.data import content
@@ -38,6 +40,12 @@ def page(collection: Collection, cells: Sequence[Cell], sheets: Sequence[Sheet])
 def embedded(value: object) -> str:
     """JSON that stays within its script element: no sign of it can begin a tag or a comment."""
     return json.dumps(value, allow_nan=False, separators=(",", ":")).replace("<", "\\u003c")
+
+
+def refuse_without_plotly() -> None:
+    """UserError where the library that draws the curves is not installed."""
+    if importlib.util.find_spec("plotly") is None:
+        raise UserError("a report's page needs plotly; run: pip install 'anchorflow[report]'.")
 
 
 def _plotly() -> str:

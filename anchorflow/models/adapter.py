@@ -1,0 +1,79 @@
+"""A directory with a PEFT adapter (LoRA and its kin): the weights of its base model, with the adapter merged into them."""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+import warnings
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from anchorflow.errors import UserError, first_line
+from anchorflow.models import weights_cache
+
+CONFIG, WEIGHTS = "adapter_config.json", "adapter_model.safetensors"
+
+
+@dataclass(frozen=True)
+class Adapter:
+    """What a directory changes of a base model: `base` is a hub id or a path, `revision` a commit on the hub."""
+
+    folder: Path
+    base: str
+    revision: str | None
+
+    @property
+    def tokenizer(self) -> Path | None:
+        """The directory, if it has a tokenizer of its own."""
+        return self.folder if (self.folder / "tokenizer_config.json").is_file() else None
+
+    def content(self) -> str:
+        """The hash of its configuration, weights and tokenizer."""
+        return weights_cache.files_hash(self.folder)
+
+    def merged(self, name: str, model: Any) -> Any:
+        """The model with the adapter in its weights. UserError for one that is not of this model, or cannot be merged."""
+        if importlib.util.find_spec("peft") is None:
+            raise UserError(f"model {name} is an adapter, which needs peft; run: pip install 'anchorflow[peft]'.")
+        from peft import PeftModel, get_peft_model_state_dict
+        from safetensors import safe_open
+
+        try:
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore")  # of libraries to each other
+                # Weights that the file lacks are made up: peft only warns.
+                warnings.filterwarnings("error", message=".*adapter keys", category=UserWarning)
+                adapted = PeftModel.from_pretrained(model, str(self.folder))
+                with safe_open(self.folder / WEIGHTS, "pt") as file:
+                    unused = set(file.keys()) - set(get_peft_model_state_dict(adapted, save_embedding_layers=True))
+                if unused:
+                    raise ValueError(
+                        f"it has {len(unused)} weights that this model has no place for: {min(unused)}, ..."
+                    )
+                return adapted.merge_and_unload(safe_merge=True)
+        except MemoryError:
+            raise
+        except Exception as error:  # as many kinds as there are adapters
+            raise UserError(
+                f"model {name}: the adapter in {self.folder} cannot be merged into {self.base} ({first_line(error)}); allowed: "
+                "adapters of this base model that change weights, as LoRA does."
+            ) from error
+
+
+def adapter_in(place: Path | str) -> Adapter | None:
+    """The adapter that a directory holds; None for one with a whole model. UserError where it is damaged or incomplete."""
+    if not isinstance(place, Path) or not (place / CONFIG).is_file() or (place / "config.json").is_file():
+        return None
+    try:
+        found = json.loads((place / CONFIG).read_text(encoding="utf-8"))
+        base, revision = found["base_model_name_or_path"], found.get("revision")
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise UserError(f"{place / CONFIG} is damaged ({type(error).__name__}: {error}).") from error
+    if not base:
+        raise UserError(
+            f"{place / CONFIG} names no base model; set base_model_name_or_path to a hub id or a directory."
+        )
+    if not (place / WEIGHTS).is_file():
+        raise UserError(f"{place} has a {CONFIG}, but no {WEIGHTS}; copy the directory again, whole.")
+    return Adapter(place, base, revision)

@@ -1,0 +1,226 @@
+"""`anchorflow workspace PATH...`: W&B pages made for comparing: a saved view of each experiment, and a report of all."""
+
+import importlib.util
+from collections import defaultdict
+from collections.abc import Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from anchorflow.errors import UserError, first_line
+from anchorflow.report.collect import Run, collect
+from anchorflow.report.view import Place, View
+from anchorflow.results import Result
+from anchorflow.tracking.afterwards import names_of, offline
+from anchorflow.tracking.names import safe
+from anchorflow.tracking.sync import check_access
+
+TITLE = "anchorflow"
+"""Of the report; a view is called `anchorflow: EXPERIMENT`. Found again under these names, they are made anew."""
+EDGES = ("", "_low", "_high")
+"""Of a curve with a band of its own."""
+FIRST = 3
+"""How many metrics are shown of an experiment whose view in reports names none."""
+MOST = 50
+"""Lines in a plot; W&B's own limit is 10."""
+INTRODUCTION = (
+    "Made by `anchorflow workspace`, which replaces this report when it runs again: copy it before you edit it. A row, "
+    "a line or a bar is a cell: runs that differ in the seed alone."
+)
+OVER_SEEDS = "Mean over seeds, with one standard error."
+OF_ITS_OWN = (
+    "Seeds share repetitions and are no replicates: each run is shown alone, its curves with one standard error over "
+    "repetitions (_low, _high)."
+)
+TESTS = "Paired differences, each with the p-value (_p) of its test over repetitions."
+HEADLINE, HYPOTHESES = "headline", "null hypotheses"
+
+
+@dataclass(frozen=True)
+class Plot:
+    """Curves that are drawn together over an axis, by W&B's names."""
+
+    axis: str
+    title: str
+    log: bool
+    curves: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Page:
+    """What is shown of an experiment. Numbers have W&B's names.
+
+    `replicates`: whether a mean over seeds has a standard error. `hypotheses` are differences, each before its p.
+    """
+
+    experiment: str
+    replicates: bool
+    headline: tuple[str, ...]
+    hypotheses: tuple[str, ...]
+    plots: tuple[Plot, ...]
+
+    @staticmethod
+    def columns(numbers: Sequence[str]) -> list[str]:
+        """The columns of a table of runs with these numbers."""
+        named = [f"config:{part}_name.value" for part in ("model", "dataset")]
+        return ["run:displayName", *named, *(f"summary:{name}" for name in numbers)]
+
+
+def workspace(paths: Sequence[Path]) -> list[str]:
+    """Make or update the pages for the runs at or below the paths, in each W&B project that they belong to.
+
+    Their links, with what they are. UserError without complete runs, wandb-workspaces, credentials, a network, or a project.
+    """
+    runs = collect(paths).runs
+    if not runs:
+        raise UserError(f"there is no complete run at or below {', '.join(map(str, paths))}.")
+    if importlib.util.find_spec("wandb_workspaces") is None:
+        raise UserError("this needs wandb-workspaces; run: pip install 'anchorflow[wandb]'.")
+    check_access()
+    import wandb
+    from wandb.sdk.lib.service.service_connection import WandbApiFailedError
+
+    api = wandb.Api()
+    by_place: dict[tuple[str, str], list[Run]] = defaultdict(list)
+    for run in runs:
+        labels = offline(run.result["config"]).labels(names_of(run.result))
+        by_place[labels["entity"] or api.default_entity, labels["project"]].append(run)
+    links = []
+    for (entity, project), here in by_place.items():
+        names = dict.fromkeys(run.experiment for run in here)
+        pages = [_page([run for run in here if run.experiment == name]) for name in names]
+        try:
+            links.append(f"report: {_save_report(api, entity, project, pages)}")
+            links += [f"{page.experiment}: {_save_view(entity, project, page)}" for page in pages]
+        except (wandb.Error, WandbApiFailedError, ValueError) as error:
+            raise UserError(
+                f"W&B did not take the pages for {entity}/{project} ({first_line(error)}); the project must be there, with "
+                "runs in it (anchorflow sync), and you must be allowed to write to it."
+            ) from error
+    return links
+
+
+def _page(runs: Sequence[Run]) -> Page:
+    """What the runs of one experiment have to show, in the order in which they have it."""
+    headline: dict[str, None] = {}
+    hypotheses: dict[str, None] = {}
+    plots: dict[tuple[str, Place], dict[str, None]] = defaultdict(dict)
+    for run in runs:
+        names, view, result = names_of(run.result), run.view, run.numbers()
+        headline |= dict.fromkeys(map(names.number, _headline(view, result)))
+        for name in result.metrics:
+            if f"{name}_p" in result.metrics:
+                hypotheses |= dict.fromkeys(map(names.number, (name, f"{name}_p")))
+        for name, curve in result.curves.items():
+            place = view.place_of(name, [])._replace(variant="")
+            edges = EDGES if curve.stderr is not None and not names.replicates else EDGES[:1]
+            of_curve = dict.fromkeys(names.number(name + edge) for edge in edges)
+            for axis in (curve.x, "depth") if curve.x == "layer" else (curve.x,):
+                plots[axis, place] |= of_curve
+    return Page(
+        runs[0].experiment,
+        names_of(runs[0].result).replicates,
+        tuple(name for name in headline if name not in hypotheses),
+        tuple(hypotheses),
+        tuple(Plot(safe(axis), place.panel, place.log, tuple(found)) for (axis, place), found in plots.items()),
+    )
+
+
+def _headline(view: View, result: Result) -> list[str]:
+    named = view.headline_of(result, [])
+    return list(result.metrics)[:FIRST] if named is None else [name for name in named if name in result.metrics]
+
+
+def _save_view(entity: str, project: str, page: Page) -> str:
+    """The link of the experiment's view."""
+    import wandb_workspaces.workspaces as ws
+    from wandb_workspaces.expr import Config
+    from wandb_workspaces.workspaces.internal import View as Saved
+
+    axes = dict.fromkeys(plot.axis for plot in page.plots)
+    sections = {
+        HEADLINE: _bars(page, page.headline),
+        HYPOTHESES: _bars(page, page.hypotheses),
+        **{f"over {axis}": _lines(page, axis) for axis in axes},
+    }
+    view = ws.Workspace(
+        entity=entity,
+        project=project,
+        name=f"{TITLE}: {page.experiment}",
+        sections=[ws.Section(name=name, panels=panels, is_open=True) for name, panels in sections.items() if panels],
+        settings=ws.WorkspaceSettings(max_runs=MOST),
+        runset_settings=ws.RunsetSettings(
+            filters=[Config("experiment_name") == page.experiment],
+            groupby=[Config("cell")] if page.replicates else [],
+            pinned_columns=page.columns([*page.headline, *page.hypotheses]),
+        ),
+    )
+    # The library makes up a name for each new view; ours is always the same, so that it is found again.
+    view._internal_name = f"nw-{TITLE}{''.join(filter(str.isalnum, page.experiment))}-v"
+    with suppress(ValueError):  # there is none yet
+        view._internal_id = Saved.from_name(entity, project, view._internal_name).id
+    return str(view.save().url)
+
+
+def _save_report(api: Any, entity: str, project: str, pages: Sequence[Page]) -> str:
+    """The link of the report."""
+    import wandb_workspaces.reports.v2 as wr
+
+    def grid(page: Page, name: str, numbers: Sequence[str], panels: Sequence[Any]) -> Any:
+        columns = page.columns(numbers)
+        runs = wr.Runset(
+            entity=entity,
+            project=project,
+            name=name,
+            filters=f"Config('experiment_name') = '{page.experiment}'",
+            groupby=["config.cell"] if page.replicates else [],
+            pinned_columns=columns,
+            visible_columns=columns,
+            lock_columns=True,
+        )
+        return wr.PanelGrid(runsets=[runs], panels=list(panels))
+
+    blocks = [wr.MarkdownBlock(INTRODUCTION), wr.TableOfContents()]
+    for page in pages:
+        axes = dict.fromkeys(plot.axis for plot in page.plots)
+        panels = [*_bars(page, page.headline), *(line for axis in axes for line in _lines(page, axis))]
+        blocks += [wr.H1(page.experiment), wr.MarkdownBlock(OVER_SEEDS if page.replicates else OF_ITS_OWN)]
+        blocks.append(grid(page, page.experiment, page.headline, panels))
+        if page.hypotheses:
+            blocks += [wr.H2(HYPOTHESES.capitalize()), wr.MarkdownBlock(TESTS)]
+            blocks.append(grid(page, HYPOTHESES, page.hypotheses, _bars(page, page.hypotheses)))
+    report = wr.Report(entity=entity, project=project, title=TITLE, width="fluid", blocks=blocks)
+    earlier = [each.id for each in api.reports(f"{entity}/{project}") if each.display_name == TITLE]
+    report.id = next(iter(earlier), "")
+    return str(report.save().url)
+
+
+def _bars(page: Page, numbers: Sequence[str]) -> list[Any]:
+    """A plot for each number that is no p-value."""
+    import wandb_workspaces.reports.v2 as wr
+
+    shown = [name for name in numbers if not (name.endswith("_p") and name.removesuffix("_p") in numbers)]
+    return [wr.BarPlot(title=name, metrics=[name], max_runs_to_show=MOST, **_aggregated(page)) for name in shown]
+
+
+def _lines(page: Page, axis: str) -> list[Any]:
+    import wandb_workspaces.reports.v2 as wr
+
+    return [
+        wr.LinePlot(
+            title=plot.title or page.experiment,
+            x=axis,
+            y=list(plot.curves),
+            log_y=plot.log,
+            max_runs_to_show=MOST,
+            **_aggregated(page),
+        )
+        for plot in page.plots
+        if plot.axis == axis
+    ]
+
+
+def _aggregated(page: Page) -> dict[str, Any]:
+    """Groups are there where seeds are replicates alone; each is drawn as its mean and the mean's standard error."""
+    return {"groupby_aggfunc": "mean", "groupby_rangefunc": "stderr"} if page.replicates else {}
