@@ -86,7 +86,7 @@ def names() -> list[str]:
     )
 
 
-def pair(name: str, seed: int = 0) -> tuple[LanguageModel, PreTrainedModel]:
+def pair(name: str, seed: int = 0, dtype: torch.dtype = torch.float32) -> tuple[LanguageModel, PreTrainedModel]:
     """A model as a user has it, and the same weights in another, whose attention is the family's eager code."""
     made = config(name)
     with torch.device("meta"):
@@ -94,9 +94,9 @@ def pair(name: str, seed: int = 0) -> tuple[LanguageModel, PreTrainedModel]:
     if size > LARGEST:
         raise ValueError(f"{size / 1e6:.0f} million parameters: a size is not shrunk")
     torch.manual_seed(seed)
-    model = AutoModelForCausalLM.from_config(copy.deepcopy(made), dtype=torch.float32)
+    model = AutoModelForCausalLM.from_config(copy.deepcopy(made), dtype=dtype)
     _draw(model, seed)
-    eager = AutoModelForCausalLM.from_config(made, dtype=torch.float32, attn_implementation="eager")
+    eager = AutoModelForCausalLM.from_config(made, dtype=dtype, attn_implementation="eager")
     eager.load_state_dict(model.state_dict())
     for key, buffer in model.named_buffers():  # those that no checkpoint holds, and that may be random
         owner, _, own = key.rpartition(".")

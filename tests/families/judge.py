@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 from transformers.utils import logging
 
 import anchorflow as af
@@ -58,7 +59,18 @@ def judge(name: str) -> Iterator[tuple[str, Outcome]]:
             yield "model", _outcome(NOT_BUILT, "it gives every query the same probabilities")
             return
         for experiment in experiments():
-            yield experiment.name, _judged(experiment, lm, expected, task)
+            outcome = _judged(experiment, lm, expected, task)
+            yield experiment.name, outcome if outcome["outcome"] != WRONG else _settled(name, experiment, task, outcome)
+
+
+def _settled(name: str, experiment: Experiment, task: Any, doubtful: Outcome) -> Outcome:
+    """Whether what is wrong in float32 is so in float64, too, or was rounding (of small gradients, in OLMo)."""
+    try:
+        lm, eager = build.pair(name, dtype=torch.float64)
+    except Exception:  # some families' code takes no float64
+        return doubtful
+    exact = _judged(experiment, lm, Expected(eager, lm.tokenizer, task, SEED), task)
+    return _outcome(RIGHT, f"in float64: {exact['why']}") if exact["outcome"] == RIGHT else doubtful
 
 
 def _judged(experiment: Experiment, lm: Any, expected: Expected, task: Any) -> Outcome:

@@ -88,3 +88,10 @@ def test_what_does_not_do_what_it_says_is_wrong(monkeypatch: pytest.MonkeyPatch)
     assert outcomes["isolation"]["outcome"] == WRONG
     assert "label_first_1" in outcomes["isolation"]["why"]
     assert table.in_short(outcomes).startswith("7 right, 1 wrong  isolation: ")
+
+
+@pytest.mark.slow
+def test_rounding_is_no_wrong_number() -> None:
+    outcomes = dict(judge.judge("olmo"))
+    assert {outcome["outcome"] for outcome in outcomes.values()} == {RIGHT}
+    assert "in float64" in outcomes["saliency"]["why"]
