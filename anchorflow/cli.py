@@ -70,7 +70,13 @@ def _parser() -> argparse.ArgumentParser:
     status = commands.add_parser("status", help="the state of every run at or below the paths")
     status.add_argument("paths", nargs="+", type=expanded, metavar="PATH")
     status.add_argument("--watch", action="store_true", help="again every few seconds, until nothing runs")
+    status.add_argument("--json", action="store_true", help="for programs")
     status.set_defaults(run=_status)
+
+    clean = commands.add_parser("clean", help="remove failed, lost and superseded runs, after showing them")
+    clean.add_argument("paths", nargs="+", type=expanded, metavar="PATH")
+    clean.add_argument("--yes", action="store_true", help="do not ask")
+    clean.set_defaults(run=_clean)
 
     sync = commands.add_parser("sync", help="upload to W&B what was recorded offline, or not at all")
     sync.add_argument("paths", nargs="+", type=expanded, metavar="PATH")
@@ -124,7 +130,13 @@ def _check_model(chosen: argparse.Namespace) -> int:
 def _status(chosen: argparse.Namespace) -> int:
     from anchorflow.sweep import status
 
-    return status.show(chosen.paths, watch=chosen.watch)
+    return status.show(chosen.paths, watch=chosen.watch, as_json=chosen.json)
+
+
+def _clean(chosen: argparse.Namespace) -> int:
+    from anchorflow.sweep.clean import clean
+
+    return clean(chosen.paths, yes=chosen.yes)
 
 
 def _sync(chosen: argparse.Namespace) -> int:

@@ -156,6 +156,15 @@ def fingerprint(node: Any) -> dict[str, Any]:
     return found | (dict(node.content()) if hasattr(node, "content") else {})
 
 
+FROM_ENVIRONMENT = "${oc.env:"
+"""How a configuration names a variable of the environment. What holds it is recorded as written: it may be a secret."""
+
+
+def as_written(found: Mapping[str, Any], node: Mapping[str, Any]) -> dict[str, Any]:
+    """These settings, with what `node` has in their place where that names a variable of the environment."""
+    return {key: node[key] if FROM_ENVIRONMENT in repr(node.get(key)) else value for key, value in found.items()}
+
+
 def to_node(node: Any) -> dict[str, Any]:
     """The configuration's node that describes this object: the inverse of `build`."""
     return {"_target_": target_of(type(node)), **{each.name: _plain(getattr(node, each.name)) for each in fields(node)}}

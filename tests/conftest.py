@@ -47,8 +47,8 @@ FAMILIES = ("gpt2", "gptj", "llama")
 ROOT = Path(__file__).parent.parent
 
 
-# While one edits, absolute and rotary positions do: GPT-J's partial rotation is for the whole suite.
-@pytest.fixture(scope="session", params=[pytest.param(f, marks=[pytest.mark.slow] * (f == "gptj")) for f in FAMILIES])
+# While one edits, LLaMA (rotary positions, grouped heads) is enough; the others are for the whole suite.
+@pytest.fixture(scope="session", params=[pytest.param(f, marks=[pytest.mark.slow] * (f != "llama")) for f in FAMILIES])
 def lm(request: pytest.FixtureRequest) -> LanguageModel:
     """A tiny model of each family in float64, where identities are exact and doubts settled."""
     return Tiny(family=request.param, layers=3).load("cpu", "float64")

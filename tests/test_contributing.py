@@ -13,6 +13,10 @@ from tests.conftest import ROOT
 
 pytestmark = pytest.mark.slow
 EXAMPLE = ROOT / "examples" / "own_project"
+LISTING = (
+    *("tests/test_architecture.py", "tests/test_settings.py", "tests/test_presets.py", "tests/data/test_files.py"),
+    *("tests/experiments/test_devices.py", "tests/experiments/test_recency.py", "tests/report/test_views.py"),
+)
 TEST = '''
 """The label of the last demonstration, repeated."""
 
@@ -69,14 +73,15 @@ def test_additions_touch_what_contributing_says_and_nothing_else(copy: Path) -> 
     assert line in text
     text = text.replace(line, "from anchorflow.experiments.recency import Recency\n" + line)
     door.write_text(text.replace('    "Reweighting",\n', '    "Recency",\n    "Reweighting",\n'))
-    quick = ["-q", "-n2", "--dist=loadfile", "-p", "no:cacheprovider", "-m", "not (slow or slurm or browser or real)"]
+    # The tests that list what there is: rooms, settings, presets, data, devices, views. The others know nothing of additions.
+    quick = ["-q", "-p", "no:cacheprovider", "-m", "not (slow or slurm or browser or real)", *LISTING]
     done = subprocess.run(
         [sys.executable, "-m", "pytest", *quick],
         cwd=copy,
         capture_output=True,
         text=True,
-        timeout=2400,
+        timeout=600,
         env={**os.environ, "PYTHONPATH": str(copy)},
     )
     assert done.returncode == 0, done.stdout[-5000:]
-    assert int(re.findall(r"(\d+) passed", done.stdout)[-1]) > 500
+    assert int(re.findall(r"(\d+) passed", done.stdout)[-1]) > 100

@@ -4,6 +4,7 @@ from anchorflow.models.abilities import PROPERTIES, Abilities
 from anchorflow.models.devices import Dtype, choose_device, choose_dtype, to_device
 from anchorflow.models.language_model import LanguageModel, Model, Shape, attention_layers, prepare
 from anchorflow.models.pretrained import Pretrained
+from anchorflow.models.resources import Resources
 from anchorflow.models.tiny import Tiny
 
 __all__ = [
@@ -13,6 +14,7 @@ __all__ = [
     "LanguageModel",
     "Model",
     "Pretrained",
+    "Resources",
     "Shape",
     "Tiny",
     "attention_layers",

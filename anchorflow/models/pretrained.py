@@ -15,6 +15,7 @@ from anchorflow.errors import UserError, with_link
 from anchorflow.models import files, weights_cache
 from anchorflow.models.adapter import Adapter, adapter_in
 from anchorflow.models.language_model import LanguageModel, Shape, prepare
+from anchorflow.models.resources import Resources
 from anchorflow.paths import expanded
 from anchorflow.settings import configurable, setting
 
@@ -37,6 +38,8 @@ class Pretrained:
     """How the model is spread over several GPUs (auto: over all); null puts it on one device."""
     quantization: Literal["8bit", "4bit"] | None = None
     """8bit (LLM.int8) or 4bit (NF4); each needs a GPU and `pip install anchorflow[8bit]`."""
+    resources: Resources | None = setting(default=None, kind="run")
+    """What its jobs are given on SLURM, where that differs from the launcher's: {gpus_per_node: 4}."""
 
     def __post_init__(self) -> None:
         if self.path is None:

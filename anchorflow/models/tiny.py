@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any, Literal
 
 from anchorflow.models.language_model import LanguageModel, Shape, prepare
+from anchorflow.models.resources import Resources
 from anchorflow.settings import configurable, setting
 
 
@@ -24,6 +25,8 @@ class Tiny:
     """Size of the hidden states."""
     seed: int = 0
     """What the weights are drawn from."""
+    resources: Resources | None = setting(default=None, kind="run")
+    """What its jobs are given on SLURM, where that differs from the launcher's."""
 
     def __post_init__(self) -> None:
         for key in ("layers", "heads", "width"):

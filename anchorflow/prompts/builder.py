@@ -39,6 +39,9 @@ class _Encoded:
 
 def _whole(text: str, tokens: Sequence[str], offsets: Sequence[tuple[int, int]]) -> list[tuple[int, int]]:
     """Offsets with the blanks that some tokenizers trim from them: the same for the same tokens, trimmed or not."""
+    ends = [0, *(stop for _, stop in offsets)]
+    if ends[-1] == len(text) and ends[:-1] == [start for start, _ in offsets]:  # each token begins where the last ends
+        return list(offsets)
     found, end = [], 0
     for token, (start, stop) in zip(tokens, offsets, strict=True):
         if start >= end and not text[end:start].strip(" "):
@@ -50,6 +53,8 @@ def _whole(text: str, tokens: Sequence[str], offsets: Sequence[tuple[int, int]])
     return found
 
 
+_Spans = list[tuple[str, int, int]]
+"""The parts of an example: what it is (see _PARTS), its first character and its end."""
 _PARTS = {None: "formatting", "text": "text", "text_pair": "text", "label": "label"}
 
 
@@ -81,6 +86,7 @@ class PromptBuilder:
         self.separator = separator
         self.limit = limit
         self.task = task
+        self._last: tuple[tuple[Any, ...], tuple[Demonstration, ...]] | None = None
         self.label_tokens = self._find_label_tokens()
 
     def build(self, demonstrations: Sequence[Example], query: Example) -> Prompt:
@@ -93,42 +99,12 @@ class PromptBuilder:
                 f"in the prompt for test row {query.row} the label word {self.label_words[0]!r} begins with another token "
                 f"than elsewhere ({self._token(ids[cut])!r}); end the template with a plain sign such as ':'."
             )
-        starts = [span[0][1] for span in spans]
-        located = []
-        for k, demonstration in enumerate(demonstrations):
-            # A token that begins with the separator's blank and goes on with the next text belongs to that.
-            first = encoded.behind(starts[k]) if k else self._beginning(ids)
-            inside = range(first, min(cut, encoded.behind(starts[k + 1])))
-            label_word, texts = set(), set()
-            for part, a, b in spans[k]:
-                # A token without a character of its own belongs to the part that it stands in.
-                held = {i for i in inside if offsets[i][0] < b and max(offsets[i][1], offsets[i][0] + 1) > a}
-                if part == "label":
-                    label_word |= held
-                elif part == "text":
-                    texts |= held
-            characters = {c for part, a, b in spans[k] if part == "text" for c in range(a, b)}
-            anchor = self._label_start(spans[k], text, encoded)
-            located.append(
-                Demonstration(
-                    label=demonstration.label,
-                    start=inside.start,
-                    stop=inside.stop,
-                    anchor=anchor,
-                    label_word=tuple(sorted(i for i in label_word if i >= anchor)),
-                    formatting=tuple(i for i in inside if i not in texts and (i not in label_word or i < anchor)),
-                    merged=tuple(
-                        i
-                        for i in sorted(texts)
-                        if any(text[c] != " " for c in range(*offsets[i]) if c not in characters)
-                    ),
-                )
-            )
+        located = self._located(demonstrations, text, spans, encoded, cut)
         shown = text[: offsets[cut - 1][1]]
         start = located[-1].stop if located else 0
         own = next(a for part, a, _ in spans[-1] if part == "text")
         lead = next(i for i in range(start, cut) if offsets[i][1] > own) - start
-        return Prompt(query.row, query.label, tuple(ids[:cut]), tuple(located), self.label_tokens, shown, lead)
+        return Prompt(query.row, query.label, tuple(ids[:cut]), located, self.label_tokens, shown, lead)
 
     def pieces(self, demonstrations: Sequence[Example], query: Example) -> tuple[str, ...]:
         """What a reader sees of each token of the prompt for `query`: one after another they are its text.
@@ -169,9 +145,7 @@ class PromptBuilder:
             cuts.append(first)
         return Series(array("i", ids[: cuts[-1]]), tuple(cut - 1 for cut in cuts), self.label_tokens)
 
-    def _lay_out(
-        self, demonstrations: Sequence[Example], query: Example
-    ) -> tuple[str, list[list[tuple[str, int, int]]], _Encoded]:
+    def _lay_out(self, demonstrations: Sequence[Example], query: Example) -> tuple[str, list[_Spans], _Encoded]:
         """Text, parts and tokens of the demonstrations and the query.
 
         The query is written with the first label word, whatever its own: nothing of the answer can leak.
@@ -182,7 +156,7 @@ class PromptBuilder:
 
     def _write(
         self, examples: Sequence[Example], words: Sequence[str], instruction: str = ""
-    ) -> tuple[str, list[list[tuple[str, int, int]]]]:
+    ) -> tuple[str, list[_Spans]]:
         """The text of all examples, each with its word, and each one's parts: (part, first character, end)."""
         text, spans = instruction, []
         for example, word in zip(examples, words, strict=True):
@@ -200,12 +174,57 @@ class PromptBuilder:
         tokens = self.tokenizer.convert_ids_to_tokens(encoded["input_ids"])
         return _Encoded(encoded["input_ids"], _whole(text, tokens, encoded["offset_mapping"]))
 
+    def _located(
+        self, demonstrations: Sequence[Example], text: str, spans: Sequence[_Spans], encoded: _Encoded, cut: int
+    ) -> tuple[Demonstration, ...]:
+        """Where the demonstrations lie. Queries that share them share this, where their tokens are the same as well."""
+        if not demonstrations:
+            return ()
+        ids, offsets = encoded.ids, encoded.offsets
+        starts = [span[0][1] for span in spans]
+        end = min(cut, encoded.behind(starts[-1]))
+        key = (text[: starts[-1]], ids[:end], offsets[:end], spans[:-1], [d.label for d in demonstrations])
+        if self._last is not None and self._last[0] == key:
+            return self._last[1]
+        located = []
+        for k, demonstration in enumerate(demonstrations):
+            # A token that begins with the separator's blank and goes on with the next text belongs to that.
+            first = encoded.behind(starts[k]) if k else self._beginning(ids)
+            inside = range(first, min(cut, encoded.behind(starts[k + 1])))
+            label_word, texts = set(), set()
+            for part, a, b in spans[k]:
+                # A token without a character of its own belongs to the part that it stands in.
+                held = {i for i in inside if offsets[i][0] < b and max(offsets[i][1], offsets[i][0] + 1) > a}
+                if part == "label":
+                    label_word |= held
+                elif part == "text":
+                    texts |= held
+            characters = {c for part, a, b in spans[k] if part == "text" for c in range(a, b)}
+            anchor = self._label_start(spans[k], text, encoded)
+            located.append(
+                Demonstration(
+                    label=demonstration.label,
+                    start=inside.start,
+                    stop=inside.stop,
+                    anchor=anchor,
+                    label_word=tuple(sorted(i for i in label_word if i >= anchor)),
+                    formatting=tuple(i for i in inside if i not in texts and (i not in label_word or i < anchor)),
+                    merged=tuple(
+                        i
+                        for i in sorted(texts)
+                        if any(text[c] != " " for c in range(*offsets[i]) if c not in characters)
+                    ),
+                )
+            )
+        self._last = key, tuple(located)
+        return self._last[1]
+
     def _beginning(self, ids: Sequence[int]) -> int:
         """The first token of the text: a BOS stands in front of it."""
         return next(i for i, token in enumerate(ids) if token not in self._special)
 
     @staticmethod
-    def _label_start(spans: Sequence[tuple[str, int, int]], text: str, encoded: _Encoded) -> int:
+    def _label_start(spans: _Spans, text: str, encoded: _Encoded) -> int:
         """The token that holds the label word's first character (its leading blank may be a token of its own)."""
         start, stop = next((a, b) for part, a, b in spans if part == "label")
         start += len(text[start:stop]) - len(text[start:stop].lstrip())

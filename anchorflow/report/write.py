@@ -1,6 +1,7 @@
 """All files of a report, below one directory: the page, report.md, tables and figures."""
 
 import os
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import replace
@@ -125,10 +126,21 @@ def _opening(found: Collection, cells: Sequence[Cell], most: int | None) -> list
     complete, left_out = counted(len(found.runs), "run"), counted(len(found.problems), "problem")
     return [
         f"# {complete} in {counted(len(cells), 'cell')}, {len(found.incomplete)} incomplete, {left_out}",
+        *_revisions(found),
         "",
         *_left_out(found, most),
         to_markdown(tables.overview(cells)),
     ]
+
+
+def _revisions(found: Collection) -> list[str]:
+    """The revisions of the code that the runs are of, with how many runs each has."""
+    of_runs: Counter[str] = Counter()
+    for run in found.runs:
+        known = run.result.get("environment", {})
+        of_runs.update(known.get("revisions") or filter(None, [known.get("git")]))
+    listed = [f"{revision} ({counted(n, 'run')})" for revision, n in of_runs.most_common()]
+    return ["", f"code: {', '.join(listed)}"] if listed else []
 
 
 def _left_out(found: Collection, most: int | None) -> list[str]:

@@ -7,22 +7,22 @@ import json
 import logging
 import math
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from anchorflow.errors import UserError, of_system
-from anchorflow.results import SCHEMA, Result
+from anchorflow.results import SCHEMA, Record, Result
 from anchorflow.runs.budget import out_of_memory
 from anchorflow.runs.compute import Assembled, Computed, Shard, Store, assemble, compute
 from anchorflow.runs.memory import refuse_too_large
-from anchorflow.runs.provenance import environment, peak_memory
+from anchorflow.runs.provenance import environment, note_revision, peak_memory, revision
 from anchorflow.runs.rundir import RunDirectory
 from anchorflow.runs.settings import SWEEP_WIDE, Settings, read_settings
 from anchorflow.runs.stopping import Stopped
-from anchorflow.settings import target_of, values
+from anchorflow.settings import as_written, target_of, values
 
 if TYPE_CHECKING:
     from anchorflow.data import Task
@@ -64,6 +64,8 @@ class OpenRun:
     device: str
     dtype: str
     identity: str
+    revisions: list[str] = field(default_factory=list)
+    """Of the code: those that its records are of, the present one last."""
 
     @property
     def names(self) -> Names:
@@ -116,15 +118,23 @@ class Timing:
 
 
 def execute(
-    config: Mapping[str, Any], folder: Path, kept: KeptModel | None = None, shard: Shard | None = None
+    config: Mapping[str, Any],
+    folder: Path,
+    kept: KeptModel | None = None,
+    shard: Shard | None = None,
+    recorded: Mapping[str, Any] | None = None,
 ) -> dict[str, Any] | None:
     """Run a resolved configuration in `folder` and give back the content of its result.json.
+
+    `recorded` is what result.json and the tracker say of the configuration: that of a secret in an environment variable is
+    where it comes from.
 
     A run resumes from the records that are there; a finished one is given back as it is. With `shard` only that part of
     the run is computed; the shard that ends last puts all together (the others give back None).
     """
     config = {key: value for key, value in config.items() if key not in SWEEP_WIDE}
     settings = read_settings(config)
+    config = {key: value for key, value in (recorded or config).items() if key not in SWEEP_WIDE}
     config |= {"model": {**config["model"], "name": settings.model.name}}  # with what a model adds to its name
     return execute_settings(settings, config, folder, kept or KeptModel(), shard)
 
@@ -153,8 +163,8 @@ def _execute(settings: Settings, config: Mapping[str, Any], directory: RunDirect
         tell_agent(settings.tracking, directory.path)
         return done
     _check(run)
-    whole_config = {**run.config, "identity": run.identity, "data": run.task.shown}
-    counting = values(settings.experiment, "number")
+    whole_config = {**run.config, "identity": run.identity, "data": run.task.shown, "revision": str(revision())}
+    counting = as_written(values(settings.experiment, "number"), run.config["experiment"])
 
     def begin() -> AbstractContextManager[Recorder]:
         return settings.tracking.run(directory.path, run.identity, whole_config, run.names, counting)
@@ -166,7 +176,10 @@ def _execute(settings: Settings, config: Mapping[str, Any], directory: RunDirect
         lm, new = _load(run, kept)
         loaded = time.perf_counter()
         computed = run.compute(lm, Followed(directory, tracker))
-        assembled = assemble(settings.experiment, lm, computed.records, run.task.labels)
+        try:
+            assembled = assemble(settings.experiment, lm, computed.records, run.task.labels)
+        except KeyError as error:
+            raise _incomplete(directory, computed.records, error.args[0]) or error from error
         timing = Timing(started, loaded, time.perf_counter(), int(new))
         if list(assembled.finished) != [record for record in computed.records if "skipped" not in record]:
             directory.rewrite(assembled.records)
@@ -175,7 +188,11 @@ def _execute(settings: Settings, config: Mapping[str, Any], directory: RunDirect
         directory.complete(found)
         total = len(computed.records)
         directory.report("completed", progress={"done": total, "total": total})
-    _show(assembled.result, directory)
+    _show_metrics(found["metrics"], found["stderr"])
+    for note in found["notes"]:
+        log.info("note: %s", note)
+    log.info("result: %s", directory.path / "result.json")
+    _show_figures(directory)
     return found
 
 
@@ -198,26 +215,58 @@ def open_run(settings: Settings, config: Mapping[str, Any], directory: RunDirect
     dtype = choose_dtype(settings.job.dtype, device)
     identity = settings.identity(task, dtype)
     directory.claim(identity)
-    return OpenRun(settings, config, directory, task, device, dtype, identity)
+    revisions = [] if directory.result() is not None else note_revision(directory.path)
+    return OpenRun(settings, config, directory, task, device, dtype, identity, revisions)
+
+
+def _incomplete(directory: RunDirectory, records: Sequence[Record], field: str) -> UserError | None:
+    """Names the record that lacks a field which others have; None where that is not it."""
+
+    def has(node: Any) -> bool:
+        return isinstance(node, Mapping) and (field in node or any(map(has, node.values())))
+
+    lacking = [record for record in records if "skipped" not in record and not has(record)]
+    if not lacking or not any(map(has, records)):
+        return None
+    return UserError(
+        f"{directory.path / 'records.jsonl'} is damaged: its record of {directory.key} {lacking[0][directory.key]} has no "
+        f"{field!r}; delete that line, and the record is made again."
+    )
 
 
 def describe(run: OpenRun, lm: LanguageModel, assembled: Assembled, timing: Mapping[str, Any]) -> dict[str, Any]:
     """The content of result.json."""
     settings, unit = run.settings, run.settings.experiment.unit
+    found = assembled.result.to_json()
+    if len(run.revisions) > 1:
+        found["notes"] = [
+            *found["notes"],
+            f"its records are of several revisions of the code: {', '.join(run.revisions)}",
+        ]
     return {
         "schema": SCHEMA,
         "experiment": settings.experiment.name,
         "unit": unit.key,
         "identity": run.identity,
-        "identity_of": json.loads(json.dumps(settings.identity_of(run.task, run.dtype))),  # as it will be read
+        "identity_of": _identity_of(run),
         "seed": settings.job.seed,
-        **assembled.result.to_json(),
+        **found,
         "counts": {unit.several: len(assembled.finished), "skipped": len(assembled.skipped)},
         "config": dict(run.config),
         "data": {"shown": run.task.shown, **vars(run.task.provenance)},
-        "environment": {**environment(str(lm.device), run.dtype), "weights": lm.revision, "layers": lm.shape.layers},
+        "environment": {
+            **environment(str(lm.device), run.dtype, run.revisions),
+            "weights": lm.revision,
+            "layers": lm.shape.layers,
+        },
         "timing": dict(timing),
     }
+
+
+def _identity_of(run: OpenRun) -> dict[str, Any]:
+    """What the identity is the hash of, as it will be read; what comes from the environment, as it is written."""
+    found: dict[str, Any] = json.loads(json.dumps(run.settings.identity_of(run.task, run.dtype)))
+    return {**found, **{group: as_written(found[group], run.config[group]) for group in ("model", "experiment")}}
 
 
 def draw(run: OpenRun, result: Result) -> list[Path]:
@@ -307,14 +356,12 @@ def _say_complete(done: Mapping[str, Any], run: OpenRun) -> None:
         if name in before and before[name] != value:
             log.info("it was run with experiment.%s=%s, not %s; delete it to run it again", name, before[name], value)
     _show_metrics(done["metrics"], done.get("stderr", {}))
+    _show_figures(run.directory)
 
 
-def _show(result: Result, directory: RunDirectory) -> None:
-    found = result.to_json()
-    _show_metrics(found["metrics"], found["stderr"])
-    for note in result.notes:
-        log.info("note: %s", note)
-    log.info("result: %s", directory.path / "result.json")
+def _show_figures(directory: RunDirectory) -> None:
+    for figure in sorted((directory.path / "figures").glob("*.png")):
+        log.info("figure: %s", figure)
 
 
 def _show_metrics(metrics: Mapping[str, float | None], stderr: Mapping[str, float | None]) -> None:

@@ -169,6 +169,12 @@ class RunDirectory:
         """Write `result.json`: from now on the run counts as complete."""
         write_atomically(self.path / "result.json", dumps(result, indent=2) + "\n")
 
+    def has_started(self) -> bool:
+        """Whether somebody worked here, or still does: a run that is refused before that says `failed` without progress."""
+        status = read_status(self.path)
+        refused = status.get("state", "failed") == "failed" and "progress" not in status
+        return self._occupied() or (self.path / SHARDS).exists() or not refused
+
     @property
     def _taken_over(self) -> bool:
         return self._lease is not None and self._lease.lost

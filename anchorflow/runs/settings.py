@@ -32,6 +32,8 @@ GROUPS: Mapping[str, type] = {"model": Model, "dataset": Source, "experiment": E
 """The groups of the configuration that make a run, and what each one's class must have."""
 NAMED = ("model", "dataset", "experiment")
 """The groups that a run's directory is named after."""
+LONGEST_NAME = 100
+"""Bytes of a model's or dataset's name: three of them, and what lies in a run's directory, make a path."""
 SWEEP_WIDE = ("sweep", "launcher")
 """Groups that are about a sweep as a whole: no part of a single run."""
 
@@ -79,7 +81,7 @@ class Settings:
         nodes = {group: getattr(self, group) for group in NAMED}
         counts = {group: {"_target_": target_of(type(node)), **_counting(node)} for group, node in nodes.items()}
         names = (node.name for node in (self.experiment, self.model, self.dataset))
-        safe = "/".join("".join(c if c.isalnum() or c in "-_." else "-" for c in name) for name in names)
+        safe = "/".join(map(_safe, names))
         return f"{safe}/seed{self.job.seed}-{digest({**counts, **_counting(self.job)})[:8]}"
 
     def identity_of(self, task: Task, dtype: str) -> dict[str, Any]:
@@ -100,6 +102,18 @@ class Settings:
     def identity(self, task: Task, dtype: str) -> str:
         """The hash of all that."""
         return digest(self.identity_of(task, dtype))
+
+
+def _safe(name: str) -> str:
+    """The name as one folder's. SettingError for what no folder can be called."""
+    safe = "".join(c if c.isalnum() or c in "-_." else "-" for c in name)
+    if not safe.strip(".") or len(safe.encode()) > LONGEST_NAME:
+        shown = name if len(name) <= LONGEST_NAME else f"{name[:40]}..."
+        raise SettingError(
+            f"{shown!r} cannot be the name of a folder; allowed for models and datasets: up to {LONGEST_NAME} bytes, not dots "
+            "alone (model.name=..., dataset.name=...)."
+        )
+    return safe
 
 
 def _counting(node: Any) -> dict[str, Any]:

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from anchorflow.runs import Shard
 from anchorflow.settings import digest
+from anchorflow.sweep.settings import Launcher
 
 
 @dataclass(frozen=True)
@@ -23,6 +24,18 @@ class Cell:
     overrides: tuple[str, ...]
     shard: Shard | None = None
     problem: str | None = None
+    recorded: dict[str, Any] | None = None
+    """What is written down of `config`, where that is not the same (see composition.recorded)."""
+    allocation: Launcher | None = None
+    """What its job is given, where that differs from what the launcher says for all."""
+
+    def with_settings(self, group: str, **settings: Any) -> Cell:
+        """The cell with other settings in one group of its configuration."""
+
+        def changed(node: dict[str, Any]) -> dict[str, Any]:
+            return {**node, group: {**node[group], **settings}}
+
+        return replace(self, config=changed(self.config), recorded=self.recorded and changed(self.recorded))
 
     @property
     def name(self) -> str:

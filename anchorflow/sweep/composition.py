@@ -4,10 +4,12 @@ import os
 import re
 import signal
 import sys
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from contextvars import ContextVar
 from fnmatch import fnmatchcase
-from typing import Any, NoReturn
+from pathlib import Path
+from typing import Any, ClassVar, NoReturn
 
 import yaml
 from hydra.core.override_parser.overrides_parser import OverridesParser
@@ -15,6 +17,7 @@ from hydra.errors import HydraException, MissingConfigException, OverrideParseEx
 from hydra.experimental.callback import Callback
 from omegaconf import DictConfig, OmegaConf, flag_override
 from omegaconf.errors import ConfigAttributeError, ConfigKeyError, OmegaConfBaseException
+from omegaconf.resolvers import oc
 
 from anchorflow.errors import UserError, did_you_mean, first_line, of_system, typed
 from anchorflow.paths import expanded
@@ -22,9 +25,12 @@ from anchorflow.runs import SWEEP_WIDE, Stopped, read_settings
 from anchorflow.settings import build, locate
 from anchorflow.sweep.settings import Sweep
 
+_recording: ContextVar[bool] = ContextVar("recording", default=False)
+"""Whether a configuration is resolved to be written down."""
+
 
 def register_resolvers() -> None:
-    """What conf/ may interpolate.
+    """What conf/ may interpolate, beside what OmegaConf knows.
 
     `${run_name:}` is the directory of a run below outputs/. `${by:KEY, {VALUE: result, ..., else: result}}` is the
     result for the value that the configuration has at KEY; a VALUE may be a pattern (llama2-*).
@@ -41,6 +47,12 @@ def register_resolvers() -> None:
             raise UserError(f"{key} is {value!r}; allowed: {', '.join(results)}.")
         return results[found]
 
+    def env(*words: Any) -> Any:
+        if _recording.get():
+            return f"${{oc.env:{','.join('null' if word is None else str(word) for word in words)}}}"
+        return oc.env(*words)
+
+    OmegaConf.register_new_resolver("oc.env", env, replace=True)
     OmegaConf.register_new_resolver("run_name", name, replace=True)
     OmegaConf.register_new_resolver("by", by, replace=True)
 
@@ -50,8 +62,28 @@ def plain(config: Any) -> Any:
     return OmegaConf.to_container(config, resolve=True) if OmegaConf.is_config(config) else config
 
 
+def recorded(config: DictConfig, keys: Iterable[str]) -> dict[str, Any]:
+    """These nodes of a configuration as JSON's types, interpolations resolved but for those of environment variables, which
+    may be secrets: what is written down names the variable.
+    """
+    return {key: _recorded(config, key) for key in keys}
+
+
+def _recorded(config: DictConfig, key: str) -> Any:
+    token = _recording.set(True)
+    try:
+        return plain(config[key])
+    except (OmegaConfBaseException, UserError):  # what is made of a variable is no number, or no choice
+        return OmegaConf.to_container(config, resolve=False)[key]  # type: ignore[index, call-overload]
+    finally:
+        _recording.reset(token)
+
+
 class MakeFolder(Callback):  # type: ignore[misc]
     """Makes the directory before Hydra does, to say in one sentence where that cannot be."""
+
+    made: ClassVar[list[Path]] = []
+    """The directories that were not there, the lowest first."""
 
     def on_run_start(self, config: DictConfig, **others: Any) -> None:
         """Before a single run."""
@@ -67,12 +99,21 @@ class MakeFolder(Callback):  # type: ignore[misc]
             folder = OmegaConf.select(config, key)  # with a name made of the settings, where a mistake comes to light
         except OmegaConfBaseException as error:
             refuse(sentence(error))
+        path = expanded(folder).absolute()
+        MakeFolder.made[:] = [each for each in (path, *path.parents) if not each.exists()]
         try:
-            expanded(folder).mkdir(parents=True, exist_ok=True)
+            path.mkdir(parents=True, exist_ok=True)
         except OSError as error:
             refuse(f"{key} is {folder!r}, which cannot be made ({error.strerror}); choose another.")
         with flag_override(config, ["readonly", "struct"], False):
             OmegaConf.update(config, key, str(expanded(folder)))
+
+
+OWN_PLUGINS = {
+    "hydra/launcher": "allowed: launcher=local, slurm or submitit_local",
+    "hydra/sweeper": "its place is taken by a grid over all values given (seed=1,2,3); leave it out",
+}
+"""Hydra's groups whose options the project's own plugins take the place of, and what there is instead."""
 
 
 class CheckSweep(Callback):  # type: ignore[misc]
@@ -94,12 +135,15 @@ class CheckSweep(Callback):  # type: ignore[misc]
         """Before a single run, of which nothing is planned, waited for or run again."""
         sweep = self._check(config)
         if changed := [
-            key for key in ("dry_run", "retry_failed", "wait") if getattr(sweep, key) != getattr(Sweep(), key)
+            key for key in ("dry_run", "retry_failed", "code", "wait") if getattr(sweep, key) != getattr(Sweep(), key)
         ]:
             refuse(f"sweep.{changed[0]} is about a sweep, and this is a single run; add -m.")
 
     @staticmethod
     def _check(config: DictConfig) -> Sweep:
+        for group, instead in OWN_PLUGINS.items():
+            if (chosen := config.hydra.runtime.choices.get(group)) not in (None, "basic"):
+                refuse(f"{group} is {chosen!r}, which cannot run these sweeps; {instead}.")
         try:
             sweep: Sweep = build(plain(config.sweep), "sweep", Sweep)
             build(plain(config.launcher), "launcher")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import shutil
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -14,7 +15,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from anchorflow.conf_files import CONFIG, conf_dir
 from anchorflow.errors import UserError
-from anchorflow.runs import Stopped, execute, stop_signals
+from anchorflow.runs import SWEEP_WIDE, RunDirectory, Stopped, execute, stop_signals
 from anchorflow.sweep import composition, hydra_internals
 from anchorflow.sweep.pack import tracebacks
 
@@ -45,14 +46,32 @@ def run_job(config: DictConfig) -> None:
     logging.raiseExceptions = False  # a log that cannot be written (a full disk) is no reason for a traceback
     try:
         with stop_signals():
-            execute(OmegaConf.to_container(config, resolve=True), folder)  # type: ignore[arg-type]
+            own = [str(key) for key in config if key not in ("hydra", *SWEEP_WIDE)]
+            execute(composition.plain(config), folder, recorded=composition.recorded(config, own))
     except UserError as error:
         tracebacks.error("%s", error, exc_info=True)
         print(f"error: {error}", file=sys.stderr)
+        _leave_nothing(folder)
         sys.exit(1)
     except Stopped as stop:
         print(f"stopped; {folder} keeps the finished records, the same command resumes from them", file=sys.stderr)
         sys.exit(128 + stop.signal)
+
+
+def _leave_nothing(folder: Path) -> None:
+    """A run that was refused before it started leaves no directory, or that which was there without what it added."""
+    if RunDirectory(folder).has_started():
+        return
+    for name in (".hydra", "launch.log", ".identity", ".lock", ".revisions", "status.json"):
+        if (path := folder / name).is_dir():
+            shutil.rmtree(path)
+        else:
+            path.unlink(missing_ok=True)
+    for path in (folder, *composition.MakeFolder.made):
+        try:
+            path.rmdir()
+        except OSError:  # not empty, or gone
+            continue
 
 
 def compose_node(

@@ -28,10 +28,10 @@ from omegaconf.errors import OmegaConfBaseException
 
 from anchorflow.errors import UserError
 from anchorflow.paths import expanded
-from anchorflow.runs import GROUPS, SWEEP_WIDE
-from anchorflow.settings import defaults_of, locate, require
+from anchorflow.runs import GROUPS, SWEEP_WIDE, read_settings
+from anchorflow.settings import FROM_ENVIRONMENT, defaults_of, locate, require
 from anchorflow.sweep.cells import Cell
-from anchorflow.sweep.composition import plain, sentence
+from anchorflow.sweep.composition import plain, recorded, sentence
 
 
 class ConfigFiles(FileConfigSource):  # type: ignore[misc]
@@ -95,37 +95,127 @@ def compose(loader: ConfigLoader, master: DictConfig, grid: Sequence[Sequence[st
     """The cells for these overrides, in their order.
 
     Composition takes Hydra some 50 ms, so that cells which choose the same files share it: they differ in values, which
-    are set as Hydra would, after the composition.
+    are set as Hydra would, after the composition. What an override leaves alone is resolved once.
     """
     parser = OverridesParser.create()
-    composed: dict[tuple[str, ...], DictConfig] = {}
+    shared = _shared(master)
+    parsed: dict[str, Override] = {}
+    composed: dict[tuple[str, ...], _Composition] = {}
+    checked: set[tuple[str, ...]] = set()
     for number, overrides in enumerate(grid):
-        parsed = parser.parse_overrides(list(overrides))
-        given = [override for override in parsed if _is_value(override, master)]
-        choices = tuple(str(override.input_line) for override in parsed if override not in given)
+        for line in overrides:
+            if line not in parsed:
+                (parsed[line],) = parser.parse_overrides([line])
+        of_cell = [parsed[line] for line in overrides]
+        given = [override for override in of_cell if _is_value(override, master)]
+        choices = tuple(str(override.input_line) for override in of_cell if override not in given)
         if choices not in composed:
-            composed[choices] = _opened(loader.load_sweep_config(master, list(choices)))
-        config = composed[choices]
+            composed[choices] = _Composition(loader.load_sweep_config(master, list(choices)))
+        one = composed[choices]
         try:
-            before = {key: _raw(config, key) for key in (str(override.key_or_group) for override in given)}
+            before = {key: one.raw(key) for key in (str(override.key_or_group) for override in given)}
         except LookupError:  # an item of a list, which Hydra composes, or a key that is not there, of which it tells
-            config, given, before = _opened(loader.load_sweep_config(master, list(overrides))), [], {}
-        HydraConfig.instance().cfg = config  # who answers ${hydra:...}
+            one, given, before = _Composition(loader.load_sweep_config(master, list(overrides))), [], {}
+        HydraConfig.instance().cfg = one.config  # who answers ${hydra:...}
         for override in given:
-            OmegaConf.update(config, str(override.key_or_group), override.value())
-        yield _freeze(config, number, overrides)
+            OmegaConf.update(one.config, str(override.key_or_group), override.value())
+        sweep_wide = (*choices, *(str(override.input_line) for override in given if _is_of_sweep(override)))
+        if one.varies or sweep_wide not in checked or not given:
+            _refuse_varying(one.config, shared, overrides)
+            checked.add(sweep_wide)
+        yield one.freeze(number, overrides, given)
         for key, value in before.items():
-            OmegaConf.update(config, key, value, merge=False)
+            OmegaConf.update(one.config, key, value, merge=False)
 
 
-def _raw(config: DictConfig, key: str) -> Any:
-    """The value at a key as it is written, an interpolation as such. LookupError for what is not a mapping's."""
-    above, _, last = key.rpartition(".")
-    node = OmegaConf.select(config, above) if above else config
-    if not isinstance(node, DictConfig):
-        raise LookupError(key)
-    raw: Any = OmegaConf.to_container(node, resolve=False)
-    return raw[last]
+class _Composition:
+    """A configuration that cells share, with what of it is the same for all of them."""
+
+    def __init__(self, config: DictConfig) -> None:
+        for node in (config.hydra.runtime, config.hydra.overrides, config.hydra.job):  # what a cell fills in
+            OmegaConf.set_readonly(node, False)
+            OmegaConf.set_struct(node, False)
+        self.config = config
+        self.own = [str(key) for key in config if key != "hydra" and key not in SWEEP_WIDE]
+        raw: Any = OmegaConf.to_container(config, resolve=False)
+        self._hydra = raw.pop("hydra")
+        self._raw: dict[str, Any] = {}
+        self._resolved: dict[str, Any] = {}
+        self._open = {key for key in self.own if "${" in repr(raw[key])}
+        """The nodes that interpolations make different from cell to cell."""
+        self._secret = FROM_ENVIRONMENT in repr(raw)
+        self.varies = any("${" in repr(raw[key]) for key in SWEEP_WIDE)
+
+    def raw(self, key: str) -> Any:
+        """The value at a key as it is written, an interpolation as such. LookupError for what is not a mapping's."""
+        if key not in self._raw:
+            above, _, last = key.rpartition(".")
+            node = OmegaConf.select(self.config, above) if above else self.config
+            if not isinstance(node, DictConfig):
+                raise LookupError(key)
+            found: Any = OmegaConf.to_container(node, resolve=False)
+            self._raw[key] = found[last]
+        return self._raw[key]
+
+    def freeze(self, number: int, overrides: Sequence[str], given: Sequence[Override]) -> Cell:
+        """The cell that the configuration is now, with these values `given`."""
+        config = self.config
+        config.hydra.overrides.task = list(overrides)
+        config.hydra.job.id = config.hydra.job.num = number
+        changed = {str(override.key_or_group).partition(".")[0] for override in given} | self._open
+        if any("${" in override for override in overrides):
+            changed = set(self.own)
+        # Interpolations may lead to what is left out, so that they are resolved in place.
+        resolved = {key: self._once(key) if key not in changed else plain(config[key]) for key in self.own}
+        require(resolved, GROUPS)
+        sweep_dir, problem = expanded(config.hydra.sweep.dir).absolute(), None
+        try:
+            folder = sweep_dir / self._subdir(resolved)  # a name made of the settings, where a mistake comes to light
+        except (OmegaConfBaseException, UserError) as error:
+            folder, problem = sweep_dir / f"refused-{number}", sentence(error)
+        config.hydra.runtime.output_dir = str(folder)
+        hydra = {
+            **self._hydra,
+            **{key: plain(config.hydra[key]) for key in ("job_logging", "verbose")},
+            "overrides": {**self._hydra["overrides"], "task": list(overrides)},
+            "job": {**self._hydra["job"], "id": number, "num": number},
+            "runtime": {**self._hydra["runtime"], "output_dir": str(folder)},
+        }
+        written = None
+        if self._secret or any(FROM_ENVIRONMENT in override for override in overrides):
+            written = {**resolved, **recorded(config, [key for key in self.own if key in changed])}
+        return Cell(folder, resolved, hydra, tuple(overrides), problem=problem, recorded=written)
+
+    def _once(self, key: str) -> Any:
+        if key not in self._resolved:
+            self._resolved[key] = plain(self.config[key])
+        return self._resolved[key]
+
+    def _subdir(self, resolved: dict[str, Any]) -> str:
+        if self._hydra["sweep"]["subdir"] == "${run_name:}":  # saves what the resolver would resolve once more
+            return read_settings(resolved).name
+        return str(self.config.hydra.sweep.subdir)
+
+
+def _shared(config: DictConfig) -> dict[str, Any]:
+    """What is the same for all cells of a sweep, by its key."""
+    sweep, launcher = plain(config.sweep), plain(config.launcher)
+    own = {f"sweep.{key}": sweep.get(key) for key in ("dry_run", "retry_failed", "code", "wait")}
+    return own | {f"launcher.{key}": value for key, value in launcher.items()}
+
+
+def _is_of_sweep(override: Override) -> bool:
+    return str(override.key_or_group).partition(".")[0] in SWEEP_WIDE
+
+
+def _refuse_varying(config: DictConfig, shared: dict[str, Any], overrides: Sequence[str]) -> None:
+    """UserError for a cell that asks for something else."""
+    for key, value in _shared(config).items():
+        if value != shared.get(key):
+            raise UserError(
+                f"{key} is {value!r} for {' '.join(overrides)}, and {shared.get(key)!r} for the sweep: it cannot differ "
+                "between cells. What jobs of a model are given is launcher.per_model."
+            )
 
 
 def _is_value(override: Override, master: DictConfig) -> bool:
@@ -134,29 +224,3 @@ def _is_value(override: Override, master: DictConfig) -> bool:
     if override.type != OverrideType.CHANGE or override.package is not None or key.startswith("hydra.") or "/" in key:
         return False
     return "." in key or not isinstance(OmegaConf.select(master, key), (DictConfig, type(None)))
-
-
-def _opened(config: DictConfig) -> DictConfig:
-    """With those parts of Hydra's own node open that a cell fills in."""
-    for node in (config.hydra.runtime, config.hydra.overrides, config.hydra.job):
-        OmegaConf.set_readonly(node, False)
-        OmegaConf.set_struct(node, False)
-    return config
-
-
-def _freeze(config: DictConfig, number: int, overrides: Sequence[str]) -> Cell:
-    config.hydra.overrides.task = list(overrides)
-    config.hydra.job.id = config.hydra.job.num = number
-    own = [key for key in config if key != "hydra" and key not in SWEEP_WIDE]
-    # Interpolations may lead to what is left out, so that they are resolved in place.
-    resolved = {str(key): plain(config[key]) for key in own}
-    require(resolved, GROUPS)
-    sweep_dir, problem = expanded(config.hydra.sweep.dir).absolute(), None
-    try:
-        folder = sweep_dir / config.hydra.sweep.subdir  # a name made of the settings, where a mistake comes to light
-    except OmegaConfBaseException as error:
-        folder, problem = sweep_dir / f"refused-{number}", sentence(error)
-    config.hydra.runtime.output_dir = str(folder)
-    logs = {key: plain(config.hydra[key]) for key in ("job_logging", "verbose")}
-    hydra = {**OmegaConf.to_container(config.hydra, resolve=False), **logs}  # type: ignore[dict-item]
-    return Cell(folder, resolved, hydra, tuple(overrides), problem=problem)

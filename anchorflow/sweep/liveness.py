@@ -110,12 +110,12 @@ class Found(NamedTuple):
 
     @property
     def why(self) -> str:
-        """Why it is as it is: the first line of the error, or where it was lost."""
+        """Why it is as it is: the error, or where it was lost."""
         if self.state == "lost":
             return f"its process is gone ({self.where}{self._ended})"
         if self.state == "preempted":
             return "its allocation ended, or it was stopped; the same command resumes it from its records"
-        return (str(self.status.get("error") or "").splitlines() or [""])[0]
+        return str(self.status.get("error") or "")
 
     @property
     def _ended(self) -> str:
@@ -127,7 +127,7 @@ class Found(NamedTuple):
 def look(folder: Path, jobs: Jobs) -> Found:
     """What has become of the run in `folder`, its shards taken together."""
     try:
-        if RunDirectory(folder).result() is not None:
+        if _looks_whole(folder / "result.json") or RunDirectory(folder).result() is not None:
             return Found(folder, "completed", read_status(folder), jobs)
     except UserError as error:
         return Found(folder, "failed", {**read_status(folder), "error": str(error)}, jobs)
@@ -206,3 +206,18 @@ def _sums(shards: Sequence[Found]) -> dict[str, Any]:
         "queries_per_s": sum(status.get("queries_per_s", 0) for status in running),
         "left_s": max(left, default=None),
     }
+
+
+def _looks_whole(result: Path) -> bool:
+    """Whether a result is there from its first line to its last: to read all of each would take a report's time."""
+    try:
+        with result.open("rb") as file:
+            start = file.read(4096)
+            file.seek(-min(len(start), 16), os.SEEK_END)
+            return (
+                b'"identity"' in start
+                and (len(start) == 4096 or b'"metrics"' in start)
+                and file.read().rstrip().endswith(b"}")
+            )
+    except OSError:
+        return False

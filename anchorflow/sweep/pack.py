@@ -47,7 +47,7 @@ def run_cell(cell: Cell, kept: KeptModel) -> bool:
     """Run a cell as Hydra would: its configuration and log beside its records. False, and a line, if it fails."""
     try:
         begin(cell)
-        execute(cell.config, cell.folder, kept, cell.shard)
+        execute(cell.config, cell.folder, kept, cell.shard, cell.recorded)
     except UserError as error:
         print(f"error: {cell.name}: {error}", file=sys.stderr)
         tracebacks.error("%s", error, exc_info=True)
@@ -65,7 +65,7 @@ def begin(cell: Cell) -> None:
     told = cell.folder / ".hydra"
     told.mkdir(parents=True, exist_ok=True)
     for name, content in (
-        ("config", cell.config),
+        ("config", cell.recorded or cell.config),
         ("overrides", list(cell.overrides)),
         ("hydra", {"hydra": cell.hydra}),
     ):

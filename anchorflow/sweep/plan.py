@@ -4,20 +4,24 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from itertools import groupby
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 from anchorflow.data import Dataset
 from anchorflow.errors import UserError
+from anchorflow.results import counted
 from anchorflow.runs import RunDirectory, Settings, Shard, read_settings
 from anchorflow.runs.budget import nominal
 from anchorflow.runs.memory import demand, gigabytes
 from anchorflow.settings import digest
+from anchorflow.sweep.allocation import allocate, fits, model_name, refuse_strangers
 from anchorflow.sweep.cells import Cell
+from anchorflow.sweep.estimates import Estimates
 from anchorflow.sweep.liveness import Jobs, look
 from anchorflow.sweep.settings import Launcher
-from anchorflow.sweep.status import columns
+from anchorflow.sweep.status import columns, duration
 
 if TYPE_CHECKING:
     from anchorflow.data import Task
@@ -64,10 +68,11 @@ def make(
     are refused where dataset.source=auto finds no source with the paper's test split.
     """
     _refuse_doubles(cells)
+    refuse_strangers(launcher, cells)
     check = _Check(preset)
     planned = [_decide(cell, check, only_failed, jobs) for cell in cells]
-    if memory or launcher.gpu_mem_gb is not None:
-        planned = [_measured(one, launcher.gpu_mem_gb) if one.fate == "to run" else one for one in planned]
+    measured = memory or launcher.gpu_mem_gb is not None
+    planned = [_given(one, launcher, measured) if one.fate == "to run" else one for one in planned]
     todo = [
         part for one in planned if one.fate == "to run" for part in _shards(one.cell, whole=launcher.where == "local")
     ]
@@ -76,14 +81,16 @@ def make(
 
 def into_packs(cells: Sequence[Cell], launcher: Launcher) -> list[tuple[Cell, ...]]:
     """Cells of one model together, at least one pack for each model; every n-th cell in a pack of n, in the sweep's order.
+    Packs whose jobs are given the same follow one another.
 
     So the shards of one cell, and its neighbours, which take as long, come into different packs.
     """
     groups: dict[str, list[Cell]] = {}
     for cell in cells:
-        groups.setdefault(cell.model, []).append(cell)
+        groups.setdefault(cell.model + digest(_resources(cell, launcher)), []).append(cell)
     packs = []
-    for group in groups.values():
+    kinds = list(dict.fromkeys(digest(_resources(group[0], launcher)) for group in groups.values()))
+    for group in sorted(groups.values(), key=lambda group: kinds.index(digest(_resources(group[0], launcher)))):
         n = 1 if launcher.packs is None else max(1, round(launcher.packs * len(group) / len(cells)))
         if launcher.cells_per_pack is not None:
             n = max(n, math.ceil(len(group) / launcher.cells_per_pack))
@@ -104,8 +111,7 @@ def table(plan: Plan, launcher: Launcher) -> str:
     rows = [["model", "cells", *shown, "packs", *(["GPU memory"] if taken else [])]]
     for key, of_model in models.items():
         counts = Counter(planned.fate for planned in of_model)
-        node = of_model[0].cell.config["model"]
-        name = str(node.get("name") or node.get("path"))
+        name = model_name(of_model[0].cell)
         most = max((planned.gpu_bytes or 0 for planned in of_model), default=0)
         memory = [f"{gigabytes(most)} GB" if most else ""] if taken else []
         rows.append([name, str(len(of_model)), *(str(counts[fate]) for fate in shown), str(packs[key]), *memory])
@@ -119,13 +125,53 @@ def table(plan: Plan, launcher: Launcher) -> str:
         lines += [f"{fate}: {p.cell.name}: {p.why}" for p in plan.of(fate)]
     where = launcher.where
     if where == "slurm":
-        given = ", ".join(f"{key} {value}" for key, value in launcher.resources.items())
-        lines.append(f"on SLURM, each pack with {given}; at most {launcher.array_parallelism} at once")
+        for resources, packs_of in groupby(plan.packs, key=lambda pack: _resources(pack[0], launcher)):
+            given = _said(resources)
+            names = list(dict.fromkeys(model_name(pack[0]) for pack in packs_of))
+            which = (
+                "each pack"
+                if len({digest(_resources(p[0], launcher)) for p in plan.packs}) == 1
+                else f"packs of {', '.join(names)}"
+            )
+            lines.append(f"on SLURM, {which} with {given}; at most {launcher.array_parallelism} at once")
     elif where == "submitit_local":
         lines.append(f"in processes on this machine, at most {launcher.array_parallelism} at once")
     else:
         lines.append("here, one after the other")
     return "\n".join(lines)
+
+
+def listing(plan: Plan, launcher: Launcher) -> list[str]:
+    """A line for each cell: its state, and of what is to run the memory, the time that earlier runs of its kind suggest,
+    and what its job is given; then the whole.
+    """
+    estimates = Estimates()
+    rows, seconds, unknown = [["cell", "state", "GPU memory", "time", "given"]], 0.0, 0
+    for one in plan.cells:
+        row = [one.cell.name, one.fate, "", "", ""]
+        if one.fate == "to run":
+            took = estimates.of(one.cell)
+            seconds, unknown = seconds + (took or 0), unknown + (took is None)
+            given = _said(_resources(one.cell, launcher)) if launcher.where == "slurm" else "this machine"
+            memory = "" if one.gpu_bytes is None else f"{gigabytes(one.gpu_bytes)} GB"
+            row[2:] = [memory, "?" if took is None else duration(took), given]
+        rows.append(row)
+    lines = columns(rows, left=len(rows[0]))
+    if n := len(plan.of("to run")):
+        lines.append(
+            f"the whole: {counted(n, 'cell')} to run, about {duration(seconds)} of computing" if unknown < n else ""
+        )
+        if unknown:
+            lines.append(f"the time of {counted(unknown, 'cell')} is not known: no run of its kind is complete")
+    return [*filter(None, lines), ""]
+
+
+def _said(resources: Mapping[str, Any]) -> str:
+    return ", ".join(f"{key} {value}" for key, value in resources.items())
+
+
+def _resources(cell: Cell, launcher: Launcher) -> dict[str, Any]:
+    return (cell.allocation or launcher).resources
 
 
 def _refuse_doubles(cells: Sequence[Cell]) -> None:
@@ -153,8 +199,7 @@ def _decide(cell: Cell, check: _Check, only_failed: bool, jobs: Jobs) -> Planned
         return Planned(cell, "left out") if only_failed else Planned(cell, "refused", cell.problem)
     found = look(cell.folder, jobs)
     try:
-        model = {**cell.config["model"], "name": read_settings(cell.config).model.name}  # with what it adds to its name
-        cell = replace(cell, config={**cell.config, "model": model})
+        cell = cell.with_settings("model", name=read_settings(cell.config).model.name)  # with what it adds to its name
         if (cell.folder / "result.json").exists():
             check.finished(cell)
             return Planned(cell, "done")
@@ -167,20 +212,25 @@ def _decide(cell: Cell, check: _Check, only_failed: bool, jobs: Jobs) -> Planned
         return Planned(cell, "refused", str(error))
 
 
-def _measured(planned: Planned, gpu_mem_gb: float | None) -> Planned:
-    """With what it takes of a GPU's memory; refused where that is more than there is."""
+def _given(planned: Planned, launcher: Launcher, measured: bool) -> Planned:
+    """With what its job is given, and where `measured` what it takes of a GPU's memory; refused where that is too much."""
     chosen = read_settings(planned.cell.config)
-    takes = None if chosen.job.device == "cpu" else demand(chosen.model, chosen.experiment, chosen.job.dtype)
+    on_cpu = chosen.job.device == "cpu" or not measured
+    takes = None if on_cpu else demand(chosen.model, chosen.experiment, chosen.job.dtype)
+    size = takes.of(nominal(chosen.job.batch_tokens)) if takes else 0
+    cell = allocate(planned.cell, launcher, takes, size)
+    planned = planned._replace(cell=cell)
     if takes is None:
         return planned
-    size = takes.of(nominal(chosen.job.batch_tokens))
-    if gpu_mem_gb is not None and size > gpu_mem_gb * 1e9:
-        why = (
-            f"takes {gigabytes(size)} GB of a GPU, {gigabytes(takes.weights)} of them weights; launcher.gpu_mem_gb is "
-            f"{gpu_mem_gb:g}. Use a smaller dtype or batch_tokens, or another GPU."
-        )
-        return planned._replace(fate="refused", why=why, gpu_bytes=size)
-    return planned._replace(gpu_bytes=size)
+    planned = planned._replace(gpu_bytes=size)
+    if launcher.gpu_mem_gb is None or fits(cell, launcher, takes, size):
+        return planned
+    gpus = (cell.allocation or launcher).gpus_per_node or 1
+    why = (
+        f"takes {gigabytes(size)} GB of {'a GPU' if gpus == 1 else f'{gpus} GPUs'}, {gigabytes(takes.weights)} of them "
+        f"weights; launcher.gpu_mem_gb is {launcher.gpu_mem_gb:g}. Use a smaller dtype or batch_tokens, or other GPUs."
+    )
+    return planned._replace(fate="refused", why=why)
 
 
 class _Check:
@@ -202,7 +252,7 @@ class _Check:
         self._once("check", parts, lambda: chosen.experiment.check(task, self._shape(cell)))
         if frozen:
             self.sources[task.shown] = None
-        return replace(cell, config={**cell.config, "dataset": {**cell.config["dataset"], **frozen}})
+        return cell.with_settings("dataset", **frozen)
 
     def _refuse_other_split(self, chosen: Settings, task: Task) -> None:
         """A paper's numbers are of its test split; experiments without queries draw from the train split alone."""

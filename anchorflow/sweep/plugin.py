@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import sys
+import time
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -45,29 +46,35 @@ class SweepLauncher(HydraLauncher):  # type: ignore[misc]
 
     def _launch(self, sweep: Sweep, launcher: Launcher, grid: Sequence[Sequence[str]]) -> Sequence[JobReturn]:
         from anchorflow.sweep import plan as planning
+        from anchorflow.sweep.ending import summary
         from anchorflow.sweep.hydra_internals import compose
         from anchorflow.sweep.liveness import Jobs
 
         if not grid:
             raise UserError("the sweep has no cells: one of its settings names no value (glob, range, choice).")
+        began = time.monotonic()
         logging.disable(logging.INFO)  # what is loaded to be checked is no news yet
         cells = list(compose(self.context.config_loader, self.config, grid))
         preset = self.config.hydra.runtime.choices.get("sweep") if sweep.scale == "full" else None
         plan = planning.make(cells, launcher, sweep.retry_failed, Jobs(), memory=sweep.dry_run, preset=preset)
         logging.disable(logging.NOTSET)
+        if sweep.dry_run:
+            print("\n".join(planning.listing(plan, launcher)), file=sys.stderr)
         print(planning.table(plan, launcher), file=sys.stderr)
         if sweep.dry_run:
-            _close(plan, [])
+            _close(plan, [], [])
             return []
         if not sweep.wait and launcher.where != "slurm":
             raise UserError("sweep.wait=false needs launcher=slurm: nobody else keeps the jobs when this program ends.")
-        found = self._run(plan, launcher, sweep.wait)
+        found = self._run(plan, launcher, sweep)
         if found is None:
             return []
-        _close(plan, found)
+        _close(
+            plan, found, summary([cell.folder for cell in cells], self.config.hydra.sweep.dir, time.monotonic() - began)
+        )
         return [_returned(cell) for cell in cells]
 
-    def _run(self, plan: Plan, launcher: Launcher, wait: bool) -> Sequence[Found] | None:
+    def _run(self, plan: Plan, launcher: Launcher, sweep: Sweep) -> Sequence[Found] | None:
         """What became of the cells that ran; None if nobody waited for it."""
         from anchorflow.runs import stop_signals
         from anchorflow.sweep import pack
@@ -77,10 +84,12 @@ class SweepLauncher(HydraLauncher):  # type: ignore[misc]
         if not plan.packs:
             return []
         if launcher.where == "slurm":
-            return self._submit(plan, launcher, wait)
+            return self._submit(plan, launcher, sweep)
         with stop_signals():
             if launcher.where == "submitit_local":
-                submission = Submission(plan.packs, launcher, Path(self.config.hydra.sweep.dir))
+                submission = Submission(
+                    plan.packs, launcher, Path(self.config.hydra.sweep.dir), live=sweep.code == "live"
+                )
                 submission.in_processes()
                 return submission.found()
             from anchorflow.runs import KeptModel
@@ -91,16 +100,19 @@ class SweepLauncher(HydraLauncher):  # type: ignore[misc]
         jobs = Jobs()
         return [look(cell.folder, jobs) for cells in plan.packs for cell in cells]
 
-    def _submit(self, plan: Plan, launcher: Launcher, wait: bool) -> Sequence[Found] | None:
+    def _submit(self, plan: Plan, launcher: Launcher, sweep: Sweep) -> Sequence[Found] | None:
+        from anchorflow.sweep.allocation import model_name, refuse_impossible
         from anchorflow.sweep.submission import Submission
 
-        submission = Submission(plan.packs, launcher, Path(self.config.hydra.sweep.dir))
+        first = [pack[0] for pack in plan.packs]
+        refuse_impossible([cell.allocation or launcher for cell in first], [model_name(cell) for cell in first])
+        submission = Submission(plan.packs, launcher, Path(self.config.hydra.sweep.dir), live=sweep.code == "live")
         look_at = f"anchorflow status {self.config.hydra.sweep.dir}"
         try:
             submission.to_slurm()
             ids = sorted({str(job.job_id).split("_")[0] for job in submission.jobs}, key=int)
             print(f"submitted as job {', '.join(ids)}; {submission.folder}", file=sys.stderr)
-            if not wait:
+            if not sweep.wait:
                 print(f"look with: {look_at}", file=sys.stderr)
                 return None
             submission.wait()
@@ -110,13 +122,15 @@ class SweepLauncher(HydraLauncher):  # type: ignore[misc]
         return submission.found()
 
 
-def _close(plan: Plan, found: Sequence[Found]) -> None:
-    """The closing table; exit code 1 unless every cell that was to run is complete, and none was refused."""
+def _close(plan: Plan, found: Sequence[Found], said: Sequence[str]) -> None:
+    """The closing table, and what more is said; exit code 1 unless all that was to run is complete and none was refused."""
     from anchorflow.sweep.submission import closing
 
     refused = plan.of("refused")
     if found:
         print("\n".join(closing(found)), file=sys.stderr)
+    if said:
+        print("\n".join(said), file=sys.stderr)
     incomplete = sum(one.state != "completed" for one in found)
     if incomplete or refused:
         parts = [f"{incomplete} of {len(found)} cells are not complete"] if incomplete else []
@@ -125,7 +139,11 @@ def _close(plan: Plan, found: Sequence[Found]) -> None:
 
 
 def _returned(cell: Cell) -> JobReturn:
+    from anchorflow.runs import RunDirectory
+    from anchorflow.sweep.ending import headline_metric
+
     returned: Any = JobReturn(overrides=list(cell.overrides))
     returned.status = JobStatus.COMPLETED
-    returned.return_value = None
+    result = RunDirectory(cell.folder).result()
+    returned.return_value = None if result is None else headline_metric(result)
     return returned

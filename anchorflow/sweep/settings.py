@@ -3,6 +3,7 @@
 import shutil
 from typing import Any, Literal
 
+from anchorflow.models import Resources
 from anchorflow.settings import configurable, setting
 
 Where = Literal["local", "slurm", "submitit_local"]
@@ -20,6 +21,8 @@ class Sweep:
     """Print the plan and stop."""
     retry_failed: bool = setting(default=False, kind="run")
     """Run what failed, and nothing else."""
+    code: Literal["snapshot", "live"] = setting(default="snapshot", kind="run")
+    """What submitted jobs run: a copy of the code from when they were submitted, or what lies there when they start."""
     wait: bool = setting(default=True, kind="run")
     """false returns after submission; look with: anchorflow status outputs."""
 
@@ -53,7 +56,8 @@ class Launcher:
     mem_gb: float | None = setting(default=None, kind="run")
     """Memory of one allocation."""
     gpu_mem_gb: float | None = setting(default=None, kind="run")
-    """Memory of one GPU; the plan refuses cells that would not fit."""
+    """Memory of one GPU; the plan refuses cells that would not fit. Where no number of GPUs is given, they are as many as
+    hold the model."""
     timeout_min: int = setting(default=60, kind="run")
     """Time limit of one allocation."""
     signal_delay_s: int = setting(default=90, kind="run")
@@ -66,6 +70,8 @@ class Launcher:
     """Shell lines before the job: [module load cuda]."""
     additional_parameters: dict[str, Any] | None = setting(default=None, kind="run")
     """Anything else that sbatch takes: {nodelist: n1}."""
+    per_model: dict[str, Resources] | None = setting(default=None, kind="run")
+    """What jobs of some models are given instead: {llama-65b: {gpus_per_node: 4}, gpt2*: {timeout_min: 30}}."""
 
     def __post_init__(self) -> None:
         least = {"packs": 1, "cells_per_pack": 1, "array_parallelism": 1, "timeout_min": 1, "cpus_per_task": 1}

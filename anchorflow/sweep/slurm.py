@@ -141,3 +141,19 @@ def largest_array() -> int:
     """Tasks that one array may have."""
     found = re.search(r"MaxArraySize\s*=\s*(\d+)", ask("scontrol", "show", "config") or "")
     return int(found.group(1)) - 1 if found else 1000
+
+
+NODE = ("gpus_per_node", "cpus_per_task", "mem_gb")
+"""What is known of a node, by the launcher's names."""
+
+
+def nodes() -> dict[str, list[dict[str, float]]]:
+    """By partition what each kind of its nodes has; empty where nobody knows."""
+    lines = (ask("sinfo", "--noheader", "--exact", "--format", "%R|%c|%m|%G") or "").splitlines()
+    found: dict[str, list[dict[str, float]]] = {}
+    for partition, cores, megabytes, devices in (line.strip().split("|") for line in lines):
+        gpus = sum(map(int, re.findall(r"gpu:(?:[^:,(]+:)?(\d+)", devices)))
+        found.setdefault(partition, []).append(
+            dict(zip(NODE, (float(gpus), float(cores), float(megabytes) / 1024), strict=True))
+        )
+    return found

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import json
 import sys
 import time
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from datetime import datetime
 from pathlib import Path
+from typing import Any
 
 from anchorflow.results import counted, runs_below
 from anchorflow.sweep.liveness import Found, Jobs, look
@@ -15,14 +18,19 @@ WATCH_INTERVAL_S = 5.0
 UNFINISHED = ("queued", "running")
 
 
-def show(paths: Sequence[Path], watch: bool) -> int:
-    """Print a line for every run at or below the paths; with `watch` again and again, until none is queued or running."""
+def show(paths: Sequence[Path], watch: bool = False, as_json: bool = False) -> int:
+    """Print a line for every run at or below the paths, or all of them as JSON; with `watch` again and again, until none
+    is queued or running.
+    """
     while True:
         jobs = Jobs()
         found = [look(folder, jobs) for folder in runs_below(paths)]
         if watch and sys.stdout.isatty():
             sys.stdout.write("\033[2J\033[H")
-        print("\n".join(report(found)) or f"no runs in {', '.join(map(str, paths))}")
+        if as_json:
+            print(json.dumps(to_json(found), indent=2, ensure_ascii=False))
+        else:
+            print("\n".join(report(found)) or f"no runs in {', '.join(map(str, paths))}")
         sys.stdout.flush()
         if not watch or not any(one.state in UNFINISHED for one in found):
             return 0
@@ -30,32 +38,92 @@ def show(paths: Sequence[Path], watch: bool) -> int:
 
 
 def report(found: Sequence[Found]) -> list[str]:
-    """A table of these runs, and how many there are of each state."""
+    """A table of these runs, each error whole on lines of its own, how many there are of each state, and the time left."""
     if not found:
         return []
-    rows = [["run", "state", "job, machine", "progress", "per s", "left", "requeues", ""]]
+    apart = _apart([one.folder for one in found])
+    rows = [["run", "state", "job, machine", "progress", "per s", "left", "requeues"]]
     for one in found:
         status, progress = one.status, one.status.get("progress") or {}
         total = progress.get("total")
         running = one.state == "running"
         rows.append(
             [
-                "/".join(one.folder.parts[-4:]),
+                " ".join(["/".join(one.folder.parts[-4:]), *apart[one.folder]]),
                 one.state,
                 one.where,
                 f"{progress.get('done', 0)}/{total if total is not None else '?'}" if progress else "",
                 f"{status['queries_per_s']:.2f}" if running and status.get("queries_per_s") else "",
                 duration(status["left_s"]) if running and status.get("left_s") is not None else "",
                 str(status.get("requeues") or ""),
-                one.why[:160],
             ]
         )
     counts = Counter(one.state for one in found)
-    lines = [line.rstrip() for line in columns([[*row[:-1], ""] for row in rows], left=3)]
-    return [
-        *(f"{line}  {row[-1]}".rstrip() for line, row in zip(lines, rows, strict=True)),
-        f"{counted(len(found), 'run')}: " + ", ".join(f"{n} {state}" for state, n in counts.most_common()),
+    heading, *lines = columns(rows, left=3)
+    table = [heading]
+    for one, line in zip(found, lines, strict=True):
+        table += [line, *(f"    {reason}" for reason in one.why.splitlines())]
+    whole = f"{counted(len(found), 'run')}: " + ", ".join(f"{n} {state}" for state, n in counts.most_common())
+    left = left_s(found)
+    return [*table, whole + ("" if left is None else f"; about {duration(left)} left")]
+
+
+def to_json(found: Sequence[Found]) -> dict[str, Any]:
+    """The same for programs: JSON's types."""
+    runs = [
+        {
+            **{key: one.status.get(key) for key in ("job_id", "host", "progress", "queries_per_s", "requeues")},
+            "run": str(one.folder),
+            "state": one.state,
+            "why": one.why or None,
+            "left_s": one.status.get("left_s") if one.state == "running" else None,
+        }
+        for one in found
     ]
+    return {"runs": runs, "counts": dict(Counter(one.state for one in found)), "left_s": left_s(found)}
+
+
+def left_s(found: Sequence[Found]) -> float | None:
+    """Seconds until all that is queued or running is done, at the pace of what is complete; None where nothing tells."""
+    running = [one for one in found if one.state == "running"]
+    waiting = sum(one.state == "queued" for one in found)
+    known = [float(one.status["left_s"]) for one in running if one.status.get("left_s") is not None]
+    took = [seconds for one in found if one.state == "completed" and (seconds := _took(one.status)) is not None]
+    if (not running and not waiting) or len(known) < len(running) or (waiting and not took):
+        return None
+    each = sum(took) / len(took) if took else 0.0
+    return max(max(known, default=0.0), (sum(known) + waiting * each) / max(1, len(running)))
+
+
+def _took(status: Mapping[str, Any]) -> float | None:
+    try:
+        began, ended = (datetime.fromisoformat(str(status[key]).rstrip("Z")) for key in ("started", "updated"))
+    except (KeyError, ValueError):
+        return None
+    return (ended - began).total_seconds()
+
+
+def _apart(folders: Sequence[Path]) -> dict[Path, list[str]]:
+    """Of runs that differ in more than experiment, model, dataset and seed, the settings that tell each from the others."""
+    alike: dict[tuple[Path, str], list[Path]] = {}
+    for folder in folders:
+        alike.setdefault((folder.parent, folder.name.partition("-")[0]), []).append(folder)
+    found: dict[Path, list[str]] = {folder: [] for folder in folders}
+    for together in alike.values():
+        if len(together) > 1:
+            told = {folder: _told(folder) for folder in together}
+            shared = set.intersection(*(set(of_run) for of_run in told.values()))
+            found |= {folder: [each for each in of_run if each not in shared] for folder, of_run in told.items()}
+    return found
+
+
+def _told(folder: Path) -> list[str]:
+    """The overrides that a run was started with."""
+    try:
+        lines = (folder / ".hydra" / "overrides.yaml").read_text(encoding="utf-8").splitlines()
+    except OSError:
+        return []
+    return [line.removeprefix("- ").strip("'\"") for line in lines if line.startswith("- ")]
 
 
 def columns(rows: Sequence[Sequence[str]], left: int = 1) -> list[str]:

@@ -7,6 +7,7 @@ import time
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from datetime import datetime
+from itertools import groupby
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,8 @@ from anchorflow.errors import UserError
 from anchorflow.results import counted, dumps, write_atomically
 from anchorflow.runs import RunDirectory
 from anchorflow.runs.lock import locked
-from anchorflow.sweep import slurm
+from anchorflow.runs.provenance import ROOT, revision
+from anchorflow.sweep import slurm, snapshot
 from anchorflow.sweep.arrays import divide
 from anchorflow.sweep.cells import Cell
 from anchorflow.sweep.liveness import Found, Jobs, look
@@ -22,13 +24,17 @@ from anchorflow.sweep.pack import Pack
 from anchorflow.sweep.settings import Launcher
 
 POLL_S = 2.0
-ROOT = Path(__file__).parents[2]
 
 
 class Submission:
-    """The packs of one sweep. `plan.json` in `folder` says which job has which cells, as soon as it is known."""
+    """The packs of one sweep. `plan.json` in `folder` says which job has which cells, as soon as it is known.
 
-    def __init__(self, packs: Sequence[tuple[Cell, ...]], launcher: Launcher, sweep_dir: Path) -> None:
+    With `live` the jobs run the code as it lies there when they start, else a copy of it.
+    """
+
+    def __init__(
+        self, packs: Sequence[tuple[Cell, ...]], launcher: Launcher, sweep_dir: Path, live: bool = False
+    ) -> None:
         self.packs = packs
         self.launcher = launcher
         self.jobs: list[Any] = []
@@ -36,36 +42,48 @@ class Submission:
         self.folder = sweep_dir.absolute() / "sweeps" / name
         try:
             self.folder.mkdir(parents=True)
+            cells = (cell for pack in packs for cell in pack)
+            self.code = None if live else snapshot.take(self.folder, cells)
             self._queue()
         except OSError as error:
             raise UserError(f"{error.filename or self.folder} cannot be written ({error.strerror}).") from error
 
     def to_slurm(self) -> None:
         """Submit all packs, as arrays no larger than the cluster takes. UserError if sbatch refuses, naming what it took."""
+        for launcher, packs in groupby(self.packs, key=lambda pack: pack[0].allocation or self.launcher):
+            self._to_slurm(launcher, list(packs))
+
+    def _to_slurm(self, launcher: Launcher, packs: Sequence[tuple[Cell, ...]]) -> None:
+        """Submit packs that are given the same."""
         import submitit
         from submitit.core.utils import FailedJobError, FailedSubmissionError
 
-        self._check_partition()
-        executor = submitit.SlurmExecutor(folder=self._logs, max_num_timeout=self.launcher.max_num_timeout)
+        executor = submitit.SlurmExecutor(
+            folder=self._logs,
+            max_num_timeout=self.launcher.max_num_timeout,
+            python=snapshot.python(self.code),
+        )
+        given = self._given(launcher)
         renamed = {"timeout_min": "time", "mem_gb": "mem"}
-        known = {renamed.get(key, key): value for key, value in self._given.items() if key not in self._additional}
+        known = {renamed.get(key, key): value for key, value in given.items() if key not in self._additional}
         if "mem" in known:
             known["mem"] = f"{round(known['mem'] * 1024)}MB"
         executor.update_parameters(
             job_name="anchorflow",
             wckey=None,  # submitit's own mark, which clusters that keep a list of such keys refuse
             signal_delay_s=self.launcher.signal_delay_s,
-            setup=[*self._environment, *self.launcher.setup],
+            setup=[*self._environment(launcher), *self.launcher.setup],
             stderr_to_stdout=True,
             **known,
         )
-        arrays = divide(len(self.packs), slurm.largest_array(), self.launcher.array_parallelism)
+        arrays = divide(len(packs), slurm.largest_array(), self.launcher.array_parallelism)
+        first = len(self.jobs)
         for array in arrays:
-            after = None if array.after is None else self.jobs[arrays[array.after].start].job_id.split("_")[0]
+            after = None if array.after is None else self.jobs[first + arrays[array.after].start].job_id.split("_")[0]
             executor.update_parameters(array_parallelism=array.at_once, additional_parameters=self._after(after))
             try:
                 with slurm.clean_environment(), executor.batch():
-                    jobs = [executor.submit(self._pack(cells)) for cells in self.packs[array.start : array.stop]]
+                    jobs = [executor.submit(self._pack(cells)) for cells in packs[array.start : array.stop]]
             except (FailedJobError, FailedSubmissionError) as error:
                 self._write()
                 raise UserError(self._refusal(str(error))) from error
@@ -76,7 +94,9 @@ class Submission:
         """Run all packs in processes of this machine, `array_parallelism` at once, and wait for them."""
         import submitit
 
-        executor = submitit.LocalExecutor(folder=self._logs, max_num_timeout=self.launcher.max_num_timeout)
+        executor = submitit.LocalExecutor(
+            folder=self._logs, max_num_timeout=self.launcher.max_num_timeout, python=snapshot.python(self.code)
+        )
         executor.update_parameters(timeout_min=self.launcher.timeout_min, setup=list(self.launcher.setup) or None)
         os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, (str(ROOT), os.environ.get("PYTHONPATH"))))
         waiting = list(self.packs)
@@ -126,10 +146,9 @@ class Submission:
     def _additional(self) -> dict[str, Any]:
         return dict(self.launcher.additional_parameters or {})
 
-    @property
-    def _given(self) -> dict[str, Any]:
+    def _given(self, launcher: Launcher) -> dict[str, Any]:
         """What a job is given, on SLURM with the user's own defaults."""
-        return (slurm.defaults() if self.launcher.where == "slurm" else {}) | self.launcher.resources
+        return (slurm.defaults() if launcher.where == "slurm" else {}) | launcher.resources
 
     def _after(self, job: str | None) -> dict[str, Any]:
         """What else sbatch is told: not to begin before the job has ended, nor before what the launcher names."""
@@ -137,12 +156,11 @@ class Submission:
         theirs = [str(value) for key, value in self._additional.items() if key == "dependency"]
         return self._additional | ({"dependency": ",".join(theirs + ours)} if ours else {})
 
-    @property
-    def _environment(self) -> list[str]:
+    def _environment(self, launcher: Launcher) -> list[str]:
         """The job finds this code where it is not installed, and takes no more threads than it was given."""
-        lines = [f'export PYTHONPATH="{ROOT}${{PYTHONPATH:+:$PYTHONPATH}}"']
-        if self.launcher.cpus_per_task is not None:
-            lines.append(f"export OMP_NUM_THREADS=${{OMP_NUM_THREADS:-{self.launcher.cpus_per_task}}}")
+        lines = [f'export PYTHONPATH="{self.code or ROOT}${{PYTHONPATH:+:$PYTHONPATH}}"']
+        if launcher.cpus_per_task is not None:
+            lines.append(f"export OMP_NUM_THREADS=${{OMP_NUM_THREADS:-{launcher.cpus_per_task}}}")
         return lines
 
     def _pack(self, cells: tuple[Cell, ...]) -> Pack:
@@ -166,34 +184,16 @@ class Submission:
     def _write(self) -> None:
         ids = [job.job_id for job in self.jobs] + [None] * (len(self.packs) - len(self.jobs))
         packs = [
-            {"job_id": job, "cells": [cell.name for cell in pack]} for job, pack in zip(ids, self.packs, strict=True)
+            {
+                "job_id": job,
+                **({"resources": pack[0].allocation.resources} if pack[0].allocation else {}),
+                "cells": [cell.name for cell in pack],
+            }
+            for job, pack in zip(ids, self.packs, strict=True)
         ]
-        given = {"launcher": self.launcher.where, "resources": self._given}
+        code = {"kind": "snapshot" if self.code else "live", "revision": str(revision())}
+        given = {"launcher": self.launcher.where, "code": code, "resources": self._given(self.launcher)}
         write_atomically(self._plan, dumps({**given, "packs": packs}, indent=1) + "\n")
-
-    def _check_partition(self) -> None:
-        limits = slurm.partitions()
-        if not limits:
-            raise UserError("SLURM does not answer (sinfo names no partition); try again, or use launcher=local.")
-        known = {name.rstrip("*"): minutes for name, minutes in limits.items()}
-        asked = self._given.get("partition")
-        if "partition" in self._additional:
-            return
-        if asked is None:
-            chosen = [name.rstrip("*") for name in limits if name.endswith("*")]
-            if not chosen:
-                raise UserError(
-                    f"launcher.partition is not set, and the cluster has no default; allowed: {', '.join(known)}."
-                )
-        else:
-            chosen = asked.split(",")
-            if not set(chosen) <= set(known):
-                raise UserError(f"launcher.partition is {asked!r}; allowed on this cluster: {', '.join(known)}.")
-        most = max(known[name] for name in chosen)
-        if self.launcher.timeout_min > most:  # SLURM would let such jobs wait for ever
-            raise UserError(
-                f"launcher.timeout_min is {self.launcher.timeout_min}; allowed in partition {','.join(chosen)}: up to {most:g}."
-            )
 
     def _refusal(self, said: str) -> str:
         lines = [line for line in map(str.strip, said.splitlines()) if line.startswith("sbatch:")]

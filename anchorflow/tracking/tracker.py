@@ -185,6 +185,7 @@ class WandbRun:
             settings=wandb.Settings(
                 silent=True,
                 console="off",
+                disable_git=True,  # of the working directory, perhaps another project's; the config has our revision
                 init_timeout=INIT_TIMEOUT_S,
                 finish_timeout=FINISH_TIMEOUT_S,
                 finish_timeout_raises=True,

@@ -25,13 +25,12 @@ from tests import pretended
 from tests.conftest import FAMILIES
 from tests.small_experiments import EXPERIMENTS
 
+pytestmark = pytest.mark.slow
 BUDGET = 300
 ONCE = {"anchorflow/attention/kv_cache.py:save", "anchorflow/attention/saliency.py:read"}
 """Where a host may wait for each layer: what is kept beside the records, once a run."""
 each_experiment = pytest.mark.parametrize("experiment", EXPERIMENTS, ids=lambda e: e.name)
-each_family = pytest.mark.parametrize(
-    "family", [pytest.param(f, marks=[pytest.mark.slow] * (f != "llama")) for f in FAMILIES]
-)
+each_family = pytest.mark.parametrize("family", FAMILIES)
 
 
 def toy(family: str, layers: int = 3, dtype: str = "float64") -> LanguageModel:
@@ -102,7 +101,6 @@ def compare_on_a_gpu(experiment: Experiment, family: str, task: Task, folder: Pa
         assert_close(records(experiment, lm, task, folder), expected)
 
 
-@pytest.mark.slow
 @each_family
 @pytest.mark.parametrize(
     ("experiment", "second"),
@@ -165,7 +163,6 @@ def mix_devices() -> None:
         assert [str(operation) for operation, _ in watch.waits] == ["aten._local_scalar_dense.default"]
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("dtype", ["bfloat16", "float16"])
 @each_family
 @each_experiment

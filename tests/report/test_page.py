@@ -163,6 +163,7 @@ def test_every_script_is_allowed_by_its_hash_and_nothing_else_is() -> None:
     assert text.count("{{scripts}}") == 1
 
 
+@pytest.mark.slow
 def test_a_page_of_1000_runs_is_below_20_mb() -> None:
     """Of the kind that holds most: many curves of many points, and a matrix of many classes."""
     measures = ("accuracy", "log_likelihood", "entropy")

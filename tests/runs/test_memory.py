@@ -15,8 +15,9 @@ from anchorflow.runs import memory
 from tests.conftest import FAMILIES
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("family", FAMILIES)
-@pytest.mark.parametrize("dtype", ["bfloat16", pytest.param("float32", marks=pytest.mark.slow)])
+@pytest.mark.parametrize("dtype", ["bfloat16", "float32"])
 @pytest.mark.parametrize("experiment", [Classification(), Saliency(), LabelRelationships()], ids=lambda e: e.name)
 def test_a_simulation_takes_what_the_real_pass_takes(family: str, dtype: str, experiment: Experiment) -> None:
     model = Tiny(family=family, layers=9, width=64)

@@ -66,7 +66,7 @@ def test_the_state_of_a_run_is_what_its_directory_and_slurm_say(tmp_path: Path, 
     }
     for folder, state in expected.items():
         assert look(folder, jobs).state == state, folder.name
-    assert look(tmp_path / "saliency/tiny/sst2/failed", jobs).why == "it broke"
+    assert look(tmp_path / "saliency/tiny/sst2/failed", jobs).why == "it broke\nhere"
     assert "its process is gone (job 8, " in look(tmp_path / "saliency/tiny/sst2/killed", jobs).why
     assert "result.json is damaged" in look(damaged, jobs).why
     assert "OUT_OF_MEMORY" in look(tmp_path / "saliency/tiny/sst2/killed", jobs).why

@@ -24,12 +24,12 @@ CONF = str(ROOT / "conf")
 HERE = Launcher(mode="local")
 
 
-def cells(folder: Path, *grid: Sequence[str]) -> list[Cell]:
-    """The cells of a sweep into `folder`; each has the overrides of one item."""
+def cells(folder: Path, *grid: Sequence[str], common: Sequence[str] = ()) -> list[Cell]:
+    """The cells of a sweep into `folder`; each has the overrides of one item, the sweep as a whole those in common."""
     prepare_hydra()
     with initialize_config_dir(CONF, version_base="1.3"):
         loader = GlobalHydra.instance().config_loader()
-        common = [f"hydra.sweep.dir={folder}"]
+        common = [f"hydra.sweep.dir={folder}", *common]
         master = loader.load_configuration("config", overrides=common, run_mode=RunMode.MULTIRUN)
         return list(compose(loader, master, grid))
 
@@ -45,6 +45,7 @@ def tiny(tmp_path: Path) -> Callable[..., list[Cell]]:
     return make
 
 
+@pytest.mark.slow
 def test_cells_that_share_a_composition_are_what_hydra_composes_for_each(tmp_path: Path) -> None:
     grid = [
         ["model=gpt2", "dataset=trec", "seed=1"],

@@ -285,7 +285,7 @@ def test_a_job_that_ends_before_its_first_cell_is_said_to_and_leaves_its_log(swe
     [
         (("launcher.partition=gpus",), "launcher.partition is 'gpus'; allowed on this cluster: held, main"),
         (("launcher.timeout_min=61",), "launcher.timeout_min is 61; allowed in partition main: up to 60"),
-        (("launcher.gpus_per_node=9",), "sbatch refused: Batch job submission failed"),
+        (("launcher.gpus_per_node=9",), "launcher.gpus_per_node is 9; allowed in partition main (model tiny): up to 2"),
         (("launcher.constraint=a100",), "sbatch refused: Batch job submission failed: Invalid feature specification"),
         (("sweep.dry_run=true", "seed=1,1"), "two cells of the sweep are the same run"),
     ],

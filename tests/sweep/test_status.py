@@ -1,15 +1,17 @@
 """What `anchorflow status` says of runs in every state."""
 
+import json
 import socket
 import time
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from anchorflow import cli
 from anchorflow.runs.lock import locked
 from anchorflow.sweep import slurm, status
-from anchorflow.sweep.liveness import Jobs
+from anchorflow.sweep.liveness import Jobs, look
 from tests.sweep.statuses import RESULT, run
 
 
@@ -30,14 +32,47 @@ def test_the_command_prints_a_line_for_every_run(
     run(tmp_path, "seed2", state="failed", error="out of memory", progress=progress)
     with locked(at_work):
         assert cli.main(["status", str(tmp_path)]) == 0
-    head, first, second, last = capsys.readouterr().out.splitlines()
+    head, first, second, error, last = capsys.readouterr().out.splitlines()
     assert head.split()[:4] == ["run", "state", "job,", "machine"]
     host = socket.gethostname()
     assert first.split() == [
         *("saliency/tiny/sst2/seed1", "running", "job", "7_1,", host, "20/100", "2.35", "1:02:03", "2")
     ]
-    assert second.split()[:5] == ["saliency/tiny/sst2/seed2", "failed", host, "20/100", "out"]
-    assert sorted(last.removeprefix("2 runs: ").split(", ")) == ["1 failed", "1 running"]
+    assert second.split()[:5] == ["saliency/tiny/sst2/seed2", "failed", host, "20/100"]
+    assert error.strip() == "out of memory"
+    counts, _, left = last.removeprefix("2 runs: ").partition("; ")
+    assert sorted(counts.split(", ")) == ["1 failed", "1 running"]
+    assert left == "about 1:02:03 left"
+    with locked(at_work):
+        assert cli.main(["status", str(tmp_path), "--json"]) == 0
+    said = json.loads(capsys.readouterr().out)
+    assert said["counts"] == {"running": 1, "failed": 1}
+    assert said["left_s"] == 3723.4
+    assert [(one["state"], one["why"]) for one in said["runs"]] == [("running", None), ("failed", "out of memory")]
+
+
+def test_runs_of_one_seed_are_told_apart_by_their_settings(tmp_path: Path, jobs: Jobs) -> None:
+    for name, shots in (("seed1-a", 1), ("seed1-b", 2), ("seed2-c", 1)):
+        (told := run(tmp_path, name, state="failed") / ".hydra").mkdir()
+        (told / "overrides.yaml").write_text(f"- model=tiny\n- experiment.shots_per_class={shots}\n")
+    run(tmp_path, "seed2-d", state="failed")
+    lines = status.report([look(folder, jobs) for folder in sorted((tmp_path / "saliency/tiny/sst2").iterdir())])
+    assert lines[1].split()[:2] == ["saliency/tiny/sst2/seed1-a", "experiment.shots_per_class=1"]
+    assert lines[2].split()[:2] == ["saliency/tiny/sst2/seed1-b", "experiment.shots_per_class=2"]
+    assert lines[4].split()[:2] == ["saliency/tiny/sst2/seed2-d", "failed"]
+
+
+def test_the_time_left_follows_from_what_is_complete(tmp_path: Path, jobs: Jobs) -> None:
+    def found(state: Any, **said: Any) -> status.Found:
+        return status.Found(tmp_path, state, said, jobs)
+
+    done = found("completed", started="2026-01-01T00:00:00Z", updated="2026-01-01T00:01:40Z")
+    running, waiting = found("running", left_s=50.0), found("queued")
+    assert status.left_s([done]) is None
+    assert status.left_s([running]) == 50
+    assert status.left_s([found("running")]) is None
+    assert status.left_s([waiting, running]) is None
+    assert status.left_s([done, found("completed"), waiting, waiting, running, running]) == 150
 
 
 def test_watching_ends_when_nothing_runs_any_more(

@@ -1,0 +1,83 @@
+"""`anchorflow clean`: removes runs that nobody needs any more, after showing them."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+from anchorflow.errors import UserError
+from anchorflow.results import counted, runs_below
+from anchorflow.runs import RunDirectory
+from anchorflow.settings import digest
+from anchorflow.sweep.liveness import Jobs, look
+from anchorflow.sweep.status import columns
+
+REMOVED = ("failed", "lost")
+
+
+class Useless(NamedTuple):
+    """A run that can go, and why."""
+
+    folder: Path
+    why: str
+
+
+def useless(paths: Sequence[Path]) -> list[Useless]:
+    """The failed and lost runs at or below the paths, and those that a newer version of their experiment has done again."""
+    jobs, found = Jobs(), []
+    newest: dict[str, int] = {}
+    complete: list[tuple[Path, str, int]] = []
+    for folder in runs_below(paths):
+        one = look(folder, jobs)
+        if one.state in REMOVED:
+            records = (folder / "records.jsonl").read_bytes().count(b"\n") if (folder / "records.jsonl").exists() else 0
+            kept = f", with {counted(records, 'record')}" if records else ""
+            found.append(Useless(folder, f"{one.state}{kept}{f': {one.why}' if one.why else ''}"))
+        elif one.state == "completed" and (key := _settings(folder)) is not None:
+            complete.append((folder, *key))
+            newest[key[0]] = max(key[1], newest.get(key[0], 0))
+    for folder, settings, version in complete:
+        if version < newest[settings]:
+            found.append(
+                Useless(folder, f"superseded: version {version}, there is a result of version {newest[settings]}")
+            )
+    return sorted(found)
+
+
+def clean(paths: Sequence[Path], yes: bool) -> int:
+    """Show them, ask unless `yes`, and remove them. The exit code comes back."""
+    found = useless(paths)
+    if not found:
+        print(f"no failed, lost or superseded run in {', '.join(map(str, paths))}")
+        return 0
+    print("\n".join(columns([[str(one.folder), one.why] for one in found], left=2)))
+    if not yes:
+        if not sys.stdin.isatty():
+            raise UserError("nothing is removed: nobody can be asked here; add --yes.")
+        if input(f"remove {counted(len(found), 'run')}? [y/N] ").strip().lower() not in ("y", "yes"):
+            print("nothing is removed")
+            return 1
+    for one in found:
+        with RunDirectory(one.folder).locked():
+            shutil.rmtree(one.folder)
+        for above in one.folder.parents[:3]:
+            if any(above.iterdir()):
+                break
+            above.rmdir()
+    print(f"removed {counted(len(found), 'run')}")
+    return 0
+
+
+def _settings(folder: Path) -> tuple[str, int] | None:
+    """Of a complete run all that counts but the experiment's version, and that; None where its result does not say."""
+    try:
+        counts = json.loads((folder / "result.json").read_text(encoding="utf-8"))["identity_of"]
+        experiment = dict(counts["experiment"])
+        version = int(experiment.pop("version"))
+    except (KeyError, TypeError, ValueError):
+        return None
+    return digest({**counts, "experiment": experiment}), version

@@ -1,0 +1,54 @@
+"""How long cells will take, from earlier runs of their kind."""
+
+from __future__ import annotations
+
+import json
+from itertools import islice
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from anchorflow.sweep.cells import Cell
+
+READ = 3
+"""Earlier runs that are read for one kind."""
+
+
+class Pace(NamedTuple):
+    """What earlier runs of a kind had to do, and how fast they were."""
+
+    units: float
+    per_s: float
+
+
+class Estimates:
+    """Seconds that cells take; runs of the same experiment and model on the same dataset tell, else on another one."""
+
+    def __init__(self) -> None:
+        self._known: dict[Path, Pace | None] = {}
+
+    def of(self, cell: Cell) -> float | None:
+        """None where no run of its kind is complete."""
+        dataset, model = cell.folder.parents[:2]
+        pace = self._pace(dataset, "*/result.json") or self._pace(model, "*/*/result.json")
+        if pace is None:
+            return None
+        node = cell.config["experiment"]
+        units = node.get("n_queries") or node.get("repetitions") or pace.units
+        return float(units) / pace.per_s
+
+    def _pace(self, folder: Path, pattern: str) -> Pace | None:
+        if folder not in self._known:
+            found = [pace for path in islice(folder.glob(pattern), READ) if (pace := _read(path)) is not None]
+            self._known[folder] = (
+                Pace(*(sum(values) / len(found) for values in zip(*found, strict=True))) if found else None
+            )
+        return self._known[folder]
+
+
+def _read(path: Path) -> Pace | None:
+    try:
+        result: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+        pace = Pace(sum(result["counts"].values()), float(result["timing"]["queries_per_s"]))
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+        return None
+    return pace if pace.per_s > 0 else None

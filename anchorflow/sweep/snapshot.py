@@ -1,0 +1,81 @@
+"""A copy of the code, so that queued jobs run what was submitted, whatever is edited until they start."""
+
+from __future__ import annotations
+
+import importlib.util
+import shlex
+import shutil
+import sys
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import Any
+
+from anchorflow.errors import UserError
+from anchorflow.results import dumps, write_atomically
+from anchorflow.runs.provenance import ROOT, SNAPSHOT, revision
+from anchorflow.sweep.cells import Cell
+
+START = "start.py"
+STARTS = '''"""Runs what -m names with the code beside this file, which Python puts first where it looks for modules."""
+
+import os
+import runpy
+import sys
+
+sys.argv = sys.argv[sys.argv.index("-m") + 1 :]
+sys.path.append(os.getcwd())
+runpy.run_module(sys.argv[0], run_name="__main__", alter_sys=True)
+'''
+
+
+def take(folder: Path, cells: Iterable[Cell]) -> Path:
+    """Copy this package, and the modules here that the cells' classes lie in, to code/ in `folder`.
+
+    UserError where that cannot be written.
+    """
+    code = folder / "code"
+    try:
+        _copy(ROOT / "anchorflow", code)
+        for name in sorted({name for cell in cells for name in _modules(cell.config)} - {"anchorflow"}):
+            if (own := _own(name)) is not None:
+                _copy(own, code)
+        write_atomically(code / SNAPSHOT, dumps(revision()._asdict()) + "\n")
+        write_atomically(code / START, STARTS)
+    except OSError as error:
+        raise UserError(
+            f"the code cannot be copied to {error.filename or code} ({error.strerror}); choose another hydra.sweep.dir, or "
+            "sweep.code=live."
+        ) from error
+    return code
+
+
+def python(code: Path | None) -> str:
+    """The command that takes the place of `python -u`: it finds the code in `code`; None: as it lies when a job starts."""
+    return " ".join(map(shlex.quote, [sys.executable, *([] if code is None else ["-u", str(code / START)])]))
+
+
+def _copy(source: Path, into: Path) -> None:
+    into.mkdir(parents=True, exist_ok=True)
+    if source.is_file():
+        shutil.copy2(source, into)
+    else:
+        left_out = shutil.ignore_patterns("__pycache__", ".git", "outputs")
+        shutil.copytree(source, into / source.name, ignore=left_out, dirs_exist_ok=True)
+
+
+def _modules(node: Any) -> Iterator[str]:
+    """The topmost modules of every class that a configuration names."""
+    if isinstance(node, dict):
+        if isinstance(target := node.get("_target_"), str):
+            yield target.partition(".")[0]
+        for value in node.values():
+            yield from _modules(value)
+
+
+def _own(name: str) -> Path | None:
+    """Where a module lies, if that is below the working directory: a user's own, not an installed one."""
+    spec = importlib.util.find_spec(name)
+    if spec is None:
+        return None
+    place = Path(next(iter(spec.submodule_search_locations or []), spec.origin or "")).absolute()
+    return place if place.parent == Path.cwd() else None
