@@ -32,7 +32,7 @@ newest: ## all tests with the newest libraries that pyproject.toml admits
 	touch $@
 
 .venv-oldest.txt: pyproject.toml
-	sed -nE 's/^([a-z]+ = \[| *)"([A-Za-z0-9-]+)>=([0-9.]+).*/\2==\3/p' $< > $@
+	sed -nE 's/^((peft|report|wandb) = \[| *)"([A-Za-z0-9-]+)>=([0-9.]+).*/\3==\4/p' $< > $@
 
 # In an environment of its own, away from the checkout: the main job, then a sweep, a report, a project of one's own.
 wheel: $(VENV)/test.done ## build the wheel and the sdist, install the wheel in an empty environment, and use it

@@ -10,25 +10,26 @@ from typing import Any
 
 from anchorflow.errors import UserError, first_line
 from anchorflow.report.collect import Run, collect
+from anchorflow.report.tables.overview import FIRST
 from anchorflow.report.view import Place, View
 from anchorflow.results import Result
 from anchorflow.tracking.afterwards import names_of, offline
 from anchorflow.tracking.names import safe
 from anchorflow.tracking.sync import check_access
 
-TITLE = "anchorflow"
-"""Of the report; a view is called `anchorflow: EXPERIMENT`. Found again under these names, they are made anew."""
+REPORT, VIEWS = "anchorflow report", "anchorflow"
+"""The title of the report, and how those of views begin (`anchorflow: saliency`). Under these they are found and replaced."""
 EDGES = ("", "_low", "_high")
 """Of a curve with a band of its own."""
-FIRST = 3
-"""How many metrics are shown of an experiment whose view in reports names none."""
 MOST = 50
-"""Lines in a plot; W&B's own limit is 10."""
+"""Runs or groups in a plot; W&B's own limit is 10."""
 INTRODUCTION = (
-    "Made by `anchorflow workspace`, which replaces this report when it runs again: copy it before you edit it. A row, "
-    "a line or a bar is a cell: runs that differ in the seed alone."
+    "Made by `anchorflow workspace`, which replaces this report when it runs again: copy it before you edit it."
 )
-OVER_SEEDS = "Mean over seeds, with one standard error."
+OVER_SEEDS = (
+    "Each row, line and bar is a cell (runs that differ in the seed alone): the mean over its seeds, with one standard "
+    "error."
+)
 OF_ITS_OWN = (
     "Seeds share repetitions and are no replicates: each run is shown alone, its curves with one standard error over "
     "repetitions (_low, _high)."
@@ -147,7 +148,7 @@ def _save_view(entity: str, project: str, page: Page) -> str:
     view = ws.Workspace(
         entity=entity,
         project=project,
-        name=f"{TITLE}: {page.experiment}",
+        name=f"{VIEWS}: {page.experiment}",
         sections=[ws.Section(name=name, panels=panels, is_open=True) for name, panels in sections.items() if panels],
         settings=ws.WorkspaceSettings(max_runs=MOST),
         runset_settings=ws.RunsetSettings(
@@ -157,7 +158,7 @@ def _save_view(entity: str, project: str, page: Page) -> str:
         ),
     )
     # The library makes up a name for each new view; ours is always the same, so that it is found again.
-    view._internal_name = f"nw-{TITLE}{''.join(filter(str.isalnum, page.experiment))}-v"
+    view._internal_name = f"nw-{VIEWS}{''.join(filter(str.isalnum, page.experiment))}-v"
     with suppress(ValueError):  # there is none yet
         view._internal_id = Saved.from_name(entity, project, view._internal_name).id
     return str(view.save().url)
@@ -190,8 +191,8 @@ def _save_report(api: Any, entity: str, project: str, pages: Sequence[Page]) -> 
         if page.hypotheses:
             blocks += [wr.H2(HYPOTHESES.capitalize()), wr.MarkdownBlock(TESTS)]
             blocks.append(grid(page, HYPOTHESES, page.hypotheses, _bars(page, page.hypotheses)))
-    report = wr.Report(entity=entity, project=project, title=TITLE, width="fluid", blocks=blocks)
-    earlier = [each.id for each in api.reports(f"{entity}/{project}") if each.display_name == TITLE]
+    report = wr.Report(entity=entity, project=project, title=REPORT, width="fluid", blocks=blocks)
+    earlier = [each.id for each in api.reports(f"{entity}/{project}") if each.display_name == REPORT]
     report.id = next(iter(earlier), "")
     return str(report.save().url)
 

@@ -281,11 +281,6 @@ def test_a_model_is_called_by_its_variant_and_quantization(given: dict[str, Any]
     assert Pretrained(**given).name == name
 
 
-def test_8bit_says_what_it_needs() -> None:
-    with pytest.raises(UserError, match="8bit"):
-        pretrained._eight_bit("cpu")
-
-
 def test_preparing_a_model_changes_no_number_beyond_rounding() -> None:
     from transformers import AutoModelForCausalLM
 

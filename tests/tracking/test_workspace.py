@@ -64,7 +64,7 @@ def test_views_and_a_report_are_made_and_made_anew(
     said = capsys.readouterr()
     place = f"{server.url}/me/icl"
     assert said.out.splitlines() == [
-        f"report: {place}/reports/anchorflow--view0",
+        f"report: {place}/reports/anchorflow-report--view0",
         f"label_relationships: {place}?nw=anchorflowlabelrelationships",
         f"saliency: {place}?nw=anchorflowsaliency",
     ]
@@ -83,7 +83,7 @@ def test_views_and_a_report_are_made_and_made_anew(
         assert (drawn["metrics"], drawn["groupAgg"], drawn["groupArea"]) == (shares, "mean", "stderr")
     assert lines[None, "saliency/accuracy"]["groupArea"] == "stderr"
 
-    blocks = [block for block in spec(server, "anchorflow")["blocks"] if "metadata" in block]
+    blocks = [block for block in spec(server, "anchorflow report")["blocks"] if "metadata" in block]
     of_labels, hypotheses, of_saliency = (block["metadata"] for block in blocks)
     assert plots(of_saliency["panelBankSectionConfig"]["panels"]).keys() == lines.keys()
     (runs,) = of_labels["runSets"]
@@ -110,7 +110,7 @@ def test_views_and_a_report_are_made_and_made_anew(
     ]
     assert earlier.keys() < server.views.keys()
     assert len(server.views) == 4
-    assert len(spec(server, "anchorflow")["blocks"]) > len(json.loads(earlier["view0"]["spec"])["blocks"])
+    assert len(spec(server, "anchorflow report")["blocks"]) > len(json.loads(earlier["view0"]["spec"])["blocks"])
 
 
 def test_a_project_that_is_not_there_is_named(
