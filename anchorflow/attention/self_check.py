@@ -22,7 +22,7 @@ from anchorflow.attention.kv_cache import cache_given, positions_after, position
 from anchorflow.attention.last_token import Seen
 from anchorflow.attention.reach import Attend, decoder_config
 from anchorflow.attention.saliency import SaliencyFlow
-from anchorflow.errors import first_line
+from anchorflow.errors import UserError, first_line
 from anchorflow.models import PROPERTIES, Abilities, LanguageModel, weights_cache
 from anchorflow.models.language_model import WITHOUT_ATTENTION
 from anchorflow.settings import digest, fingerprint
@@ -111,8 +111,10 @@ def _differs(text: _Text, pair: Callable[[_Text], tuple[Tensor, Tensor]]) -> str
     """How far two ways to the same logits are apart; nothing where that is rounding."""
     try:
         one, other = pair(text)
-    except Exception as error:  # a family that lacks a property shows it in dozens of ways
+    except (UserError, ValueError) as error:
         return first_line(error)
+    except Exception as error:  # a family that lacks a property shows it in dozens of ways
+        return f"its code ends in {type(error).__name__} ({first_line(error)})"
     off = float((one - other).abs().mean() / text.plain.std())
     return "" if off <= TOLERANCE.get(text.lm.dtype, 0.25) else f"off by {off:.2g} standard deviations of the logits"
 
