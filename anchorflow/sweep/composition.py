@@ -4,7 +4,7 @@ import os
 import re
 import signal
 import sys
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
 from fnmatch import fnmatchcase
@@ -62,14 +62,10 @@ def plain(config: Any) -> Any:
     return OmegaConf.to_container(config, resolve=True) if OmegaConf.is_config(config) else config
 
 
-def recorded(config: DictConfig, keys: Iterable[str]) -> dict[str, Any]:
-    """These nodes of a configuration as JSON's types, interpolations resolved but for those of environment variables, which
-    may be secrets: what is written down names the variable.
+def recorded(config: DictConfig, key: str) -> Any:
+    """A node of a configuration as JSON's types, interpolations resolved but for those of environment variables, which may be
+    secrets: what is written down names the variable.
     """
-    return {key: _recorded(config, key) for key in keys}
-
-
-def _recorded(config: DictConfig, key: str) -> Any:
     token = _recording.set(True)
     try:
         return plain(config[key])
