@@ -9,11 +9,13 @@ Hydra's own node of a configuration, and the singleton that answers `${hydra:...
 from __future__ import annotations
 
 import importlib
+import json
 import re
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import fields
 from functools import lru_cache
+from pathlib import Path
 from types import ModuleType
 from typing import Any
 
@@ -133,6 +135,9 @@ def compose(loader: ConfigLoader, master: DictConfig, grid: Sequence[Sequence[st
             OmegaConf.update(one.config, key, value, merge=False)
 
 
+FOLDER = "${hydra.runtime.output_dir}"
+
+
 class _Composition:
     """A configuration that cells share, with what of it is the same for all of them."""
 
@@ -144,11 +149,17 @@ class _Composition:
         self.own = [str(key) for key in config if key != "hydra" and key not in SWEEP_WIDE]
         raw: Any = OmegaConf.to_container(config, resolve=False)
         self._hydra = raw.pop("hydra")
+        self._sweep_dir = config.hydra.sweep.dir
         self._raw: dict[str, Any] = {}
         self._resolved: dict[str, Any] = {}
         self._recorded: dict[str, Any] = {}
         self._looks_at = _references({key: repr(node) for key, node in raw.items()}, self.own)
         self._secret = FROM_ENVIRONMENT in repr(raw)
+        logs = json.dumps([self._hydra[key] for key in ("job_logging", "verbose")])
+        logs = logs.replace("${hydra.job.name}", str(config.hydra.job.name))
+        self._logs = None if "${" in logs.replace(FOLDER, "") else logs
+        """What a cell's log is told, but for its folder; None where it depends on more."""
+        self._hydra_counts = self._logs is None or None in self._looks_at.values()
         self.varies = any("${" in repr(raw[key]) for key in SWEEP_WIDE)
 
     def raw(self, key: str) -> Any:
@@ -165,24 +176,29 @@ class _Composition:
     def freeze(self, number: int, overrides: Sequence[str], given: Sequence[Override]) -> Cell:
         """The cell that the configuration is now, with these values `given`."""
         config = self.config
-        config.hydra.overrides.task = list(overrides)
-        config.hydra.job.id = config.hydra.job.num = number
+        interpolated = any("${" in override for override in overrides)
+        if told := self._hydra_counts or interpolated:
+            config.hydra.overrides.task = list(overrides)
+            config.hydra.job.id = config.hydra.job.num = number
         changed = {str(override.key_or_group).partition(".")[0] for override in given}
-        if any("${" in override for override in overrides):
+        if interpolated:
             changed = set(self.own)
         changed |= {key for key, others in self._looks_at.items() if others is None or others & changed}
         # Interpolations may lead to what is left out, so that they are resolved in place.
         resolved = {key: self._resolve(key, changed) for key in self.own}
         require(resolved, GROUPS)
-        sweep_dir, problem = expanded(config.hydra.sweep.dir).absolute(), None
+        sweep_dir, problem = expanded(self._sweep_dir).absolute(), None
         try:
             folder = sweep_dir / self._subdir(resolved)  # a name made of the settings, where a mistake comes to light
         except (OmegaConfBaseException, UserError) as error:
             folder, problem = sweep_dir / f"refused-{number}", sentence(error)
-        config.hydra.runtime.output_dir = str(folder)
+        if told:
+            config.hydra.runtime.output_dir = str(folder)
+        logging, verbose = self._logs_to(folder)
         hydra = {
             **self._hydra,
-            **{key: plain(config.hydra[key]) for key in ("job_logging", "verbose")},
+            "job_logging": logging,
+            "verbose": verbose,
             "overrides": {**self._hydra["overrides"], "task": list(overrides)},
             "job": {**self._hydra["job"], "id": number, "num": number},
             "runtime": {**self._hydra["runtime"], "output_dir": str(folder)},
@@ -191,6 +207,11 @@ class _Composition:
         if self._secret or any(FROM_ENVIRONMENT in override for override in overrides):
             written = {key: self._record(key, changed) for key in self.own}
         return Cell(folder, resolved, hydra, tuple(overrides), problem=problem, recorded=written)
+
+    def _logs_to(self, folder: Path) -> Any:
+        if self._logs is None:
+            return [plain(self.config.hydra[key]) for key in ("job_logging", "verbose")]
+        return json.loads(self._logs.replace(FOLDER, json.dumps(str(folder))[1:-1]))
 
     def _resolve(self, key: str, changed: set[str]) -> Any:
         if key in changed:

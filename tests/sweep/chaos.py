@@ -31,7 +31,7 @@ PartitionName=urgent Nodes=n[1-2] PriorityTier=2 MaxTime=60 State=UP
 """
 """What the cluster needs besides: a partition whose jobs take the place of others."""
 SWEEP = (
-    *("experiment=saliency", "experiment.n_queries=40", "batch_tokens=1", "seed=range(0,12)"),
+    *("model.layers=2", "experiment=saliency", "experiment.n_queries=30", "batch_tokens=1", "seed=range(0,12)"),
     *("tracking=offline", "launcher.packs=2"),
 )
 CELLS = 12
