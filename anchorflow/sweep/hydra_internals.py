@@ -73,8 +73,9 @@ def register() -> None:
     from anchorflow.sweep.plugin import SweepLauncher
 
     plugins = Plugins.instance()
-    if not hasattr(omegaconf.base.parse, "cache_info"):  # the cells of a grid have their interpolations in common
-        omegaconf.base.parse = lru_cache(omegaconf.base.parse)  # type: ignore[attr-defined]
+    base: Any = omegaconf.base
+    if not hasattr(base.parse, "cache_info"):  # the cells of a grid have their interpolations in common
+        base.parse = lru_cache(base.parse)
     SourcesRegistry.instance().types["file"] = ConfigFiles
     # Hydra loads its own plugins once more when it looks for them, so that their classes are the right ones only now.
     from hydra._internal.core_plugins.basic_sweeper import BasicSweeper

@@ -1,6 +1,6 @@
 """Twelve cells on a real SLURM among seeded faults: after one relaunch everything is as if nothing had happened.
 
-`python -m tests.sweep.chaos SEEDS` (`make chaos`) tries as many seeds and prints the tally.
+`python -m tests.sweep.chaos 100` (`make chaos SEEDS=100`) tries the seeds below 100 and prints the tally, `... 5 8` those from 5 to 7.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ import sys
 import tempfile
 import time
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -185,7 +185,7 @@ def leave_alone(folder: Path, data: Path) -> Path:
     return folder / "outputs"
 
 
-def main(seeds: int) -> int:
+def main(seeds: Sequence[int]) -> int:
     """Try the seeds one after another; the number of those that went wrong, whose folders are kept."""
     wrong, times = 0, Counter[str]()
     with tempfile.TemporaryDirectory() as temporary:
@@ -195,7 +195,7 @@ def main(seeds: int) -> int:
         cluster.start()
         os.environ.update(cluster.environment)
         try:
-            for seed in range(seeds):
+            for seed in seeds:
                 began = time.monotonic()
                 chaos = Chaos(cluster, Path(tempfile.mkdtemp(prefix=f"chaos-{seed}-")), data, seed)
                 try:
@@ -212,9 +212,9 @@ def main(seeds: int) -> int:
         finally:
             cluster.stop()
     faults = ", ".join(f"{fault} {n}" for fault, n in sorted(times.items()))
-    print(f"{seeds} seeds, {wrong} wrong; faults: {faults}")
+    print(f"{len(seeds)} seeds, {wrong} wrong; faults: {faults}")
     return wrong
 
 
 if __name__ == "__main__":
-    sys.exit(main(int(sys.argv[1])))
+    sys.exit(main(range(*map(int, sys.argv[1:]))))
