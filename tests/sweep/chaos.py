@@ -1,6 +1,7 @@
 """Twelve cells on a real SLURM among seeded faults: after one relaunch everything is as if nothing had happened.
 
-`python -m tests.sweep.chaos 100` (`make chaos SEEDS=100`) tries the seeds below 100 and prints the tally, `... 5 8` those from 5 to 7.
+`python -m tests.sweep.chaos 100` (`make chaos SEEDS=100`) tries the seeds below 100 and prints the tally;
+`... 5 8` tries those from 5 to 7.
 """
 
 from __future__ import annotations
