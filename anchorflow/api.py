@@ -31,7 +31,8 @@ from anchorflow.models import LanguageModel, Model, Pretrained, Tiny, choose_dev
 from anchorflow.paths import expanded
 from anchorflow.prompts import Prompt, PromptBuilder, TooLong
 from anchorflow.results import Curve, Record, Result, Table
-from anchorflow.runs import Budget, Job, KeptModel, Memory, RunDirectory, Settings, assemble, compute, execute_settings
+from anchorflow.runs import Budget, Job, KeptModel, Memory, RunDirectory, Settings, assemble, execute_settings
+from anchorflow.runs.compute import compute
 from anchorflow.settings import build, configurable, setting, target_of, to_node
 from anchorflow.tracking import Tracking
 

@@ -1,12 +1,27 @@
-"""One run: its settings, its directory, its work, and how it ends."""
+"""One run: its settings, its directory, its work, and how it ends.
 
-from anchorflow.runs.budget import Budget
-from anchorflow.runs.compute import Memory, Shard, assemble, compute
-from anchorflow.runs.job import KeptModel, execute, execute_settings
-from anchorflow.runs.rundir import RunDirectory, State
-from anchorflow.runs.settings import GROUPS, SWEEP_WIDE, Job, Settings, read_settings
-from anchorflow.runs.stopping import Stopped, stop_signals
+What is exported is imported when it is first asked for: `anchorflow status` reads directories and loads no experiment.
+"""
 
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from anchorflow.runs.budget import Budget
+    from anchorflow.runs.compute import Memory, Shard, assemble
+    from anchorflow.runs.job import KeptModel, execute, execute_settings
+    from anchorflow.runs.rundir import RunDirectory, State
+    from anchorflow.runs.settings import GROUPS, SWEEP_WIDE, Job, Settings, read_settings
+    from anchorflow.runs.stopping import Stopped, stop_signals
+
+_PARTS = {
+    "budget": ("Budget",),
+    "compute": ("Memory", "Shard", "assemble"),
+    "job": ("KeptModel", "execute", "execute_settings"),
+    "rundir": ("RunDirectory", "State"),
+    "settings": ("GROUPS", "SWEEP_WIDE", "Job", "Settings", "read_settings"),
+    "stopping": ("Stopped", "stop_signals"),
+}
 __all__ = [
     "GROUPS",
     "SWEEP_WIDE",
@@ -20,9 +35,15 @@ __all__ = [
     "State",
     "Stopped",
     "assemble",
-    "compute",
     "execute",
     "execute_settings",
     "read_settings",
     "stop_signals",
 ]
+
+
+def __getattr__(name: str) -> Any:
+    for part, names in _PARTS.items():
+        if name in names:
+            return getattr(import_module(f"{__name__}.{part}"), name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

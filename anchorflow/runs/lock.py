@@ -123,14 +123,14 @@ class Lease:
 
 
 @contextlib.contextmanager
-def locked(folder: Path) -> Iterator[Lease]:
-    """Work in the folder alone. UserError where another process does."""
+def locked(folder: Path, patience_s: float = PATIENCE_S) -> Iterator[Lease]:
+    """Work in the folder alone. UserError where another process does, and still holds the lock after `patience_s`."""
     try:
         file = (folder / ".lock").open("a")
     except OSError as error:
         raise UserError(f"{error.filename} cannot be written ({error.strerror}).") from error
     with file:
-        lease = _take(folder, file, _lock(folder, file))
+        lease = _take(folder, file, _lock(folder, file, patience_s))
         threading.Thread(target=lease.keep, name="lease", daemon=True).start()
         try:
             yield lease
@@ -154,9 +154,9 @@ def lives(folder: Path) -> bool:
     return taken is True or (lease is not None and lease.alive(time.time(), free=taken is False))
 
 
-def _lock(folder: Path, file: IO[str]) -> bool:
+def _lock(folder: Path, file: IO[str], patience_s: float) -> bool:
     """Lock the file. False where the file system has no locks, UserError where another process holds it."""
-    until = time.monotonic() + PATIENCE_S
+    until = time.monotonic() + patience_s
     try:
         while not _try(file, fcntl.LOCK_EX):
             if time.monotonic() > until:

@@ -4,7 +4,7 @@ import os
 import re
 import signal
 import sys
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
 from fnmatch import fnmatchcase
@@ -62,14 +62,10 @@ def plain(config: Any) -> Any:
     return OmegaConf.to_container(config, resolve=True) if OmegaConf.is_config(config) else config
 
 
-def recorded(config: DictConfig, keys: Iterable[str]) -> dict[str, Any]:
-    """These nodes of a configuration as JSON's types, interpolations resolved but for those of environment variables, which
-    may be secrets: what is written down names the variable.
+def recorded(config: DictConfig, key: str) -> Any:
+    """A node of a configuration as JSON's types, interpolations resolved but for those of environment variables, which may be
+    secrets: what is written down names the variable.
     """
-    return {key: _recorded(config, key) for key in keys}
-
-
-def _recorded(config: DictConfig, key: str) -> Any:
     token = _recording.set(True)
     try:
         return plain(config[key])
@@ -141,9 +137,11 @@ class CheckSweep(Callback):  # type: ignore[misc]
 
     @staticmethod
     def _check(config: DictConfig) -> Sweep:
-        for group, instead in OWN_PLUGINS.items():
-            if (chosen := config.hydra.runtime.choices.get(group)) not in (None, "basic"):
-                refuse(f"{group} is {chosen!r}, which cannot run these sweeps; {instead}.")
+        for group in OWN_PLUGINS:
+            chosen = config.hydra.runtime.choices.get(group)
+            target = str(OmegaConf.select(config, group.replace("/", "."))._target_)
+            if chosen not in (None, "basic") or not target.startswith("hydra_plugins.anchorflow."):
+                refuse(_other_plugin(group, target if chosen in (None, "basic") else chosen))
         try:
             sweep: Sweep = build(plain(config.sweep), "sweep", Sweep)
             build(plain(config.launcher), "launcher")
@@ -227,9 +225,15 @@ def sentence(error: Exception) -> str:
     return first
 
 
+def _other_plugin(group: str, chosen: str) -> str:
+    return f"{group} is {chosen!r}, which cannot run these sweeps; {OWN_PLUGINS[group]}."
+
+
 def _no_option(file: str, options: Sequence[str]) -> str:
     """What to write where a group has no such option; `file` is GROUP/OPTION."""
     group, _, name = file.partition("/") if not file.startswith("hydra/") else file.rpartition("/")
+    if group in OWN_PLUGINS:
+        return _other_plugin(group, name)
     place = expanded(name)
     if group == "model" and ("/" in name or place.exists() or place.suffix == ".gguf"):
         instead = f" For a model on the hub or on disk write model=local {typed('model.path', name)}."

@@ -47,7 +47,7 @@ def run_job(config: DictConfig) -> None:
     try:
         with stop_signals():
             own = [str(key) for key in config if key not in ("hydra", *SWEEP_WIDE)]
-            execute(composition.plain(config), folder, recorded=composition.recorded(config, own))
+            execute(composition.plain(config), folder, recorded={key: composition.recorded(config, key) for key in own})
     except UserError as error:
         tracebacks.error("%s", error, exc_info=True)
         print(f"error: {error}", file=sys.stderr)

@@ -2,19 +2,24 @@
 
 Written for Hydra 1.3 (checked with 1.3.8; `pyproject.toml` admits no other than 1.3). What to look at for another version:
 `ConfigFiles` replaces a class in `SourcesRegistry`, which has no method for that; `register` makes the namespace
-`hydra_plugins`, the only one that Hydra takes plugins from; `compose` sets Hydra's own node of a configuration, and the
-singleton that answers `${hydra:...}`.
+`hydra_plugins`, the only one that Hydra takes plugins from, and lets OmegaConf remember what it has parsed; `compose` sets
+Hydra's own node of a configuration, and the singleton that answers `${hydra:...}`.
 """
 
 from __future__ import annotations
 
 import importlib
+import json
+import re
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import fields
+from functools import lru_cache
+from pathlib import Path
 from types import ModuleType
 from typing import Any
 
+import omegaconf.base
 from hydra._internal.core_plugins.file_config_source import FileConfigSource
 from hydra._internal.sources_registry import SourcesRegistry
 from hydra.core.config_loader import ConfigLoader
@@ -68,6 +73,9 @@ def register() -> None:
     from anchorflow.sweep.plugin import SweepLauncher
 
     plugins = Plugins.instance()
+    base: Any = omegaconf.base
+    if not hasattr(base.parse, "cache_info"):  # the cells of a grid have their interpolations in common
+        base.parse = lru_cache(base.parse)
     SourcesRegistry.instance().types["file"] = ConfigFiles
     # Hydra loads its own plugins once more when it looks for them, so that their classes are the right ones only now.
     from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
@@ -128,6 +136,9 @@ def compose(loader: ConfigLoader, master: DictConfig, grid: Sequence[Sequence[st
             OmegaConf.update(one.config, key, value, merge=False)
 
 
+FOLDER = "${hydra.runtime.output_dir}"
+
+
 class _Composition:
     """A configuration that cells share, with what of it is the same for all of them."""
 
@@ -139,11 +150,17 @@ class _Composition:
         self.own = [str(key) for key in config if key != "hydra" and key not in SWEEP_WIDE]
         raw: Any = OmegaConf.to_container(config, resolve=False)
         self._hydra = raw.pop("hydra")
+        self._sweep_dir = config.hydra.sweep.dir
         self._raw: dict[str, Any] = {}
         self._resolved: dict[str, Any] = {}
-        self._open = {key for key in self.own if "${" in repr(raw[key])}
-        """The nodes that interpolations make different from cell to cell."""
+        self._recorded: dict[str, Any] = {}
+        self._looks_at = _references({key: repr(node) for key, node in raw.items()}, self.own)
         self._secret = FROM_ENVIRONMENT in repr(raw)
+        logs = json.dumps([self._hydra[key] for key in ("job_logging", "verbose")])
+        logs = logs.replace("${hydra.job.name}", str(config.hydra.job.name))
+        self._logs = None if "${" in logs.replace(FOLDER, "") else logs
+        """What a cell's log is told, but for its folder; None where it depends on more."""
+        self._hydra_counts = self._logs is None or None in self._looks_at.values()
         self.varies = any("${" in repr(raw[key]) for key in SWEEP_WIDE)
 
     def raw(self, key: str) -> Any:
@@ -160,41 +177,81 @@ class _Composition:
     def freeze(self, number: int, overrides: Sequence[str], given: Sequence[Override]) -> Cell:
         """The cell that the configuration is now, with these values `given`."""
         config = self.config
-        config.hydra.overrides.task = list(overrides)
-        config.hydra.job.id = config.hydra.job.num = number
-        changed = {str(override.key_or_group).partition(".")[0] for override in given} | self._open
-        if any("${" in override for override in overrides):
+        interpolated = any("${" in override for override in overrides)
+        if told := self._hydra_counts or interpolated:
+            config.hydra.overrides.task = list(overrides)
+            config.hydra.job.id = config.hydra.job.num = number
+        changed = {str(override.key_or_group).partition(".")[0] for override in given}
+        if interpolated:
             changed = set(self.own)
+        changed |= {key for key, others in self._looks_at.items() if others is None or others & changed}
         # Interpolations may lead to what is left out, so that they are resolved in place.
-        resolved = {key: self._once(key) if key not in changed else plain(config[key]) for key in self.own}
+        resolved = {key: self._resolve(key, changed) for key in self.own}
         require(resolved, GROUPS)
-        sweep_dir, problem = expanded(config.hydra.sweep.dir).absolute(), None
+        sweep_dir, problem = expanded(self._sweep_dir).absolute(), None
         try:
             folder = sweep_dir / self._subdir(resolved)  # a name made of the settings, where a mistake comes to light
         except (OmegaConfBaseException, UserError) as error:
             folder, problem = sweep_dir / f"refused-{number}", sentence(error)
-        config.hydra.runtime.output_dir = str(folder)
+        if told:
+            config.hydra.runtime.output_dir = str(folder)
+        logging, verbose = self._logs_to(folder)
         hydra = {
             **self._hydra,
-            **{key: plain(config.hydra[key]) for key in ("job_logging", "verbose")},
+            "job_logging": logging,
+            "verbose": verbose,
             "overrides": {**self._hydra["overrides"], "task": list(overrides)},
             "job": {**self._hydra["job"], "id": number, "num": number},
             "runtime": {**self._hydra["runtime"], "output_dir": str(folder)},
         }
         written = None
         if self._secret or any(FROM_ENVIRONMENT in override for override in overrides):
-            written = {**resolved, **recorded(config, [key for key in self.own if key in changed])}
+            written = {key: self._record(key, changed) for key in self.own}
         return Cell(folder, resolved, hydra, tuple(overrides), problem=problem, recorded=written)
 
-    def _once(self, key: str) -> Any:
+    def _logs_to(self, folder: Path) -> Any:
+        if self._logs is None:
+            return [plain(self.config.hydra[key]) for key in ("job_logging", "verbose")]
+        return json.loads(self._logs.replace(FOLDER, json.dumps(str(folder))[1:-1]))
+
+    def _resolve(self, key: str, changed: set[str]) -> Any:
+        if key in changed:
+            return plain(self.config[key])
         if key not in self._resolved:
             self._resolved[key] = plain(self.config[key])
         return self._resolved[key]
+
+    def _record(self, key: str, changed: set[str]) -> Any:
+        if key in changed:
+            return recorded(self.config, key)
+        if key not in self._recorded:
+            self._recorded[key] = recorded(self.config, key)
+        return self._recorded[key]
 
     def _subdir(self, resolved: dict[str, Any]) -> str:
         if self._hydra["sweep"]["subdir"] == "${run_name:}":  # saves what the resolver would resolve once more
             return read_settings(resolved).name
         return str(self.config.hydra.sweep.subdir)
+
+
+REFERENCE = re.compile(r"\$\{\s*(?:(oc\.env):|(?:by:\s*)?(\w+)(?=[.}}\[,]))?")
+"""The beginning of an interpolation: a variable of the environment, or the topmost key that it looks at, if that is plain."""
+
+
+def _references(written: Mapping[str, str], own: Sequence[str]) -> dict[str, set[str] | None]:
+    """For each of a run's own nodes the nodes that its interpolations look at, also through others; None: any."""
+    found: dict[str, set[str] | None] = {}
+    for key in own:
+        seen: set[str] = set()
+        waiting, known = [key], True
+        while waiting and known:
+            for environment, other in REFERENCE.findall(written.get(waiting.pop(), "${")):
+                known = known and bool(environment or other)
+                if other and other not in seen:
+                    seen.add(other)
+                    waiting.append(other)
+        found[key] = seen if known else None
+    return found
 
 
 def _shared(config: DictConfig) -> dict[str, Any]:

@@ -32,11 +32,16 @@ STOP_S = 60
 """How long a pack waits for its worker to tidy up."""
 
 
-def run(cells: Sequence[Cell], kept: KeptModel | None = None) -> list[Cell]:
-    """Run the cells in this process, with one model kept; those that failed come back. Stopped ends all of it."""
+def run(cells: Sequence[Cell], kept: KeptModel | None = None, parent: int | None = None) -> list[Cell]:
+    """Run the cells in this process, with one model kept; those that failed come back. Stopped ends all of it.
+
+    Once the process `parent` is gone no other cell is begun: a relaunch may have submitted the rest.
+    """
     kept = kept or KeptModel()
     failed = []
     for number, cell in enumerate(cells, start=1):
+        if parent is not None and os.getppid() != parent:
+            break
         print(f"cell {number} of {len(cells)}: {cell.name}", file=sys.stderr)
         if not run_cell(cell, kept):
             failed.append(cell)
@@ -134,13 +139,14 @@ class Pack:
         """The exit code of a worker for these cells: 1 if one failed, -9 if it was killed."""
         sys.stdout.flush()
         sys.stderr.flush()
+        parent = os.getpid()
         self.worker = os.fork()  # before torch is loaded: a pack itself computes nothing
         if self.worker == 0:
             code = 1
             try:
                 signal.signal(signal.SIGUSR2, signal.SIG_IGN)  # for the pack, which then sends SIGTERM
                 with stop_signals(slurm.stop_state):
-                    code = 1 if run(cells) else 0
+                    code = 1 if run(cells, parent=parent) else 0
             except Stopped as stop:
                 code = 128 + stop.signal
             except BaseException:

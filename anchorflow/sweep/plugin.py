@@ -102,14 +102,20 @@ class SweepLauncher(HydraLauncher):  # type: ignore[misc]
 
     def _submit(self, plan: Plan, launcher: Launcher, sweep: Sweep) -> Sequence[Found] | None:
         from anchorflow.sweep.allocation import model_name, refuse_impossible
-        from anchorflow.sweep.submission import Submission
+        from anchorflow.sweep.submission import Submission, alone, still_to_run
 
         first = [pack[0] for pack in plan.packs]
         refuse_impossible([cell.allocation or launcher for cell in first], [model_name(cell) for cell in first])
-        submission = Submission(plan.packs, launcher, Path(self.config.hydra.sweep.dir), live=sweep.code == "live")
-        look_at = f"anchorflow status {self.config.hydra.sweep.dir}"
+        sweep_dir = Path(self.config.hydra.sweep.dir)
+        look_at = f"anchorflow status {sweep_dir}"
         try:
-            submission.to_slurm()
+            with alone(sweep_dir):
+                packs = still_to_run(plan.packs)
+                if not packs:
+                    print(f"all of it was submitted by another launch; look with: {look_at}", file=sys.stderr)
+                    return None
+                submission = Submission(packs, launcher, sweep_dir, live=sweep.code == "live")
+                submission.to_slurm()
             ids = sorted({str(job.job_id).split("_")[0] for job in submission.jobs}, key=int)
             print(f"submitted as job {', '.join(ids)}; {submission.folder}", file=sys.stderr)
             if not sweep.wait:

@@ -5,7 +5,8 @@ from __future__ import annotations
 import os
 import time
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from datetime import datetime
 from itertools import groupby
 from pathlib import Path
@@ -24,6 +25,27 @@ from anchorflow.sweep.pack import Pack
 from anchorflow.sweep.settings import Launcher
 
 POLL_S = 2.0
+PATIENCE_S = 600.0
+"""How long a launch waits for another that submits runs of the same directory."""
+
+
+@contextmanager
+def alone(sweep_dir: Path) -> Iterator[None]:
+    """One launch at a time submits runs of this directory. UserError where it cannot be written, or after ten minutes."""
+    folder = sweep_dir.absolute() / ".submitting"
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise UserError(f"{error.filename} cannot be written ({error.strerror}).") from error
+    with locked(folder, PATIENCE_S):
+        yield
+
+
+def still_to_run(packs: Iterable[tuple[Cell, ...]]) -> list[tuple[Cell, ...]]:
+    """The packs without what another launch has submitted since the plan was made."""
+    jobs, taken = Jobs(), ("queued", "running", "completed")
+    left = (tuple(cell for cell in pack if look(cell.folder, jobs).state not in taken) for pack in packs)
+    return [pack for pack in left if pack]
 
 
 class Submission:

@@ -15,7 +15,7 @@ from anchorflow.data import Task
 from anchorflow.errors import UserError
 from anchorflow.experiments import Classification, Compression, LabelRelationships, Reweighting, Saliency
 from anchorflow.models import PROPERTIES, Abilities, LanguageModel, Tiny, prepare, toys
-from anchorflow.runs import Memory, compute
+from anchorflow.runs.compute import Memory, compute
 from tests.attention.test_backend import GROUPED, REACHED, make
 
 WORDS = {"vocab_size": len(toys.tokenizer())}

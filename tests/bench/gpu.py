@@ -27,7 +27,8 @@ from anchorflow.experiments import Classification, Compression, Experiment, Isol
 from anchorflow.experiments.flows import FLOWS
 from anchorflow.models import LanguageModel, Tiny, toys
 from anchorflow.prompts import PromptBuilder
-from anchorflow.runs import Memory, compute, memory
+from anchorflow.runs import memory
+from anchorflow.runs.compute import Memory, compute
 from anchorflow.scoring import Batch, label_log_probabilities, next_word_logits
 from tests.bench.experiments import ROWS, Row
 from tests.bench.label_relationships import made_series

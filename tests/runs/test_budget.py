@@ -13,8 +13,9 @@ from anchorflow.errors import UserError
 from anchorflow.experiments import Classification, Experiment, LabelRelationships, Saliency
 from anchorflow.models import LanguageModel, Tiny
 from anchorflow.results import Record
-from anchorflow.runs import Budget, Memory, Shard, compute
+from anchorflow.runs import Budget
 from anchorflow.runs import budget as budgets
+from anchorflow.runs.compute import Memory, Shard, compute
 from anchorflow.settings import configurable
 from tests.experiments.test_devices import assert_close
 

@@ -48,9 +48,9 @@ PartitionName=held Nodes=n[1-2] MaxTime=60 State=DOWN
 
 
 class Cluster:
-    """Starts SLURM in `folder`; `environment` is what its clients need."""
+    """Starts SLURM in `folder`; `environment` is what its clients need, `more` comes behind its configuration."""
 
-    def __init__(self, folder: Path, largest_array: int = 1001) -> None:
+    def __init__(self, folder: Path, largest_array: int = 1001, more: str = "") -> None:
         self.folder = folder
         self.environment = {"SLURM_CONF": str(folder / "slurm.conf")}
         self._processes: dict[str, subprocess.Popen[bytes]] = {}
@@ -63,7 +63,7 @@ class Cluster:
                 subprocess.run(["mknod", device, "c", "1", "3"], check=True)
         host = socket.gethostname()
         text = CONFIGURATION.format(host=host, folder=folder, largest_array=largest_array, ports=_free_ports(3))
-        (folder / "slurm.conf").write_text(text)
+        (folder / "slurm.conf").write_text(text + more)
         if self._version() > (22, 5):  # newer ones do without cgroups only if told, older ones do not know the word
             (folder / "cgroup.conf").write_text("CgroupPlugin=disabled\n")
         (folder / "gres.conf").write_text("Name=gpu File=/dev/fakegpu[0-1]\n")
@@ -90,10 +90,14 @@ class Cluster:
         files = [f"--{name}={munge / name.split('-')[0]}" for name in ("socket", "pid-file", "log-file", "seed-file")]
         self._start("munged", "--foreground", "--force", f"--key-file={munge}/key", *files)
         self._until(lambda: (munge / "socket").exists(), "munged")
-        self._start("slurmctld", "-D")
+        self.start_controller()
         for node in ("n1", "n2"):
             self.start_node(node)
         self._until(lambda: self.run("sinfo", "-h", "-p", "main", "-o", "%t").split() == ["idle"], "the nodes")
+
+    def start_controller(self) -> None:
+        """Start the daemon that all others and the clients ask."""
+        self._start("slurmctld", "-D")
 
     def start_node(self, node: str) -> None:
         """Start one node's daemon."""

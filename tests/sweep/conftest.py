@@ -15,13 +15,19 @@ from tests.sweep.slurm_runs import SLOW, Sweep, given, results
 
 
 @pytest.fixture(scope="module")
-def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
+def settings_of_cluster() -> str:
+    """What a module's cluster is configured with besides."""
+    return ""
+
+
+@pytest.fixture(scope="module")
+def cluster(tmp_path_factory: pytest.TempPathFactory, settings_of_cluster: str) -> Iterator[Cluster]:
     why = Cluster.missing()
     if why:
         if os.environ.get("ANCHORFLOW_REQUIRE_SLURM"):
             pytest.fail(f"SLURM is required here: {why}")
         pytest.skip(f"no SLURM: {why}")
-    running = Cluster(tmp_path_factory.mktemp("slurm"), largest_array=6)
+    running = Cluster(tmp_path_factory.mktemp("slurm"), largest_array=6, more=settings_of_cluster)
     running.start()
     before = dict(os.environ)
     os.environ.update(running.environment)

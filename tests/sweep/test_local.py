@@ -255,3 +255,29 @@ def test_a_signal_ends_the_processes_that_the_sweep_began(tmp_path: Path, number
     states = {folder: look(folder, Jobs()).state for folder in folders}
     assert sorted(states.values()) == ["new", "new", "preempted"]  # so that the same command runs all of them
     assert all(states[run] == "preempted" for run in runs)
+
+
+def test_a_worker_whose_pack_was_killed_begins_no_other_cell(tmp_path: Path, given: tuple[str, ...]) -> None:
+    (cell,) = cells(tmp_path / "outputs", [*given])
+    assert pack.run([cell], parent=-1) == []
+    assert not cell.folder.exists()
+
+
+@pytest.mark.parametrize(
+    "chosen",
+    [
+        "hydra/launcher=joblib",
+        "hydra/launcher=theirs",
+        "hydra/sweeper=optuna",
+        "++hydra.launcher._target_=hydra._internal.core_plugins.basic_launcher.BasicLauncher",
+    ],
+)
+def test_a_launcher_or_sweeper_of_hydras_is_refused_before_anything_starts(
+    tmp_path: Path, given: tuple[str, ...], chosen: str
+) -> None:
+    theirs = tmp_path / "conf" / "hydra" / "launcher" / "theirs.yaml"
+    theirs.parent.mkdir(parents=True)
+    theirs.write_text("_target_: theirs.Launcher")
+    done = launch("-m", *given, f"hydra.searchpath=[file://{tmp_path / 'conf'}]", chosen, cwd=tmp_path)
+    assert "which cannot run these sweeps; " in failed_politely(done)
+    assert not (tmp_path / "outputs").exists()
