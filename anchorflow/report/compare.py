@@ -63,6 +63,7 @@ def differences(a: Collection, b: Collection) -> tuple[Sheet, list[str]]:
     for found, name in ((a, "A"), (b, "B")):
         notes += [f"{name}, problem: {problem}" for problem in (*found.problems, *problems_of_views(found.runs))]
         notes += [f"{name}, incomplete: {run.path} ({run.reason})" for run in found.incomplete]
+        notes += [f"{name}, one run: {merged}" for merged in found.merged]
     for experiment in dict.fromkeys(run.experiment for run in (*a.runs, *b.runs)):
         sides = _sides([[run for run in found.runs if run.experiment == experiment] for found in (a, b)])
         pairs, compared = _match(*sides)

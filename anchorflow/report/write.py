@@ -19,12 +19,13 @@ from anchorflow.report.grids import grids
 from anchorflow.report.page.page import page as html_page
 from anchorflow.report.tables import overview as tables
 from anchorflow.report.tables import published
-from anchorflow.report.tables.sheets import LONG, Sheet, clean, marked, to_csv, to_latex, to_markdown
+from anchorflow.report.tables.latex import to_latex
+from anchorflow.report.tables.sheets import LONG, Sheet, clean, marked, to_csv, to_markdown
 from anchorflow.report.view import attempt
 from anchorflow.results import counted, write_atomically
 
 FORMATS: dict[str, Callable[[Sheet], str]] = {"csv": to_csv, "md": to_markdown, "tex": to_latex}
-Drawing = Callable[[list[str]], Figure | None]
+Draw = Callable[[list[str]], Figure | None]
 """Draws a figure, or says in the list why it cannot."""
 OfNames = Mapping[str, Sequence[Cell]]
 """The cells of every experiment, by its name."""
@@ -77,9 +78,11 @@ def write(found: Collection, cells: Sequence[Cell], out: Path) -> tuple[Collecti
     page = [*_opening(found, cells, most=None)]
     for sheet in sheets[1:]:
         page += ["", f"## {marked(clean(sheet.title, LONG))}", "", to_markdown(sheet)]
+    index = _index(sheets, drawn)
+    page += ["", f"## {index.title}", "", to_markdown(index)]
     page += ["", "## Figures", *(f"\n![{path.stem}](figures/{path.name})" for path in drawn)]
     first = _put(out / "report.md", "\n".join(page) + "\n")
-    html = _put(out / "index.html", html_page(found, cells, sheets))
+    html = _put(out / "index.html", html_page(found, cells, [*sheets, index]))
     files = [html, first, *written, *(path.with_suffix(kind) for path in drawn for kind in (".png", ".pdf"))]
     _remove_others(out, files)
     return found, files
@@ -119,7 +122,8 @@ def _put(path: Path, text: str) -> Path:
 
 def _opening(found: Collection, cells: Sequence[Cell], most: int | None) -> list[str]:
     """How many runs there are, what was left out, and a row for each cell."""
-    complete, left_out = counted(len(found.runs), "run"), counted(len(found.problems), "problem")
+    complete = counted(len({run.identity for run in found.runs}), "run")
+    left_out = counted(len(found.problems), "problem")
     return [
         f"# {complete} in {counted(len(cells), 'cell')}, {len(found.incomplete)} incomplete, {left_out}",
         "",
@@ -129,10 +133,11 @@ def _opening(found: Collection, cells: Sequence[Cell], most: int | None) -> list
 
 
 def _left_out(found: Collection, most: int | None) -> list[str]:
-    """Problems and incomplete runs, by name."""
+    """Problems, incomplete runs and what is one run, by name."""
     parts = (
         [f"problem: {problem}" for problem in found.problems],
         [f"incomplete: {run.path} ({run.reason})" for run in found.incomplete],
+        [f"one run: {merged}" for merged in found.merged],
     )
     lines = []
     for part in parts:
@@ -169,33 +174,44 @@ def _sheets(cells: Sequence[Cell], of_names: OfNames, problems: list[str]) -> li
     return [replace(sheet, name=named(sheet.name)) for sheet in found if sheet is not None]
 
 
-def _draw(of_names: OfNames, folder: Path, in_parallel: bool, problems: list[str]) -> list[Path]:
-    """Every figure as PNG and PDF under a name of its own; the PNGs come back."""
-    named = FileNames()
-    drawings: list[tuple[str, Drawing]] = []
+def _draw(of_names: OfNames, folder: Path, in_parallel: bool, problems: list[str]) -> dict[Path, str]:
+    """Every figure as PNG and PDF under a name of its own; the PNGs come back, each with its title."""
+    unique = FileNames()
+    drawings: list[tuple[str, str, Draw]] = []
     for of_name in of_names.values():
         for settings, plane in planes(of_name):
             for make_grids in (grids, averages):
-                drawings += [(named(grid.name), grid.draw) for grid in make_grids(plane, settings, problems)]
+                found = make_grids(plane, settings, problems)
+                drawings += [(unique(grid.name), grid.title, grid.draw) for grid in found]
     for experiment, own in of_names.items():
         if (make := own[0].view.drawings) is not None:
             further = attempt(f"the further figures of {experiment}", partial(make, own), problems) or ()
-            drawings += [(named(name), partial(attempt, f"the figure {name}", draw)) for name, draw in further]
+            for name, title, draw in further:
+                drawings.append((unique(name), title, partial(attempt, f"the figure {name}", draw)))
     saving = partial(_save, folder)
     if in_parallel:
         with ProcessPoolExecutor(min(MOST_PROCESSES, os.cpu_count() or 1), get_context("spawn")) as pool:
-            saved = list(pool.map(saving, drawings))
+            saved = list(pool.map(saving, [(name, draw) for name, _, draw in drawings]))
     else:
-        saved = list(map(saving, drawings))
+        saved = [saving((name, draw)) for name, _, draw in drawings]
     problems += [problem for _, of_drawing in saved for problem in of_drawing]
-    return [path for path, _ in saved if path is not None]
+    return {path: title for (path, _), (_, title, _) in zip(saved, drawings, strict=True) if path is not None}
 
 
-def _save(folder: Path, drawing: tuple[str, Drawing]) -> tuple[Path | None, list[str]]:
+def _save(folder: Path, drawing: tuple[str, Draw]) -> tuple[Path | None, list[str]]:
     name, draw = drawing
     problems: list[str] = []
     figure = draw(problems)
     return None if figure is None else save({name: figure}, folder)[0], problems
+
+
+def _index(sheets: Sequence[Sheet], drawn: Mapping[Path, str]) -> Sheet:
+    """What each file of the report shows."""
+    rows = [
+        *([f"figures/{path.name}", f"figures/{path.stem}.pdf", shown] for path, shown in drawn.items()),
+        *([f"tables/{sheet.name}.csv", f"tables/{sheet.name}.tex", sheet.title] for sheet in sheets),
+    ]
+    return Sheet("files", "Files of this report", ["for the screen", "for a paper", "what it shows"], rows)
 
 
 def _of_names(cells: Sequence[Cell]) -> OfNames:

@@ -67,6 +67,7 @@ def content(collection: Collection, cells: Sequence[Cell], sheets: Sequence[Shee
         "examples": examples,
         "sheets": [_sheet(sheet) for sheet in sheets],
         "incomplete": [[str(run.path), run.reason] for run in collection.incomplete],
+        "merged": list(collection.merged),
         "problems": [*collection.problems, *damaged],
         "thinned": thinned,
     }

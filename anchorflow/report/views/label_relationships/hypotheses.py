@@ -5,10 +5,11 @@ of examples differs from dataset to dataset and divides no family. Of a model an
 settings (another prompt, a pilot on fewer examples) is in a family of its own, which names them.
 """
 
+import json
 import math
 import re
 import textwrap
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Any, NamedTuple
@@ -19,7 +20,9 @@ from matplotlib.figure import Figure
 from anchorflow.experiments.contrasts import SECOND_HALF
 from anchorflow.report.cells import Cell, setting_names, typed
 from anchorflow.report.drawing import canvas, footnotes, matrix
+from anchorflow.report.figures import named
 from anchorflow.report.tables.sheets import LONG, UNDEFINED, Row, Sheet, clean
+from anchorflow.report.view import Drawing
 from anchorflow.results import Result, Table
 from anchorflow.results.statistics import holm
 
@@ -28,8 +31,6 @@ OF_OTHER_TESTS = ("regimes", "repetitions")
 """Settings in which runs may differ that test the same."""
 SIZES = ("n_demonstrations", "at_most", "too_long", *OF_OTHER_TESTS)
 """Settings in which the runs of one family may differ."""
-OF_PLACES = ("dtype", "weights", "data", "template", "label_words", "separator")
-"""The same, since they belong to a model or a dataset; a model's other settings have `model.` in front."""
 AT_MAX = ("default_minus_guessing", "default_minus_guessing_accuracy")
 ABOVE_GUESSING = tuple(f"{name}_{SECOND_HALF}" for name in AT_MAX)
 NAME = 30
@@ -79,11 +80,16 @@ class Test(NamedTuple):
 
 @dataclass(frozen=True)
 class Hypothesis:
-    """One null hypothesis over models and datasets; `settings` tell it from another of its name."""
+    """One null hypothesis over models and datasets, on these settings of the experiment that are not its defaults."""
 
     name: str
     settings: Mapping[str, str]
     tests: Sequence[Test]
+
+    @property
+    def file(self) -> str:
+        """The name of its table and its heat map."""
+        return named(self.name, self.settings)
 
     @property
     def title(self) -> str:
@@ -141,9 +147,12 @@ class _Member(NamedTuple):
 
 
 def _condition(cell: Cell) -> dict[str, str]:
-    """The settings that no family mixes, as far as they differ between runs."""
-    mixed = (*SIZES, *OF_PLACES)
-    return {name: value for name, value in cell.settings.items() if name not in mixed and not name.startswith("model.")}
+    """The settings that no family mixes, but for the experiment's defaults."""
+    return {
+        key: value if isinstance(value, str) else json.dumps(value)
+        for key, value in cell.condition.items()
+        if key not in SIZES
+    }
 
 
 def _by_place(
@@ -192,9 +201,9 @@ def sheets(cells: Sequence[Cell]) -> list[Sheet]:
     return [*([] if every is None else [every]), *map(sheet, _without_guessing(found))]
 
 
-def heat_maps(cells: Sequence[Cell]) -> list[tuple[str, Callable[[], Figure]]]:
+def heat_maps(cells: Sequence[Cell]) -> list[Drawing]:
     """A picture for each null hypothesis."""
-    return [(one.name, partial(heat_map, one)) for one in _without_guessing(hypotheses(cells))]
+    return [Drawing(one.file, one.title, partial(heat_map, one)) for one in _without_guessing(hypotheses(cells))]
 
 
 def _without_guessing(found: Sequence[Hypothesis]) -> list[Hypothesis]:
@@ -222,7 +231,7 @@ def sheet(found: Hypothesis) -> Sheet:
     """Models down, datasets across."""
     models, datasets, grid = found.grid
     rows = [[model, *map(_written, row)] for model, row in zip(models, grid, strict=True)]
-    return Sheet(found.name, found.title, ["model", *datasets], rows, [MARKS])
+    return Sheet(found.file, found.title, ["model", *datasets], rows, [MARKS])
 
 
 def heat_map(found: Hypothesis) -> Figure:
