@@ -80,6 +80,7 @@ def _parser() -> argparse.ArgumentParser:
     report = commands.add_parser("report", help="tables and figures of all runs at or below the paths")
     report.add_argument("paths", nargs="+", type=expanded, metavar="PATH")
     report.add_argument("--out", type=expanded, metavar="DIR", help="default: report/ below the first PATH")
+    report.add_argument("--paper", action="store_true", help="also paper/: figures of a column's width, printed tables")
     report.set_defaults(run=_report)
 
     compare = commands.add_parser("compare", help="what differs between two sets of runs, with confidence intervals")
@@ -131,7 +132,7 @@ def _report(chosen: argparse.Namespace) -> int:
     from anchorflow.report.write import report
 
     sys.path.insert(0, str(Path.cwd()))  # where the views of a user's own experiments lie
-    print(report(chosen.paths, chosen.out))
+    print(report(chosen.paths, chosen.out, paper=chosen.paper))
     return 0
 
 

@@ -124,20 +124,17 @@ def planes(cells: Sequence[Cell]) -> list[tuple[dict[str, Any], list[Cell]]]:
 
 
 def by_place(cells: Sequence[Cell]) -> dict[tuple[str, str], list[tuple[str, Cell]]]:
-    """The cells of each model and dataset under a title: both names and, where there are several, the settings in which
-    these differ (weights, precision, template).
+    """The cells of each model and dataset; where there are several, after the settings in which these differ (weights,
+    precision, template).
     """
     found: dict[tuple[str, str], list[Cell]] = {}
     for cell in cells:
         found.setdefault(cell.place, []).append(cell)
-    titled = {}
+    told = {}
     for place, together in found.items():
         every = [_settings(cell) for cell in together]
-        titled[place] = [
-            (", ".join(filter(None, [*place, typed(apart(own, every))])), cell)
-            for own, cell in zip(every, together, strict=True)
-        ]
-    return titled
+        told[place] = [(typed(apart(own, every)), cell) for own, cell in zip(every, together, strict=True)]
+    return told
 
 
 def apart(own: Mapping[str, str], every: Sequence[Mapping[str, str]]) -> dict[str, str]:

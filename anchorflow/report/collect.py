@@ -61,10 +61,10 @@ class Run:
         It says what a run is in a figure's name, and depends on no other run.
         """
         found = {**self._configured, "too_long": self.result["config"].get("too_long", TOO_LONG)}
-        defaults: dict[str, Any] = {"too_long": TOO_LONG}
+        defaults: dict[str, Any] = {"too_long": TOO_LONG, "version": "1"}
         try:
             target = locate(self.result["config"]["experiment"].get("_target_"), "experiment")
-        except UserError:  # an experiment of another version, or of a project that is not here
+        except (UserError, SystemExit):  # an experiment of another version, or of a project that is not here
             pass
         else:
             defaults |= {"version": getattr(target, "version", "1"), **defaults_of(target)}

@@ -3,7 +3,7 @@
 import json
 import logging
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from functools import partial
 from io import BytesIO
 from pathlib import Path
@@ -41,17 +41,18 @@ def draw(view: View, result: Result, title: str) -> dict[str, Figure]:
     return found
 
 
-def save(figures: Mapping[str, Figure], folder: Path) -> list[Path]:
-    """Each figure as PNG (for the screen) and PDF (for the paper); the PNGs' paths come back."""
+def save(figures: Mapping[str, Figure], folder: Path, kinds: Sequence[str] = ("png", "pdf")) -> list[Path]:
+    """Each figure as PNG (for the screen) and PDF (for the paper), or as one of these; the first kind's paths come back."""
     folder.mkdir(parents=True, exist_ok=True)
     for name, figure in figures.items():
         for kind, content in _rendered(figure).items():
-            write_atomically(folder / f"{name}.{kind}", content)
-    return [folder / f"{name}.png" for name in figures]
+            if kind in kinds:
+                write_atomically(folder / f"{name}.{kind}", content)
+    return [folder / f"{name}.{kinds[0]}" for name in figures]
 
 
 def named(what: str, settings: Mapping[str, Any]) -> str:
-    """The name of what shows runs on these settings: saliency_shares_shots_per_class-5."""
+    """The name of what shows runs on these settings: shares_shots_per_class-5."""
     return "_".join([what, *(f"{name}-{_value(value)}" for name, value in settings.items())])
 
 

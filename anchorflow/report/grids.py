@@ -80,19 +80,22 @@ class Grid:
 
 def grids(cells: Sequence[Cell], settings: Mapping[str, Any], problems: list[str]) -> Iterator[Grid]:
     """The figures of one plane of cells, models down and datasets across; several cells of one dataset stand side by side."""
-    titled = by_place(cells)
-    models, datasets = (sorted({place[i] for place in titled}) for i in (0, 1))
-    places = {(*place, i): found for place, own in titled.items() for i, found in enumerate(own)}
+    of_places = by_place(cells)
+    models, datasets = (sorted({place[i] for place in of_places}) for i in (0, 1))
+    places = {(*place, i): found for place, own in of_places.items() for i, found in enumerate(own)}
     columns = [
         (dataset, i)
         for dataset in datasets
-        for i in range(max(len(own) for place, own in titled.items() if place[1] == dataset))
+        for i in range(max(len(own) for place, own in of_places.items() if place[1] == dataset))
     ]
     pages = [(rows, across) for rows in _parts(models, MOST_ROWS) for across in _parts(columns, MOST_COLUMNS)]
     for name, panel in panels_of(cells, problems).items():
         for number, (rows, across) in enumerate(pages, start=1):
             found = [[places.get((model, *column)) for column in across] for model in rows]
-            panels = [[one and (one[0], one[1].result) for one in row] for row in found]
+            panels = [
+                [one and (", ".join(filter(None, [*one[1].place, one[0]])), one[1].result) for one in row]
+                for row in found
+            ]
             shown = [one[1] for row in found for one in row if one]
             page = f"_page{number}" if number > 1 else ""
             if shown:

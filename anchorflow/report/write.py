@@ -17,6 +17,8 @@ from anchorflow.report.collect import Collection, collect, problems_of_views
 from anchorflow.report.figures import FileNames, save
 from anchorflow.report.grids import grids
 from anchorflow.report.page.page import page as html_page
+from anchorflow.report.paper import fitted
+from anchorflow.report.paper import tables as paper_tables
 from anchorflow.report.tables import overview as tables
 from anchorflow.report.tables import published
 from anchorflow.report.tables.latex import to_latex
@@ -29,6 +31,8 @@ Draw = Callable[[list[str]], Figure | None]
 """Draws a figure, or says in the list why it cannot."""
 OfNames = Mapping[str, Sequence[Cell]]
 """The cells of every experiment, by its name."""
+PAPER = "paper"
+"""The folder of what a paper prints."""
 LISTING = ".files"
 """Names what a report has written, for the next one in the same place."""
 MANY = 40
@@ -38,8 +42,9 @@ SHOWN = 10
 """Lines of what was left out that are shown on the screen; report.md has all."""
 
 
-def report(paths: Sequence[Path], out: Path | None) -> str:
-    """Write the report of all runs at or below the paths; what to show on the screen comes back.
+def report(paths: Sequence[Path], out: Path | None, paper: bool = False) -> str:
+    """Write the report of all runs at or below the paths, with `paper` also what a paper prints; what to show on the screen
+    comes back.
 
     UserError where there is no complete run, or where `out` (default: report/ below the first path) cannot be written.
     """
@@ -51,7 +56,7 @@ def report(paths: Sequence[Path], out: Path | None) -> str:
     found = replace(found, problems=(*found.problems, *odd))
     folder = out or paths[0] / "report"
     try:
-        found, files = write(found, cells, folder)
+        found, files = write(found, cells, folder, paper)
     except OSError as error:
         raise UserError(
             f"the report cannot be written to {folder} ({error.strerror}); choose another --out."
@@ -59,7 +64,7 @@ def report(paths: Sequence[Path], out: Path | None) -> str:
     return "\n".join([*_opening(found, cells, SHOWN), *_listed(files)])
 
 
-def write(found: Collection, cells: Sequence[Cell], out: Path) -> tuple[Collection, list[Path]]:
+def write(found: Collection, cells: Sequence[Cell], out: Path, paper: bool = False) -> tuple[Collection, list[Path]]:
     """Write the report of these runs below `out`.
 
     What comes back: the collection, with the problems that came up in making the report; and the files, the page and
@@ -73,7 +78,10 @@ def write(found: Collection, cells: Sequence[Cell], out: Path) -> tuple[Collecti
     for sheet in sheets:
         for kind, text in FORMATS.items():
             written.append(_put(out / "tables" / f"{sheet.name}.{kind}", text(sheet)))
-    drawn = _draw(of_names, out / "figures", len(cells) >= MANY, problems)
+    if paper:
+        printed = FileNames()
+        written += [_put(out / PAPER / f"{printed(sheet.name)}.tex", to_latex(sheet)) for sheet in paper_tables(cells)]
+    drawn = _draw(of_names, out / "figures", out / PAPER if paper else None, len(cells) >= MANY, problems)
     found = replace(found, problems=tuple(dict.fromkeys((*found.problems, *problems))))
     page = [*_opening(found, cells, most=None)]
     for sheet in sheets[1:]:
@@ -84,6 +92,7 @@ def write(found: Collection, cells: Sequence[Cell], out: Path) -> tuple[Collecti
     first = _put(out / "report.md", "\n".join(page) + "\n")
     html = _put(out / "index.html", html_page(found, cells, [*sheets, index]))
     files = [html, first, *written, *(path.with_suffix(kind) for path in drawn for kind in (".png", ".pdf"))]
+    files += [out / PAPER / f"{path.stem}.pdf" for path in drawn] if paper else []
     _remove_others(out, files)
     return found, files
 
@@ -174,7 +183,9 @@ def _sheets(cells: Sequence[Cell], of_names: OfNames, problems: list[str]) -> li
     return [replace(sheet, name=named(sheet.name)) for sheet in found if sheet is not None]
 
 
-def _draw(of_names: OfNames, folder: Path, in_parallel: bool, problems: list[str]) -> dict[Path, str]:
+def _draw(
+    of_names: OfNames, folder: Path, paper: Path | None, in_parallel: bool, problems: list[str]
+) -> dict[Path, str]:
     """Every figure as PNG and PDF under a name of its own; the PNGs come back, each with its title."""
     unique = FileNames()
     drawings: list[tuple[str, str, Draw]] = []
@@ -188,7 +199,7 @@ def _draw(of_names: OfNames, folder: Path, in_parallel: bool, problems: list[str
             further = attempt(f"the further figures of {experiment}", partial(make, own), problems) or ()
             for name, title, draw in further:
                 drawings.append((unique(name), title, partial(attempt, f"the figure {name}", draw)))
-    saving = partial(_save, folder)
+    saving = partial(_save, folder, paper)
     if in_parallel:
         with ProcessPoolExecutor(min(MOST_PROCESSES, os.cpu_count() or 1), get_context("spawn")) as pool:
             saved = list(pool.map(saving, [(name, draw) for name, _, draw in drawings]))
@@ -198,11 +209,16 @@ def _draw(of_names: OfNames, folder: Path, in_parallel: bool, problems: list[str
     return {path: title for (path, _), (_, title, _) in zip(saved, drawings, strict=True) if path is not None}
 
 
-def _save(folder: Path, drawing: tuple[str, Draw]) -> tuple[Path | None, list[str]]:
+def _save(folder: Path, paper: Path | None, drawing: tuple[str, Draw]) -> tuple[Path | None, list[str]]:
     name, draw = drawing
     problems: list[str] = []
     figure = draw(problems)
-    return None if figure is None else save({name: figure}, folder)[0], problems
+    if figure is None:
+        return None, problems
+    path = save({name: figure}, folder)[0]
+    if paper is not None and (again := draw([])) is not None:
+        save({name: fitted(again)}, paper, ["pdf"])
+    return path, problems
 
 
 def _index(sheets: Sequence[Sheet], drawn: Mapping[Path, str]) -> Sheet:

@@ -14,7 +14,7 @@ from anchorflow.report.tables.sheets import LONG, UNDEFINED, Measured, Row, Shee
 
 WIDTH = 340.0
 """Points: an article's text is 345 wide."""
-LINES = 44
+LINES = 40
 """Of a tabular in \\footnotesize, for a page."""
 CHARACTER, BETWEEN = 4.5, 6.0
 """Points: the mean width of a sign, and the room between two columns."""
@@ -164,7 +164,9 @@ def typeset(cell: str | float | Measured, wrapped: bool = False) -> str:
         return _ascii(UNDEFINED)
     text = shown(Measured(number.value, number.stderr), r" \pm ").replace(",", "{,}")
     text = POWER.sub(lambda match: rf" \times 10^{{{int(match[1])}}}", text)
-    return f"${text}$" + (f" ({_ascii(number.aside)})" if number.aside else "")
+    if number.best:
+        text = r"\mathbf{" + text.replace(r" \pm ", r"} \pm ", 1) + "}" * (r" \pm " not in text)
+    return f"${text}$" + (f" ({_ascii(clean(number.aside))})" if number.aside else "")
 
 
 def _breakable(text: str) -> str:

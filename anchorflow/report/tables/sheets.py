@@ -19,11 +19,12 @@ MARKDOWN = re.compile(r"([\\|`*]|\](?=\())")
 
 @dataclass(frozen=True)
 class Measured:
-    """A number with its standard error; `aside` says in a few words what they do not."""
+    """A number with its standard error; `aside` says in a few words what they do not, `best` that it is printed in bold."""
 
     value: float
     stderr: float = math.nan
     aside: str = ""
+    best: bool = False
 
 
 Row = Sequence[str | float | Measured]

@@ -86,7 +86,10 @@ def matrices_of_cells(cells: Sequence[Cell]) -> list[Drawing]:
     found = []
     for settings, plane in planes(cells):
         for place, own in by_place(plane).items():
-            above = [clean(f"{what}, mean over {counted(len(cell.runs), 'seed')}", LONG) for what, cell in own]
+            above = [
+                clean(", ".join(filter(None, [*place, apart, f"mean over {counted(len(cell.runs), 'seed')}"])), LONG)
+                for apart, cell in own
+            ]
             results = [cell.result for _, cell in own]
             name = named("_".join(["confusion", *place]), settings)
             title = clean(", ".join(["confusion", *place, *told(settings)]), LONG)
