@@ -155,8 +155,12 @@ def _order(cell: Cell) -> tuple[Any, ...]:
 
 def _settings(cell: Cell) -> dict[str, str]:
     """All that tells a cell from another of its model and dataset."""
-    found = [of(run) for run in cell.runs[:1] for of in (_of_experiment, _of_model, _of_dataset)]
-    return {name: _text(value) for settings in found for name, value in settings.items()}
+    return settings_of(cell.runs[0]) if cell.runs else {}
+
+
+def settings_of(run: Run) -> dict[str, str]:
+    """All that tells a run from another of its model, dataset and seed, as it is written on a command line."""
+    return {name: _text(value) for of in (_of_experiment, _of_model, _of_dataset) for name, value in of(run).items()}
 
 
 def mean(results: Sequence[Result], seeds: Sequence[int], view: View | None = None) -> Result:

@@ -76,6 +76,8 @@ class View:
     """The figures over models and datasets by file name; what they are may depend on the cells. Without them, as above."""
     place: Callable[[str], Place] = by_measure
     """Where a curve of this name is drawn, on the page and in plain figures."""
+    diagonal: Sequence[str] = ()
+    """The panels of the page in which a perfect curve is y = x."""
     headings: Mapping[str, str] = field(default_factory=dict)
     """The tables that the page shows as matrices from class to class, by name, with a heading for each."""
     headline: Sequence[str] | Callable[[Result], Sequence[str]] | None = None

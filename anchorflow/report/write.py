@@ -13,6 +13,7 @@ from matplotlib.figure import Figure
 from anchorflow.errors import UserError
 from anchorflow.report.averages import averages
 from anchorflow.report.cells import Cell, into_cells, planes
+from anchorflow.report.choice import complete, where
 from anchorflow.report.collect import Collection, collect, problems_of_views
 from anchorflow.report.figures import FileNames, save
 from anchorflow.report.grids import grids
@@ -42,17 +43,29 @@ SHOWN = 10
 """Lines of what was left out that are shown on the screen; report.md has all."""
 
 
-def report(paths: Sequence[Path], out: Path | None, paper: bool = False) -> str:
-    """Write the report of all runs at or below the paths, with `paper` also what a paper prints; what to show on the screen
-    comes back.
+def report(
+    paths: Sequence[Path],
+    out: Path | None,
+    wanted: Sequence[str] = (),
+    only_complete: bool = False,
+    paper: bool = False,
+) -> str:
+    """Write the report of all runs at or below the paths; what to show on the screen comes back.
 
+    Of the runs those with the settings `wanted` (NAME=VALUE), with `only_complete` of the cells those that have every seed;
+    with `paper` also what a paper prints.
     UserError where there is no complete run, or where `out` (default: report/ below the first path) cannot be written.
     """
     found = collect(paths)
     if not found.runs:
-        where = ", ".join(str(path) for path in paths)
-        raise UserError("\n".join([f"no complete run lies at or below {where}.", *_left_out(found, SHOWN)]))
+        places = ", ".join(str(path) for path in paths)
+        raise UserError("\n".join([f"no complete run lies at or below {places}.", *_left_out(found, SHOWN)]))
+    found = where(found, wanted)
     cells, odd = into_cells(found.runs)
+    if only_complete:
+        cells, left = complete(cells)
+        odd += left
+        found = replace(found, runs=tuple(run for cell in cells for run in cell.runs))
     found = replace(found, problems=(*found.problems, *odd))
     folder = out or paths[0] / "report"
     try:

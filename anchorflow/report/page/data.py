@@ -86,6 +86,7 @@ def _experiment(cells: Sequence[Cell], metrics: Sequence[str]) -> dict[str, Any]
         "runs": sum(len(cell.runs) for cell in cells),
         "metrics": metrics,
         "curves": curves,
+        "diagonal": list(view.diagonal),
         "panels": list(dict.fromkeys(curve["panel"] for curve in curves.values())),
         "variants": list(dict.fromkeys(curve["variant"] for curve in curves.values())),
     }

@@ -16,6 +16,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 from matplotlib.figure import Figure
+from matplotlib.patches import Rectangle
 
 from anchorflow.experiments.contrasts import SECOND_HALF
 from anchorflow.report.cells import Cell, setting_names, typed
@@ -98,6 +99,31 @@ class Hypothesis:
         return clean(", ".join([name, *filter(None, [typed(self.settings)])]), LONG)
 
     @property
+    def of_what(self) -> str:
+        """The measure whose difference it is, and at which number of examples."""
+        measure = next((name for name in ("accuracy", "entropy") if f"_{name}" in self.name), "log-likelihood")
+        turn = re.search(r"_at_(2k|\d+)", self.name)
+        late = self.name.endswith(SECOND_HALF)
+        where = (
+            "over the second half of the examples"
+            if late
+            else f"at {turn[1]} examples"
+            if turn
+            else "after all examples"
+        )
+        return f"difference of {measure}, {where}"
+
+    @property
+    def sizes(self) -> list[str]:
+        """A sentence on the numbers of examples and repetitions of its tests."""
+        found = {}
+        for what, of in (("examples", _examples), ("repetitions", _repetitions)):
+            numbers = sorted({of(test.cell) for test in self.tests} - {0})
+            if numbers:
+                found[what] = str(numbers[0]) if len(numbers) == 1 else f"{numbers[0]} to {numbers[-1]}"
+        return [f"{'; '.join(f'{what}: {text}' for what, text in found.items())}."] if found else []
+
+    @property
     def grid(self) -> tuple[list[str], list[str], list[list[Test | None]]]:
         """Models, datasets, and [model][dataset]: None where there is no run."""
         models, datasets = (list(dict.fromkeys(test.cell.place[i] for test in self.tests)) for i in (0, 1))
@@ -176,7 +202,11 @@ def _each_once(having: Sequence[tuple[Cell, str]]) -> list[tuple[Cell, str]]:
 
 def _data(cell: Cell) -> int:
     """How much a cell's tests are made of: predictions under each regime."""
-    return _repetitions(cell) * int(cell.runs[0].settings.get("n_demonstrations") or 1)
+    return _repetitions(cell) * (_examples(cell) or 1)
+
+
+def _examples(cell: Cell) -> int:
+    return int(cell.runs[0].settings.get("n_demonstrations") or 0)
 
 
 def _apart(cell: Cell, name: str, first: Cell, its_name: str) -> dict[str, str]:
@@ -235,28 +265,32 @@ def sheet(found: Hypothesis) -> Sheet:
 
 
 def heat_map(found: Hypothesis) -> Figure:
-    """The same as a picture; cells where default labels do not beat guessing are grey."""
+    """The same as a picture; cells where default labels do not beat guessing are hatched, on the scale of all."""
     models, datasets, grid = found.grid
     across, down = ([clean(name, NAME) for name in names] for names in (datasets, models))
     width = max(3.6, 1.2 + 0.08 * max(map(len, down)) + 0.95 * len(across))
     height = 1.7 + 0.05 * max(map(len, across)) + 0.45 * len(down)
     figure, (axes,) = canvas(found.title, width, height)
-    shown = np.array([[math.nan if t is None or t.fails else t.difference for t in row] for row in grid])
+    shown = np.array([[math.nan if t is None else t.difference for t in row] for row in grid])
     coloured = np.abs(shown[~np.isnan(shown)])
     largest = max([1e-6, *coloured])
     limits = (-largest, largest)
     image = matrix(axes, Table(models, datasets, shown.tolist()), cmap="RdBu", limits=limits, numbers=False)
     for i, row in enumerate(grid):
         for j, test in enumerate(row):
+            if test is not None and test.fails:
+                axes.add_patch(
+                    Rectangle((j - 0.5, i - 0.5), 1, 1, fill=False, hatch="////", edgecolor="0.55", linewidth=0)
+                )
             dark = abs(shown[i, j]) > 0.6 * largest
             axes.text(j, i, _written(test), ha="center", va="center", fontsize=8, color="white" if dark else "black")
     slanted: dict[str, Any] = {"rotation": 30, "ha": "right", "rotation_mode": "anchor", "parse_math": False}
     axes.set_xticks(range(len(across)), across, **slanted)
     axes.set_yticks(range(len(down)), down, parse_math=False)
     if len(coloured):
-        label = clean(found.name.replace("_", " "), 60).replace("$", r"\$")
-        figure.colorbar(image, label=textwrap.fill(label, 30))
-    footnotes(figure, [MARKS])
+        figure.colorbar(image, label=textwrap.fill(clean(found.of_what, LONG).replace("$", r"\$"), 30))
+    hatched = ["Cells in brackets are hatched."] if any(test.fails for test in found.tests) else []
+    footnotes(figure, [MARKS, *hatched, *found.sizes])
     return figure
 
 
