@@ -4,6 +4,7 @@ import argparse
 import sys
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 from anchorflow import __version__
 from anchorflow.errors import UserError
@@ -92,11 +93,27 @@ def _parser() -> argparse.ArgumentParser:
     report = commands.add_parser("report", help="tables and figures of all runs at or below the paths")
     report.add_argument("paths", nargs="+", type=expanded, metavar="PATH")
     report.add_argument("--out", type=expanded, metavar="DIR", help="default: report/ below the first PATH")
+    report.add_argument(
+        "--where",
+        nargs="+",
+        action="extend",
+        default=[],
+        metavar="NAME=VALUE",
+        help="of runs those with these settings",
+    )
+    report.add_argument(
+        "--only-complete", action="store_true", help="leave out cells that lack a seed that others have"
+    )
+    report.add_argument("--paper", action="store_true", help="also paper/: figures of a column's width, printed tables")
     report.set_defaults(run=_report)
 
-    compare = commands.add_parser("compare", help="what differs between two sets of runs, with confidence intervals")
-    for name in ("a", "b"):
-        compare.add_argument(name, type=expanded, metavar=name.upper(), help="a run, or a directory with runs below it")
+    compare = commands.add_parser("compare", help="what differs between sets of runs, with confidence intervals")
+    compare.add_argument(
+        "paths", nargs="+", type=expanded, metavar="PATH", help="a run, or a directory with runs below it"
+    )
+    chosen: dict[str, Any] = {"nargs": "+", "action": "append", "metavar": "NAME=VALUE", "default": []}
+    compare.add_argument("--where", **chosen, help="the runs of the first set, by their settings: shots_per_class=1")
+    compare.add_argument("--with", dest="others", **chosen, help="those of another set; may be given several times")
     compare.add_argument("--csv", type=expanded, metavar="FILE", help="write the table there, too")
     compare.set_defaults(run=_compare)
     return parser
@@ -156,8 +173,8 @@ def _workspace(chosen: argparse.Namespace) -> int:
 def _report(chosen: argparse.Namespace) -> int:
     from anchorflow.report.write import report
 
-    sys.path.insert(0, str(Path.cwd()))
-    print(report(chosen.paths, chosen.out))
+    sys.path.insert(0, str(Path.cwd()))  # where the views of a user's own experiments lie
+    print(report(chosen.paths, chosen.out, chosen.where, chosen.only_complete, chosen.paper))
     return 0
 
 
@@ -165,7 +182,12 @@ def _compare(chosen: argparse.Namespace) -> int:
     from anchorflow.report.compare import compare
 
     sys.path.insert(0, str(Path.cwd()))
-    print(compare(chosen.a, chosen.b, chosen.csv))
+    first = [[each for given in chosen.where for each in given]] if chosen.where else []
+    if bool(first) != bool(chosen.others):
+        raise UserError(
+            "--where chooses the first set of runs, --with every other: give both, or two paths and neither."
+        )
+    print(compare(chosen.paths, [*first, *chosen.others], chosen.csv))
     return 0
 
 

@@ -2,33 +2,53 @@
 
 import math
 from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
 
 import numpy as np
 
-from anchorflow.report.cells import Cell
+from anchorflow.report.cells import Cell, apart, of_model
 from anchorflow.report.drawing import known
-from anchorflow.report.grids import Grid, panels_of, title
+from anchorflow.report.figures import named
+from anchorflow.report.grids import Grid, panels_of, title, told
 from anchorflow.report.view import attempt
 from anchorflow.results import Curve, Result
+from anchorflow.settings import digest
 
 
-def averages(cells: Sequence[Cell], settings: Mapping[str, str], problems: list[str]) -> Iterator[Grid]:
+def averages(cells: Sequence[Cell], settings: Mapping[str, Any], problems: list[str]) -> Iterator[Grid]:
     """The figures of one plane of cells; none where the view averages nothing, or for models on a single dataset."""
     average = cells[0].view.averaged
     if average is None:
         return
     rows = []
-    for model in dict.fromkeys(cell.model for cell in cells):
-        own = {cell.dataset: cell.result for cell in cells if cell.model == model}
-        if len(own) < 2:
+    shown: list[Cell] = []
+    what = f"the mean over datasets of {cells[0].experiment}"
+    for model, own in _of_models(cells).items():
+        results = {cell.dataset: cell.result for cell in own}
+        if len(results) < 2:
             continue
-        found = attempt(f"the mean over datasets of {cells[0].experiment}", lambda own=own: average(own), problems)  # type: ignore[misc]
+        if len(results) < len(own):
+            problems.append(f"{what} is not drawn for {model}: several of its cells are of one dataset")
+            continue
+        found = attempt(what, lambda results=results: average(results), problems)  # type: ignore[misc]
         if found is not None:
-            rows.append([(f"{model}, mean over {', '.join(own)}", found)])
+            rows.append([(f"{model}, mean over {', '.join(results)}", found)])
+            shown += own
     for name, panel in panels_of(cells, problems).items() if rows else ():
-        yield Grid(
-            f"{name}_mean_over_datasets", title(f"{name}, mean over datasets", panel, cells, settings), rows, panel
-        )
+        above = title(f"{name}, mean over datasets", panel, shown, settings)
+        yield Grid(named(f"{name}_mean_over_datasets", settings), above, rows, panel)
+
+
+def _of_models(cells: Sequence[Cell]) -> dict[str, list[Cell]]:
+    """The cells of each model; of a name with several weights or precisions, of each of these."""
+    found: dict[str, dict[str, list[Cell]]] = {}
+    for cell in cells:
+        found.setdefault(cell.model, {}).setdefault(digest(of_model(cell)), []).append(cell)
+    return {
+        ", ".join([model, *told(apart(of_model(own[0]), [of_model(other[0]) for other in variants.values()]))]): own
+        for model, variants in found.items()
+        for own in variants.values()
+    }
 
 
 def over_datasets(results: Mapping[str, Result]) -> Result:

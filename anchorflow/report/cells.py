@@ -47,6 +47,11 @@ class Cell:
         return self.model, self.dataset
 
     @property
+    def condition(self) -> dict[str, Any]:
+        """The experiment's settings that are not its defaults, as they were configured."""
+        return min((run.condition for run in self.runs), key=lambda found: (len(found), str(found)), default={})
+
+    @property
     def view(self) -> View:
         """What is known of its experiment."""
         return self.runs[0].view if self.runs else view_of(self.experiment)
@@ -110,23 +115,52 @@ def into_cells(runs: Sequence[Run]) -> tuple[list[Cell], list[str]]:
     return cells, problems
 
 
-def planes(cells: Sequence[Cell], besides: Sequence[str] = ()) -> list[tuple[dict[str, str], list[Cell]]]:
-    """One experiment's cells, each model and dataset once in a plane, after the settings that tell the planes apart;
-    those `besides` do not.
+def planes(cells: Sequence[Cell]) -> list[tuple[dict[str, Any], list[Cell]]]:
+    """One experiment's cells by their condition, in an order of their own: no other cell changes a plane."""
+    found: dict[str, list[Cell]] = {}
+    for cell in cells:
+        found.setdefault(json.dumps(cell.condition, sort_keys=True), []).append(cell)
+    return [(together[0].condition, sorted(together, key=_order)) for together in found.values()]
+
+
+def by_place(cells: Sequence[Cell]) -> dict[tuple[str, str], list[tuple[str, Cell]]]:
+    """The cells of each model and dataset; where there are several, after the settings in which these differ (weights,
+    precision, template).
     """
-    of_place: dict[tuple[str, str], list[Cell]] = {}
+    found: dict[tuple[str, str], list[Cell]] = {}
     for cell in cells:
-        of_place.setdefault(cell.place, []).append(cell)
-    names = {
-        name: None
-        for together in of_place.values()
-        for name in together[0].settings
-        if name not in besides and len({cell.settings[name] for cell in together}) > 1
-    }
-    found: dict[tuple[str, ...], list[Cell]] = {}
-    for cell in cells:
-        found.setdefault(tuple(cell.settings.get(name, "") for name in names), []).append(cell)
-    return [(dict(zip(names, values, strict=True)), together) for values, together in found.items()]
+        found.setdefault(cell.place, []).append(cell)
+    told = {}
+    for place, together in found.items():
+        every = [_settings(cell) for cell in together]
+        told[place] = [(typed(apart(own, every)), cell) for own, cell in zip(every, together, strict=True)]
+    return told
+
+
+def apart(own: Mapping[str, str], every: Sequence[Mapping[str, str]]) -> dict[str, str]:
+    """Of some settings those in which any of them differ."""
+    names = _names(every)
+    return {name: own.get(name, NULL) for name in names if len({found.get(name, NULL) for found in every}) > 1}
+
+
+def of_model(cell: Cell) -> dict[str, str]:
+    """What its model is, beside its name: weights, precision, settings."""
+    found = [{**_of_model(run), "dtype": _dtype(run)} for run in cell.runs[:1]]
+    return {name: _text(value) for settings in found for name, value in settings.items()}
+
+
+def _order(cell: Cell) -> tuple[Any, ...]:
+    return (*cell.place, *sorted(_settings(cell).items()))
+
+
+def _settings(cell: Cell) -> dict[str, str]:
+    """All that tells a cell from another of its model and dataset."""
+    return settings_of(cell.runs[0]) if cell.runs else {}
+
+
+def settings_of(run: Run) -> dict[str, str]:
+    """All that tells a run from another of its model, dataset and seed, as it is written on a command line."""
+    return {name: _text(value) for of in (_of_experiment, _of_model, _of_dataset) for name, value in of(run).items()}
 
 
 def mean(results: Sequence[Result], seeds: Sequence[int], view: View | None = None) -> Result:
@@ -268,8 +302,11 @@ def shared_settings(runs: Sequence[Run]) -> dict[str, str]:
 
 
 def _of_experiment(run: Run) -> Mapping[str, Any]:
-    how = {"too_long": run.result["config"].get("too_long"), "dtype": run.result.get("environment", {}).get("dtype")}
-    return {**run.settings, **how}
+    return {**run.settings, "too_long": run.result["config"].get("too_long"), "dtype": _dtype(run)}
+
+
+def _dtype(run: Run) -> Any:
+    return run.result.get("environment", {}).get("dtype")
 
 
 def _of_model(run: Run) -> Mapping[str, Any]:

@@ -2,7 +2,7 @@
 
 import json
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, Any
@@ -12,6 +12,7 @@ from pydantic import Field, FiniteFloat, TypeAdapter, ValidationError
 from anchorflow.errors import UserError
 from anchorflow.report.view import View, view_of
 from anchorflow.results import SCHEMA, Record, Result, runs_below
+from anchorflow.settings import defaults_of, locate
 
 UNITS = {"queries": "query", "repetitions": "repetition"}
 """Of results of before they said it: the key under which a record has its number, by what is counted."""
@@ -19,6 +20,8 @@ NEAR = 1e-3
 """Numbers of one identity may differ by this share: batches of other sizes, other processors."""
 REASON = 200
 """Characters of a reason that are shown."""
+TOO_LONG = "refuse"
+"""What happens to prompts that are too long, where nothing else is said."""
 WITHOUT_NUMBERS = ("_target_", "shards", "keep_examples")
 """Keys of an experiment's configuration that change no number: for results of before they said which do."""
 
@@ -48,13 +51,32 @@ class Run:
         A metric with the name of a setting is what was decided when the run ran (as many demonstrations as fit), and
         takes its place.
         """
+        decided = {key: self.result["metrics"].get(key) for key in self._configured}
+        return {**self._configured, **{key: value for key, value in decided.items() if value is not None}}
+
+    @property
+    def condition(self) -> dict[str, Any]:
+        """The experiment's settings as they were configured, without those that are its class's defaults.
+
+        It says what a run is in a figure's name, and depends on no other run.
+        """
+        found = {**self._configured, "too_long": self.result["config"].get("too_long", TOO_LONG)}
+        defaults: dict[str, Any] = {"too_long": TOO_LONG, "version": "1"}
+        try:
+            target = locate(self.result["config"]["experiment"].get("_target_"), "experiment")
+        except (UserError, SystemExit):  # an experiment of another version, or of a project that is not here
+            pass
+        else:
+            defaults |= {"version": getattr(target, "version", "1"), **defaults_of(target)}
+        return {name: value for name, value in found.items() if name not in defaults or value != defaults[name]}
+
+    @property
+    def _configured(self) -> dict[str, Any]:
         counted = self.result.get("identity_of", {}).get("experiment")
         if counted is None:
             config = self.result["config"]["experiment"]
             counted = {key: value for key, value in config.items() if key not in WITHOUT_NUMBERS}
-        found = {"version": "1", **{key: value for key, value in counted.items() if key != "_target_"}}
-        decided = {key: self.result["metrics"].get(key) for key in found}
-        return {**found, **{key: value for key, value in decided.items() if value is not None}}
+        return {"version": "1", **{key: value for key, value in counted.items() if key != "_target_"}}
 
     @property
     def units(self) -> str:
@@ -103,17 +125,21 @@ class Incomplete:
 
 @dataclass(frozen=True)
 class Collection:
-    """What lies below some paths. `problems` name what was left out or looks wrong, one line each."""
+    """What lies below some paths. `problems` name what was left out or looks wrong, `merged` the directories that are one
+    run, a line each.
+    """
 
     runs: tuple[Run, ...]
     incomplete: tuple[Incomplete, ...] = ()
     problems: tuple[str, ...] = ()
+    merged: tuple[str, ...] = ()
 
 
 def collect(paths: Sequence[Path]) -> Collection:
-    """Every run at or below the paths: each identity once, in the order of experiment, model, dataset and seed.
+    """Every run at or below the paths in the order of experiment, model, dataset and seed.
 
-    UserError for a path that is not there. Runs of one identity whose numbers differ are all left out.
+    Runs of one identity are one run: it is there once under each of its names (of its model, its dataset), and so in each
+    cell that has it. Those whose numbers differ are all left out. UserError for a path that is not there.
     """
     runs: list[Run] = []
     incomplete: list[Incomplete] = []
@@ -126,9 +152,9 @@ def collect(paths: Sequence[Path]) -> Collection:
             runs.append(_read(folder))
         except (OSError, ValueError, RecursionError) as error:
             problems.append(f"{folder / 'result.json'} is left out: {_first_line(error)}")
-    kept, twins = _each_once(runs)
+    kept, differing, merged = _each_once(runs)
     kept.sort(key=lambda run: (run.experiment, run.model, run.dataset, run.seed, str(run.path)))
-    return Collection(tuple(kept), tuple(incomplete), (*problems, *twins))
+    return Collection(tuple(kept), tuple(incomplete), (*problems, *differing), tuple(merged))
 
 
 def problems_of_views(runs: Sequence[Run]) -> list[str]:
@@ -210,22 +236,34 @@ def _read(folder: Path) -> Run:
     return Run(folder, *names, checked.seed, checked.identity, found)
 
 
-def _each_once(runs: Sequence[Run]) -> tuple[list[Run], list[str]]:
-    """Of copies the first; none of runs that share an identity and not their numbers, which are named."""
+def _each_once(runs: Sequence[Run]) -> tuple[list[Run], list[str], list[str]]:
+    """Of the runs of one identity the first of each name, none where their numbers differ; which differ, which are one."""
     of_identity: dict[str, list[Run]] = {}
     for run in runs:
         of_identity.setdefault(run.identity, []).append(run)
-    kept, problems = [], []
+    kept: list[Run] = []
+    problems, merged = [], []
     for identity, twins in of_identity.items():
         differing = {str(run.path): name for run in twins[1:] if (name := _first_difference(twins[0], run))}
         if not differing:
-            kept.append(twins[0])
+            names = {(run.experiment, run.model, run.dataset): run for run in reversed(twins)}
+            kept += names.values()
+            if len(twins) > 1:
+                merged.append(_one_run(twins, names))
             continue
         what = "; ".join(f"{name} in {path}" for path, name in differing.items())
         problems.append(
             f"runs with the identity {identity} and different numbers are left out: {twins[0].path} differs from {what}"
         )
-    return kept, problems
+    return kept, problems, merged
+
+
+def _one_run(twins: Sequence[Run], names: Iterable[tuple[str, ...]]) -> str:
+    paths = " and ".join(str(run.path) for run in twins)
+    called = " and ".join(", ".join(name) for name in sorted(names))
+    if len({*names}) == 1:
+        return f"{paths} are one run (identity {twins[0].identity}), counted once"
+    return f"{paths} are one run (identity {twins[0].identity}) under several names, counted once under each: {called}"
 
 
 def _first_difference(first: Run, second: Run) -> str | None:

@@ -1,10 +1,11 @@
-"""Two sets of runs, paired as closely as they can be: differences with 95 % confidence intervals.
+"""Sets of runs, two by two, paired as closely as they can be: differences with 95 % confidence intervals.
 
 Queries of one seed share their demonstrations: a seed counts once, and intervals are Student's t over seeds. Repetitions
 with examples of their own count one by one.
 """
 
 import math
+import string
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,16 +16,18 @@ import numpy as np
 from anchorflow.errors import UserError
 from anchorflow.report import per_query
 from anchorflow.report.cells import varying_settings
+from anchorflow.report.choice import where
 from anchorflow.report.collect import Collection, Run, collect, problems_of_views
 from anchorflow.report.tables.overview import ends
 from anchorflow.report.tables.sheets import LONG, Row, Sheet, clean, marked, to_csv, to_markdown
 from anchorflow.results import counted, of_tests, write_atomically
 from anchorflow.results.statistics import Difference, clustered_difference, holm, paired_difference
 
-COLUMNS = [
-    *("experiment", "of both", "A", "B", "metric", "of A", "of B", "B − A", "low", "high", "p", "p over all", "pairs"),
-]
-P = COLUMNS.index("p")
+LETTERS = string.ascii_uppercase
+NAME = 60
+"""Characters of a set's name at the head of a column."""
+P = 10
+"""The column of p."""
 
 
 @dataclass(frozen=True)
@@ -35,34 +38,63 @@ class Side:
     what: Mapping[str, str]
 
 
-def compare(a: Path, b: Path, csv: Path | None = None) -> str:
-    """The differences between the runs below `a` and those below `b`; what to show on the screen comes back.
+def compare(paths: Sequence[Path], wanted: Sequence[Sequence[str]] = (), csv: Path | None = None) -> str:
+    """The differences between sets of runs, each of the others against the first; what to show on the screen comes back.
 
-    UserError where one of them has no complete run, where no run has a counterpart, or where `csv` cannot be written.
+    A set is the runs below a path, or below all paths those with some settings (`wanted`, NAME=VALUE each). UserError where
+    there are less than two, where one has no complete run, where no run has a counterpart, or where `csv` cannot be written.
     """
-    sets = [collect([path]) for path in (a, b)]
-    for found, path in zip(sets, (a, b), strict=True):
+    if len(paths) + len(wanted) < 3 and not (len(paths) == 2 and not wanted):
+        raise UserError("there is nothing to compare; allowed: two or more paths, or paths with --where ... --with ...")
+    chosen = [(f"{', '.join(each)}", collect(paths), each) for each in wanted] or [
+        (str(p), collect([p]), ()) for p in paths
+    ]
+    for what, found, _ in chosen:
         if not found.runs:
-            raise UserError(f"no complete run lies at or below {path}.")
-    sheet, notes = differences(*sets)
+            raise UserError(f"no complete run lies at or below {', '.join(map(str, paths)) if wanted else what}.")
+    names, sets = [what for what, *_ in chosen], [where(found, each) for _, found, each in chosen]
+    sheet, notes = differences(*sets, names=names)
     if not sheet.rows:
-        raise UserError(f"no run below {a} has a counterpart below {b}: they share no experiment.")
+        raise UserError(
+            f"no run of {names[0]} has a counterpart in {' or '.join(names[1:])}: they share no experiment."
+        )
     if csv is not None:
         try:
             write_atomically(csv, to_csv(sheet))
         except OSError as error:
             raise UserError(f"{csv} cannot be written ({error.strerror}); choose another --csv.") from error
-    lines = [f"A: {a} ({counted(len(sets[0].runs), 'run')}), B: {b} ({counted(len(sets[1].runs), 'run')})", *notes]
-    return "\n".join([*(f"* {marked(clean(line, LONG))}" for line in lines), "", to_markdown(sheet)])
+    told = [
+        f"{sign}: {name} ({counted(len(s.runs), 'run')})" for sign, name, s in zip(LETTERS, names, sets, strict=False)
+    ]
+    return "\n".join(
+        [*(f"* {marked(clean(line, LONG))}" for line in [", ".join(told), *notes]), "", to_markdown(sheet)]
+    )
 
 
-def differences(a: Collection, b: Collection) -> tuple[Sheet, list[str]]:
-    """The table, and in a line each what was compared, what has no counterpart, and what went wrong."""
+def differences(*sets: Collection, names: Sequence[str] = LETTERS) -> tuple[Sheet, list[str]]:
+    """The table of all sets against the first, and in a line each what was compared, what has no counterpart, and what went
+    wrong. The columns of two sets have their names; of more, the sets are named in their cells.
+    """
     rows: list[Row] = []
     notes = []
-    for found, name in ((a, "A"), (b, "B")):
+    for found, name in zip(sets, LETTERS, strict=False):
         notes += [f"{name}, problem: {problem}" for problem in (*found.problems, *problems_of_views(found.runs))]
         notes += [f"{name}, incomplete: {run.path} ({run.reason})" for run in found.incomplete]
+        notes += [f"{name}, one run: {merged}" for merged in found.merged]
+    for number, other in enumerate(sets[1:], start=1):
+        pair = LETTERS[0], LETTERS[number]
+        more, said = _two(sets[0], other, pair, [names[0], names[number]] if len(sets) > 2 else None)
+        rows += more
+        notes += said
+    return _sheet(rows, names[:2] if len(sets) == 2 else LETTERS[:2]), list(dict.fromkeys(notes))
+
+
+def _two(
+    a: Collection, b: Collection, letters: tuple[str, str], names: Sequence[str] | None
+) -> tuple[list[Row], list[str]]:
+    """The rows of two sets, which say the sets' names where there are `names`, and what is told of them."""
+    rows: list[Row] = []
+    notes = []
     for experiment in dict.fromkeys(run.experiment for run in (*a.runs, *b.runs)):
         sides = _sides([[run for run in found.runs if run.experiment == experiment] for found in (a, b)])
         pairs, compared = _match(*sides)
@@ -76,14 +108,23 @@ def differences(a: Collection, b: Collection) -> tuple[Sheet, list[str]]:
             used |= {run.path for side in (one, other) for seed, run in side.runs.items() if not seeds or seed in seeds}
             what = [", ".join(f"{name}={side.what[name]}" for name in compared) for side in (one, other)]
             shared = [value for name, value in one.what.items() if name not in compared and value]
-            rows += [[experiment, ", ".join(shared), *what, *row] for row in differing]
-        for found, name in ((a, "A"), (b, "B")):
+            rows += [[experiment, ", ".join(shared), *(names or what), *row] for row in differing]
+        for found, letter in ((a, letters[0]), (b, letters[1])):
             alone = [run.path for run in found.runs if run.experiment == experiment and run.path not in used]
-            notes += [f"only in {name}: {path}" for path in alone]
-    return _sheet(rows), notes
+            notes += [f"only in {letter}: {path}" for path in alone]
+    return rows, notes
 
 
-def _sheet(rows: Sequence[Row]) -> Sheet:
+def columns(a: str, b: str) -> list[str]:
+    """Those of the table of two sets with these names."""
+    first, second = (clean(name, NAME) for name in (a, b))
+    return [
+        *("experiment", "of both", first, second, "metric", f"of {first}", f"of {second}", f"{second} − {first}"),
+        *("low", "high", "p", "p over all", "pairs"),
+    ]
+
+
+def _sheet(rows: Sequence[Row], names: Sequence[str]) -> Sheet:
     """The table with p corrected over all of its rows, and notes on what p and the intervals mean."""
     p = [float(row[P]) for row in rows]  # type: ignore[arg-type]
     tested = sum(not math.isnan(each) for each in p)
@@ -93,7 +134,9 @@ def _sheet(rows: Sequence[Row]) -> Sheet:
         f"p over all: corrected over the {counted(tested, 'difference')} of this table that have a p (Holm).",
     ]
     found = [[*row[: P + 1], each, *row[P + 1 :]] for row, each in zip(rows, holm(p), strict=True)]
-    return Sheet("compare", "Differences with 95 % confidence intervals", COLUMNS, found, notes if tested else [])
+    return Sheet(
+        "compare", "Differences with 95 % confidence intervals", columns(*names), found, notes if tested else []
+    )
 
 
 def _sides(sets: Sequence[Sequence[Run]]) -> list[list[Side]]:

@@ -4,7 +4,7 @@ A result has nan for what is undefined, and None once it was written down and re
 """
 
 import textwrap
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -196,7 +196,7 @@ def say_if_undefined(axes: Axes, curve: Curve) -> None:
         axes.text(0.5, 0.75, f"undefined for every {curve.x}", look, transform=axes.transAxes, ha="center", va="center")
 
 
-def footnotes(figure: Figure, notes: Sequence[str]) -> None:
+def footnotes(figure: Figure, notes: Collection[str]) -> None:
     """What the numbers do not say, below the figure."""
     if notes:
         width = int(16 * figure.get_figwidth())

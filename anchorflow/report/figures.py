@@ -1,10 +1,13 @@
 """The figures of a single run, and how figures are saved."""
 
+import json
 import logging
-from collections.abc import Mapping
+import re
+from collections.abc import Mapping, Sequence
 from functools import partial
 from io import BytesIO
 from pathlib import Path
+from typing import Any
 
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.backends.backend_pdf import FigureCanvasPdf
@@ -13,8 +16,11 @@ from matplotlib.figure import Figure
 from anchorflow.report import plain
 from anchorflow.report.view import View, asking, attempt
 from anchorflow.results import Result, write_atomically
+from anchorflow.settings import digest
 
 log = logging.getLogger(__name__)
+LONGEST = 80
+"""Characters of a file's name."""
 
 
 def draw(view: View, result: Result, title: str) -> dict[str, Figure]:
@@ -35,23 +41,40 @@ def draw(view: View, result: Result, title: str) -> dict[str, Figure]:
     return found
 
 
-def save(figures: Mapping[str, Figure], folder: Path) -> list[Path]:
-    """Each figure as PNG (for the screen) and PDF (for the paper); the PNGs' paths come back."""
+def save(figures: Mapping[str, Figure], folder: Path, kinds: Sequence[str] = ("png", "pdf")) -> list[Path]:
+    """Each figure as PNG (for the screen) and PDF (for the paper), or as one of these; the first kind's paths come back."""
     folder.mkdir(parents=True, exist_ok=True)
     for name, figure in figures.items():
         for kind, content in _rendered(figure).items():
-            write_atomically(folder / f"{name}.{kind}", content)
-    return [folder / f"{name}.png" for name in figures]
+            if kind in kinds:
+                write_atomically(folder / f"{name}.{kind}", content)
+    return [folder / f"{name}.{kinds[0]}" for name in figures]
+
+
+def named(what: str, settings: Mapping[str, Any]) -> str:
+    """The name of what shows runs on these settings: shares_shots_per_class-5."""
+    return "_".join([what, *(f"{name}-{_value(value)}" for name, value in settings.items())])
+
+
+def _value(value: Any) -> str:
+    if isinstance(value, list):
+        return "-".join(map(_value, value))
+    return value if isinstance(value, str) else json.dumps(value, sort_keys=True)
 
 
 class FileNames:
-    """Names for files, each once: letters, digits, - _ . and not too long."""
+    """Names for files, each once: letters, digits, - _ . and not too long.
+
+    What would lose more than spaces and the usual signs keeps a hash of itself.
+    """
 
     def __init__(self) -> None:
         self._taken: set[str] = set()
 
     def __call__(self, name: str) -> str:
-        safe = "".join(c if c.isascii() and (c.isalnum() or c in "-_.") else "-" for c in name)[:80].lstrip(".")
+        safe = re.sub(r"[^\w.-]+", "-", name, flags=re.ASCII).replace("-_", "_").strip(".-")
+        if not 0 < len(safe) <= LONGEST or re.search(r"[^\w.\-+/=(), ]", name, flags=re.ASCII):
+            safe = f"{safe[: LONGEST - 9]}-{digest(name.encode(errors='surrogatepass').hex())[:8]}"
         numbered = (safe if i == 1 else f"{safe}_{i}" for i in range(1, len(self._taken) + 2))
         found = next(name for name in numbered if name.lower() not in self._taken)
         self._taken.add(found.lower())

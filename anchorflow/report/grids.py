@@ -1,17 +1,19 @@
 """The papers' figures over models and datasets: a panel for each cell, drawn as that of a single run."""
 
+import json
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar
 
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
 from anchorflow.report import plain
-from anchorflow.report.cells import Cell
+from anchorflow.report.cells import Cell, by_place
 from anchorflow.report.drawing import SMALL, canvas, footnotes, make_room
+from anchorflow.report.figures import named
 from anchorflow.report.tables.sheets import clean
 from anchorflow.report.view import Panel, attempt
 from anchorflow.results import Result
@@ -19,6 +21,7 @@ from anchorflow.results import Result
 MOST_ROWS, MOST_COLUMNS = 8, 9
 """Panels of one page; more go on the next."""
 MOST_NOTES = 6
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -75,16 +78,28 @@ class Grid:
         return drawn is not False and not problems
 
 
-def grids(cells: Sequence[Cell], settings: Mapping[str, str], problems: list[str]) -> Iterator[Grid]:
-    """The figures of one plane of cells, models down and datasets across."""
-    models, datasets = (list(dict.fromkeys(cell.place[i] for cell in cells)) for i in (0, 1))
-    results = {cell.place: (", ".join(cell.place), cell.result) for cell in cells}
-    pages = [(rows, columns) for rows in _parts(models, MOST_ROWS) for columns in _parts(datasets, MOST_COLUMNS)]
+def grids(cells: Sequence[Cell], settings: Mapping[str, Any], problems: list[str]) -> Iterator[Grid]:
+    """The figures of one plane of cells, models down and datasets across; several cells of one dataset stand side by side."""
+    of_places = by_place(cells)
+    models, datasets = (sorted({place[i] for place in of_places}) for i in (0, 1))
+    places = {(*place, i): found for place, own in of_places.items() for i, found in enumerate(own)}
+    columns = [
+        (dataset, i)
+        for dataset in datasets
+        for i in range(max(len(own) for place, own in of_places.items() if place[1] == dataset))
+    ]
+    pages = [(rows, across) for rows in _parts(models, MOST_ROWS) for across in _parts(columns, MOST_COLUMNS)]
     for name, panel in panels_of(cells, problems).items():
-        for number, (rows, columns) in enumerate(pages, start=1):
-            panels = [[results.get((model, dataset)) for dataset in columns] for model in rows]
-            page = f"_page{number}" if len(pages) > 1 else ""
-            yield Grid(name + page, title(name, panel, cells, settings), panels, panel)
+        for number, (rows, across) in enumerate(pages, start=1):
+            found = [[places.get((model, *column)) for column in across] for model in rows]
+            panels = [
+                [one and (", ".join(filter(None, [*one[1].place, one[0]])), one[1].result) for one in row]
+                for row in found
+            ]
+            shown = [one[1] for row in found for one in row if one]
+            page = f"_page{number}" if number > 1 else ""
+            if shown:
+                yield Grid(named(name, settings) + page, title(name, panel, shown, settings), panels, panel)
 
 
 def panels_of(cells: Sequence[Cell], problems: list[str]) -> Mapping[str, Panel]:
@@ -137,18 +152,21 @@ def _places(axes: Axes) -> tuple[Any, ...]:
     return axes.get_xlim(), *getattr(axes.xaxis.get_major_formatter(), "seq", ())
 
 
-def title(name: str, panel: Panel, cells: Sequence[Cell], settings: Mapping[str, str]) -> str:
+def told(settings: Mapping[str, Any]) -> list[str]:
+    """The settings, as a title has them."""
+    return [f"{key}={value if isinstance(value, str) else json.dumps(value)}" for key, value in settings.items()]
+
+
+def title(name: str, panel: Panel, cells: Sequence[Cell], settings: Mapping[str, Any]) -> str:
     """What stands above a figure: its name, the settings of its plane, seeds, and what errors are over."""
     seeds = sorted({len(cell.runs) for cell in cells})
     counted = f"{seeds[0]} seed{'s' * (seeds[0] > 1)}" if len(seeds) == 1 else f"{seeds[0]} to {seeds[-1]} seeds"
     over = " or ".join(dict.fromkeys(cell.over for cell in cells))
-    parts = [name.replace("_", " "), *(f"{key}={value}" for key, value in settings.items()), counted]
+    parts = [name.replace("_", " "), *told(settings), counted]
     errors = f"; errors (where known) are standard errors over {over}" if panel.errors else ""
     remark = f"; {panel.remark}" if panel.remark else ""
     return clean(", ".join(parts), 240) + errors + remark
 
 
-def _parts(names: Sequence[str], most: int) -> list[Sequence[str]]:
-    """As few parts as possible of about the same size."""
-    size = math.ceil(len(names) / math.ceil(len(names) / most))
-    return [names[i : i + size] for i in range(0, len(names), size)]
+def _parts(names: Sequence[T], most: int) -> list[Sequence[T]]:
+    return [names[i : i + most] for i in range(0, len(names), most)]

@@ -40,6 +40,16 @@ def by_measure(curve: str) -> Place:
     return Place(measure, variant)
 
 
+class Drawing(NamedTuple):
+    """A figure that is still to be drawn. Its name (without an ending) says what it shows, and is the same whatever else is
+    in the report.
+    """
+
+    name: str
+    title: str
+    draw: Callable[[], Figure | None]
+
+
 @dataclass(frozen=True)
 class Panel:
     """What a figure over models and datasets shows of each cell. Other processes draw, too: `draw` can be pickled."""
@@ -66,6 +76,8 @@ class View:
     """The figures over models and datasets by file name; what they are may depend on the cells. Without them, as above."""
     place: Callable[[str], Place] = by_measure
     """Where a curve of this name is drawn, on the page and in plain figures."""
+    diagonal: Sequence[str] = ()
+    """The panels of the page in which a perfect curve is y = x."""
     headings: Mapping[str, str] = field(default_factory=dict)
     """The tables that the page shows as matrices from class to class, by name, with a heading for each."""
     headline: Sequence[str] | Callable[[Result], Sequence[str]] | None = None
@@ -82,9 +94,8 @@ class View:
     that are no settings, by the last / of their names."""
     sheets: Callable[[Sequence[Cell]], Sequence[Sheet]] | None = None
     """Further tables over all cells of the experiment."""
-    drawings: Callable[[Sequence[Cell]], Sequence[tuple[str, Callable[[], Figure | None]]]] | None = None
-    """Further figures over all cells of the experiment, with names for files. Other processes draw, too: each can be
-    pickled."""
+    drawings: Callable[[Sequence[Cell]], Sequence[Drawing]] | None = None
+    """Further figures over all cells of the experiment. Other processes draw, too: each can be pickled."""
     averaged: Callable[[Mapping[str, Result]], Result] | None = None
     """The mean of one model's results over datasets, by their names, for figures that are drawn of it besides."""
     contributions: Mapping[str, str] = field(default_factory=dict)

@@ -14,22 +14,28 @@ from matplotlib.figure import Figure
 from anchorflow.errors import UserError
 from anchorflow.report.averages import averages
 from anchorflow.report.cells import Cell, into_cells, planes
+from anchorflow.report.choice import complete, where
 from anchorflow.report.collect import Collection, collect, problems_of_views
 from anchorflow.report.figures import FileNames, save
 from anchorflow.report.grids import grids
 from anchorflow.report.page.page import page as html_page
 from anchorflow.report.page.page import refuse_without_plotly
+from anchorflow.report.paper import fitted
+from anchorflow.report.paper import tables as paper_tables
 from anchorflow.report.tables import overview as tables
 from anchorflow.report.tables import published
-from anchorflow.report.tables.sheets import LONG, Sheet, clean, marked, to_csv, to_latex, to_markdown
+from anchorflow.report.tables.latex import to_latex
+from anchorflow.report.tables.sheets import LONG, Sheet, clean, marked, to_csv, to_markdown
 from anchorflow.report.view import attempt
 from anchorflow.results import counted, write_atomically
 
 FORMATS: dict[str, Callable[[Sheet], str]] = {"csv": to_csv, "md": to_markdown, "tex": to_latex}
-Drawing = Callable[[list[str]], Figure | None]
+Draw = Callable[[list[str]], Figure | None]
 """Draws a figure, or says in the list why it cannot."""
 OfNames = Mapping[str, Sequence[Cell]]
 """The cells of every experiment, by its name."""
+PAPER = "paper"
+"""The folder of what a paper prints."""
 LISTING = ".files"
 """Names what a report has written, for the next one in the same place."""
 MANY = 40
@@ -39,22 +45,35 @@ SHOWN = 10
 """Lines of what was left out that are shown on the screen; report.md has all."""
 
 
-def report(paths: Sequence[Path], out: Path | None) -> str:
+def report(
+    paths: Sequence[Path],
+    out: Path | None,
+    wanted: Sequence[str] = (),
+    only_complete: bool = False,
+    paper: bool = False,
+) -> str:
     """Write the report of all runs at or below the paths; what to show on the screen comes back.
 
+    Of the runs those with the settings `wanted` (NAME=VALUE), with `only_complete` of the cells those that have every seed;
+    with `paper` also what a paper prints.
     UserError without plotly, where there is no complete run, or where `out` (default: report/ below the first path) cannot
     be written.
     """
     refuse_without_plotly()
     found = collect(paths)
     if not found.runs:
-        where = ", ".join(str(path) for path in paths)
-        raise UserError("\n".join([f"no complete run lies at or below {where}.", *_left_out(found, SHOWN)]))
+        places = ", ".join(str(path) for path in paths)
+        raise UserError("\n".join([f"no complete run lies at or below {places}.", *_left_out(found, SHOWN)]))
+    found = where(found, wanted)
     cells, odd = into_cells(found.runs)
+    if only_complete:
+        cells, left = complete(cells)
+        odd += left
+        found = replace(found, runs=tuple(run for cell in cells for run in cell.runs))
     found = replace(found, problems=(*found.problems, *odd))
     folder = out or paths[0] / "report"
     try:
-        found, files = write(found, cells, folder)
+        found, files = write(found, cells, folder, paper)
     except OSError as error:
         raise UserError(
             f"the report cannot be written to {folder} ({error.strerror}); choose another --out."
@@ -62,7 +81,7 @@ def report(paths: Sequence[Path], out: Path | None) -> str:
     return "\n".join([*_opening(found, cells, SHOWN), *_listed(files)])
 
 
-def write(found: Collection, cells: Sequence[Cell], out: Path) -> tuple[Collection, list[Path]]:
+def write(found: Collection, cells: Sequence[Cell], out: Path, paper: bool = False) -> tuple[Collection, list[Path]]:
     """Write the report of these runs below `out`.
 
     What comes back: the collection, with the problems that came up in making the report; and the files, the page and
@@ -76,15 +95,21 @@ def write(found: Collection, cells: Sequence[Cell], out: Path) -> tuple[Collecti
     for sheet in sheets:
         for kind, text in FORMATS.items():
             written.append(_put(out / "tables" / f"{sheet.name}.{kind}", text(sheet)))
-    drawn = _draw(of_names, out / "figures", len(cells) >= MANY, problems)
+    if paper:
+        printed = FileNames()
+        written += [_put(out / PAPER / f"{printed(sheet.name)}.tex", to_latex(sheet)) for sheet in paper_tables(cells)]
+    drawn = _draw(of_names, out / "figures", out / PAPER if paper else None, len(cells) >= MANY, problems)
     found = replace(found, problems=tuple(dict.fromkeys((*found.problems, *problems))))
     page = [*_opening(found, cells, most=None)]
     for sheet in sheets[1:]:
         page += ["", f"## {marked(clean(sheet.title, LONG))}", "", to_markdown(sheet)]
+    index = _index(sheets, drawn)
+    page += ["", f"## {index.title}", "", to_markdown(index)]
     page += ["", "## Figures", *(f"\n![{path.stem}](figures/{path.name})" for path in drawn)]
     first = _put(out / "report.md", "\n".join(page) + "\n")
-    html = _put(out / "index.html", html_page(found, cells, sheets))
+    html = _put(out / "index.html", html_page(found, cells, [*sheets, index]))
     files = [html, first, *written, *(path.with_suffix(kind) for path in drawn for kind in (".png", ".pdf"))]
+    files += [out / PAPER / f"{path.stem}.pdf" for path in drawn] if paper else []
     _remove_others(out, files)
     return found, files
 
@@ -123,7 +148,8 @@ def _put(path: Path, text: str) -> Path:
 
 def _opening(found: Collection, cells: Sequence[Cell], most: int | None) -> list[str]:
     """How many runs there are, what was left out, and a row for each cell."""
-    complete, left_out = counted(len(found.runs), "run"), counted(len(found.problems), "problem")
+    complete = counted(len({run.identity for run in found.runs}), "run")
+    left_out = counted(len(found.problems), "problem")
     return [
         f"# {complete} in {counted(len(cells), 'cell')}, {len(found.incomplete)} incomplete, {left_out}",
         *_revisions(found),
@@ -144,10 +170,11 @@ def _revisions(found: Collection) -> list[str]:
 
 
 def _left_out(found: Collection, most: int | None) -> list[str]:
-    """Problems and incomplete runs, by name."""
+    """Problems, incomplete runs and what is one run, by name."""
     parts = (
         [f"problem: {problem}" for problem in found.problems],
         [f"incomplete: {run.path} ({run.reason})" for run in found.incomplete],
+        [f"one run: {merged}" for merged in found.merged],
     )
     lines = []
     for part in parts:
@@ -184,33 +211,51 @@ def _sheets(cells: Sequence[Cell], of_names: OfNames, problems: list[str]) -> li
     return [replace(sheet, name=named(sheet.name)) for sheet in found if sheet is not None]
 
 
-def _draw(of_names: OfNames, folder: Path, in_parallel: bool, problems: list[str]) -> list[Path]:
-    """Every figure as PNG and PDF under a name of its own; the PNGs come back."""
-    named = FileNames()
-    drawings: list[tuple[str, Drawing]] = []
+def _draw(
+    of_names: OfNames, folder: Path, paper: Path | None, in_parallel: bool, problems: list[str]
+) -> dict[Path, str]:
+    """Every figure as PNG and PDF under a name of its own; the PNGs come back, each with its title."""
+    unique = FileNames()
+    drawings: list[tuple[str, str, Draw]] = []
     for of_name in of_names.values():
         for settings, plane in planes(of_name):
             for make_grids in (grids, averages):
-                drawings += [(named(grid.name), grid.draw) for grid in make_grids(plane, settings, problems)]
+                found = make_grids(plane, settings, problems)
+                drawings += [(unique(grid.name), grid.title, grid.draw) for grid in found]
     for experiment, own in of_names.items():
         if (make := own[0].view.drawings) is not None:
             further = attempt(f"the further figures of {experiment}", partial(make, own), problems) or ()
-            drawings += [(named(name), partial(attempt, f"the figure {name}", draw)) for name, draw in further]
-    saving = partial(_save, folder)
+            for name, title, draw in further:
+                drawings.append((unique(name), title, partial(attempt, f"the figure {name}", draw)))
+    saving = partial(_save, folder, paper)
     if in_parallel:
         with ProcessPoolExecutor(min(MOST_PROCESSES, os.cpu_count() or 1), get_context("spawn")) as pool:
-            saved = list(pool.map(saving, drawings))
+            saved = list(pool.map(saving, [(name, draw) for name, _, draw in drawings]))
     else:
-        saved = list(map(saving, drawings))
+        saved = [saving((name, draw)) for name, _, draw in drawings]
     problems += [problem for _, of_drawing in saved for problem in of_drawing]
-    return [path for path, _ in saved if path is not None]
+    return {path: title for (path, _), (_, title, _) in zip(saved, drawings, strict=True) if path is not None}
 
 
-def _save(folder: Path, drawing: tuple[str, Drawing]) -> tuple[Path | None, list[str]]:
+def _save(folder: Path, paper: Path | None, drawing: tuple[str, Draw]) -> tuple[Path | None, list[str]]:
     name, draw = drawing
     problems: list[str] = []
     figure = draw(problems)
-    return None if figure is None else save({name: figure}, folder)[0], problems
+    if figure is None:
+        return None, problems
+    path = save({name: figure}, folder)[0]
+    if paper is not None and (again := draw([])) is not None:
+        save({name: fitted(again)}, paper, ["pdf"])
+    return path, problems
+
+
+def _index(sheets: Sequence[Sheet], drawn: Mapping[Path, str]) -> Sheet:
+    """What each file of the report shows."""
+    rows = [
+        *([f"figures/{path.name}", f"figures/{path.stem}.pdf", shown] for path, shown in drawn.items()),
+        *([f"tables/{sheet.name}.csv", f"tables/{sheet.name}.tex", sheet.title] for sheet in sheets),
+    ]
+    return Sheet("files", "Files of this report", ["for the screen", "for a paper", "what it shows"], rows)
 
 
 def _of_names(cells: Sequence[Cell]) -> OfNames:

@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from anchorflow import experiments
 from anchorflow.report import views
 from anchorflow.report.view import view_of
 from anchorflow.results import Record, Result, dumps
@@ -29,11 +30,14 @@ def write_run(
     **changed: Any,
 ) -> Path:
     """A complete run in `folder`; `settings` are the experiment's, `changed` replaces fields of result.json."""
+    name = "".join(map(str.capitalize, experiment.split("_")))
+    version = getattr(getattr(experiments, name, None), "version", "1")
     config = {
         "model": {"_target_": "anchorflow.models.Pretrained", "name": model, "path": model},
         "dataset": {"_target_": "anchorflow.data.Dataset", "name": dataset, "template": "{text}{label}"},
         "experiment": {
-            "_target_": f"anchorflow.experiments.{experiment}",
+            "_target_": f"anchorflow.experiments.{name}",
+            "version": version,
             **({"n_queries": 100} if settings is None else settings),
         },
         "too_long": "refuse",

@@ -109,10 +109,28 @@ def test_a_copy_counts_once_and_runs_of_one_identity_with_other_numbers_not_at_a
     write_run(tmp_path / "third", "saliency", Result({"accuracy": 0.5}), identity="bbbb")
     found = collect([tmp_path])
     assert [run.path.name for run in found.runs] == ["copy"]
+    copies = " and ".join(str(tmp_path / name) for name in ("copy", "near", "one"))
+    assert found.merged == (f"{copies} are one run (identity aaaa), counted once",)
     (problem,) = found.problems
     differing = f"accuracy in {tmp_path / 'second'}; curve S_wp in {tmp_path / 'third'}"
     for part in ("the identity bbbb", f"{tmp_path / 'first'} differs from {differing}"):
         assert part in problem
+
+
+def test_one_run_under_two_names_counts_in_the_cells_of_both(tmp_path: Path) -> None:
+    for seed in (1, 2):
+        for name in ("gpt2", "mine"):
+            write_run(tmp_path / f"{name}{seed}", "saliency", PLAIN, model=name, seed=seed, identity=f"aaa{seed}")
+    write_run(tmp_path / "gpt3", "saliency", PLAIN, model="gpt2", seed=3)
+    found = collect([tmp_path])
+    assert [(run.model, run.seed) for run in found.runs] == [("gpt2", s) for s in (1, 2, 3)] + [
+        ("mine", 1),
+        ("mine", 2),
+    ]
+    first, second = (f"{tmp_path / f'gpt2{seed}'} and {tmp_path / f'mine{seed}'} are one run" for seed in (1, 2))
+    called = "under several names, counted once under each: saliency, gpt2, sst2 and saliency, mine, sst2"
+    assert found.merged == (f"{first} (identity aaa1) {called}", f"{second} (identity aaa2) {called}")
+    assert found.problems == ()
 
 
 def test_directories_without_runs_are_named(tmp_path: Path) -> None:

@@ -14,7 +14,7 @@ from scipy import stats
 from anchorflow import cli
 from anchorflow.experiments import Classification, Isolation, LabelRelationships, Reweighting
 from anchorflow.report.collect import collect
-from anchorflow.report.compare import COLUMNS, differences
+from anchorflow.report.compare import columns, differences
 from anchorflow.report.per_query import scores
 from anchorflow.results import Curve, Record, Result
 from tests.report.runs import write_run
@@ -44,7 +44,7 @@ def right(records: Sequence[Record]) -> list[float]:
 
 def compared(a: Path, b: Path) -> tuple[Rows, list[str]]:
     sheet, notes = differences(collect([a]), collect([b]))
-    rows = [dict(zip(COLUMNS, row, strict=True)) for row in sheet.rows]
+    rows = [dict(zip(columns("A", "B"), row, strict=True)) for row in sheet.rows]
     return {(row["A"], row["B"], row["metric"]): row for row in rows}, notes
 
 
@@ -91,7 +91,7 @@ def test_three_hundred_queries_of_three_seeds_are_three(tmp_path: Path) -> None:
         answered(tmp_path / "a" / str(seed), seed, one, model="gpt2")
         answered(tmp_path / "b" / str(seed), seed, other, model="gpt2-xl")
     sheet, _ = differences(collect([tmp_path / "a"]), collect([tmp_path / "b"]))
-    row = next(dict(zip(COLUMNS, row, strict=True)) for row in sheet.rows if "accuracy" in row)
+    row = next(dict(zip(columns("A", "B"), row, strict=True)) for row in sheet.rows if "accuracy" in row)
     assert row["pairs"] == "3 seeds (300 queries)"
     assert [row["B − A"], row["low"], row["high"]] == pytest.approx([-0.01 / 3, -0.7083, 0.7016], abs=1e-4)
     assert float(row["p"]) > 0.9
@@ -102,7 +102,7 @@ def test_many_comparisons_are_corrected_and_it_says_how(tmp_path: Path) -> None:
     for model in ("gpt2-medium", "gpt2-large", "gpt2-xl"):
         classified(tmp_path / "b" / model, 42, len(model), model=model)
     sheet, _ = differences(collect([tmp_path / "a"]), collect([tmp_path / "b"]))
-    rows = [dict(zip(COLUMNS, row, strict=True)) for row in sheet.rows]
+    rows = [dict(zip(columns("A", "B"), row, strict=True)) for row in sheet.rows]
     tested = sorted((float(row["p"]), float(row["p over all"])) for row in rows if not math.isnan(float(row["p"])))
     assert len(tested) == 3
     assert tested[0][1] == pytest.approx(min(1, 3 * tested[0][0]))
@@ -266,3 +266,49 @@ def test_the_command_prints_a_table_and_writes_it(tmp_path: Path, capsys: pytest
     write_run(tmp_path / "c", "saliency", Result({"accuracy": 0.5}))
     assert cli.main(["compare", sides[0], str(tmp_path / "c")]) == 2
     assert "they share no experiment" in capsys.readouterr().err
+
+
+def test_sets_are_chosen_by_settings_and_may_be_more_than_two(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for shots in (1, 2, 5):
+        for seed in (1, 2):
+            found = Result({"accuracy": shots / 10 + seed / 100})
+            settings = {"shots_per_class": shots}
+            write_run(tmp_path / f"{shots}-{seed}", "saliency", found, seed=seed, settings=settings)
+    first = ["compare", str(tmp_path), "--where", "shots_per_class=1"]
+    assert cli.main([*first, "--with", "shots_per_class=5"]) == 0
+    said = capsys.readouterr().out
+    assert said.startswith("* A: shots_per_class=1 (2 runs), B: shots_per_class=5 (2 runs)\n")
+    assert "| of shots\\_per\\_class=1 | of shots" in said or "| of shots_per_class=1 | of shots_per_class=5 |" in said
+    assert cli.main([*first, "--with", "shots_per_class=2", "seed=1", "--with", "shots_per_class=5"]) == 0
+    said = capsys.readouterr().out
+    assert "| of A | of B | B − A |" in said
+    rows = [line.split(" | ")[2:5] for line in said.splitlines() if "| accuracy |" in line]
+    assert [row[1].replace("\\", "") for row in rows] == ["shots_per_class=2, seed=1", "shots_per_class=5"]
+    for wrong, error in (
+        ([*first], "--where chooses the first set of runs, --with every other"),
+        (["compare", str(tmp_path)], "there is nothing to compare"),
+        ([*first, "--with", "shots_per_class=7"], "no run has shots_per_class=7; there are: 1, 2, 5."),
+        ([*first, "--with", "shots=7"], "no run has the setting shots; there are: version, shots_per_class, "),
+        ([*first, "--with", "model"], "'model' chooses no runs; allowed: NAME=VALUE"),
+        ([*first, "--with", "shots_per_class=5", "seed=1", "seed=3"], "no run has seed=3; there are: 1, 2."),
+    ):
+        assert cli.main(wrong) == 2
+        assert error in capsys.readouterr().err
+
+
+def test_a_report_of_chosen_runs_and_of_complete_cells(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    for model, seed in (("gpt2", 1), ("gpt2", 2), ("gpt2-xl", 1), ("gpt-j", 1)):
+        write_run(
+            tmp_path / "runs" / f"{model}{seed}", "classification", Result({"accuracy": 0.5}), model=model, seed=seed
+        )
+    given = ["report", str(tmp_path / "runs"), "--out", str(tmp_path / "out")]
+    assert cli.main([*given, "--where", "model=gpt2", "model=gpt2-xl"]) == 0
+    assert capsys.readouterr().out.startswith("# 3 runs in 2 cells")
+    assert cli.main([*given, "--only-complete"]) == 0
+    said = capsys.readouterr().out
+    assert said.startswith("# 2 runs in 1 cell")
+    assert "classification, gpt2-xl, sst2: left out, it lacks 1 seed of 2 (2)" in said
+    assert cli.main([*given, "--where", "model=gpt2-xl", "seed=2"]) == 2
+    assert "no run has model=gpt2-xl and seed=2 together" in capsys.readouterr().err

@@ -49,7 +49,7 @@ def test_every_experiment_has_its_panels_and_nothing_is_written_over_anything(
     places = list(itertools.product([f"model-{i}" for i in range(models)], [f"dataset-{i}" for i in range(datasets)]))
     cells = [cell(experiment, *place, made_up(experiment, known())) for place in places]
     found = list(grids(cells, {"shots_per_class": "2"}))
-    assert [each.name for each in found] == list(panels_of(cells, []))
+    assert [each.name for each in found] == [f"{name}_shots_per_class-2" for name in panels_of(cells, [])]
     assert found
     for each in found:
         figure = drawn(each)
@@ -101,7 +101,7 @@ def test_many_models_and_datasets_go_on_several_pages() -> None:
     result = made_up("diagnosis", known())
     cells = [cell("diagnosis", f"m{row}", f"d{column}", result) for row, column in places]
     found = list(grids(cells, {}))
-    assert [each.name for each in found] == [f"spearman_by_layer_page{i}" for i in (1, 2, 3, 4)]
+    assert [each.name for each in found] == [f"spearman_by_layer{page}" for page in ("", "_page2", "_page3", "_page4")]
     shown = [panel[0] for each in found for row in each.panels for panel in row if panel is not None]
     assert sorted(shown) == sorted(f"m{row}, d{column}" for row, column in places)
 

@@ -204,12 +204,30 @@ def test_a_hypothesis_over_models_and_datasets_is_corrected_and_marked(tmp_path:
     axes = figure.axes[0]
     assert sorted(text.get_text() for text in axes.texts) == sorted(str(t) for row in table.rows for t in row[1:])
     assert axes.images[0].get_clim() == (-0.75, 0.75)
-    assert int(np.ma.getmaskarray(axes.images[0].get_array()).sum()) == 6  # without a run, or default labels fail
-    assert len(figure.axes) == 2
+    assert int(np.ma.getmaskarray(axes.images[0].get_array()).sum()) == 5  # without a run, or undefined
+    assert len(axes.patches) == 1  # default labels fail
+    said = figure.get_supxlabel().replace("\n", " ")
+    assert "Cells in brackets are hatched." in said
+    assert "repetitions: 100." in said
+    assert figure.axes[1].get_ylabel().replace("\n", " ") == "difference of log-likelihood, after all examples"
 
 
-def test_where_default_labels_fail_everywhere_there_is_no_colour_bar(tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("name", "said"),
+    [
+        ("default_minus_random_accuracy", "difference of accuracy, after all examples"),
+        ("default_minus_flipped_entropy_second_half", "difference of entropy, over the second half of the examples"),
+        ("flip_after_k_minus_x_at_2k", "difference of log-likelihood, at 2k examples"),
+    ],
+)
+def test_a_colour_bar_says_what_differs_and_at_how_many_examples(name: str, said: str) -> None:
+    assert Hypothesis(name, {}, []).of_what == said
+
+
+def test_the_scale_is_that_of_all_cells_with_those_in_brackets(tmp_path: Path) -> None:
     metrics = {"a_minus_b": 0.25, "a_minus_b_p": 0.5, "default_minus_guessing": -0.1}
     write_run(tmp_path / "run", "label_relationships", Result(metrics))
     (found,) = hypotheses(into_cells(collect([tmp_path]).runs)[0])
-    assert [axes.texts[0].get_text() for axes in heat_map(found).axes] == ["(+0.25)"]
+    axes, bar = heat_map(found).axes
+    assert [text.get_text() for text in axes.texts] == ["(+0.25)"]
+    assert bar.get_ylim() == (-0.25, 0.25)

@@ -261,6 +261,43 @@ def test_toggles_hide_runs_and_seeds(opened: Browser) -> None:
     assert not opened.one("#curve-figure").is_displayed()
 
 
+LOOKS = """return Object.fromEntries(document.getElementById('curve-figure').data.filter((t) => t.fill !== 'toself' && t.meta)
+  .map((t) => [t.meta + ' ' + t.yaxis, [t.line.color, t.line.dash, t.marker.symbol].join(' ')]))"""
+
+
+def test_a_colour_and_a_dash_stay_with_their_cell_and_curve_whatever_is_ticked(opened: Browser) -> None:
+    before = opened.run(LOOKS)
+    of_models = [{look.split()[0] for name, look in before.items() if name.startswith(m)} for m in ("gpt2", "small")]
+    assert [len(colours) for colours in of_models] == [1, 1]
+    assert of_models[0] != of_models[1]
+    opened.all("#run-filters .controls")[1].find_elements("css selector", "input")[0].send_keys(Keys.SPACE)  # gpt2
+    opened.all("#curve-controls fieldset")[2].find_elements("css selector", "input")[0].click()  # S_wp
+    after = opened.run(LOOKS)
+    assert 0 < len(after) < len(before)
+    assert all(before[name] == look for name, look in after.items())
+
+
+@pytest.mark.parametrize("dark", [False, True])
+def test_many_cells_have_panels_for_each_dataset_and_a_legend_that_is_true(
+    browser: Browser, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, dark: bool
+) -> None:
+    monkeypatch.setattr("anchorflow.report.write._draw", lambda *_: {})
+    models, datasets = [f"model-{i:02}" for i in range(10)], ["sst2", "trec"]
+    for model in models:
+        for dataset in datasets:
+            write_run(tmp_path / f"{model}-{dataset}", "classification", classification(), model=model, dataset=dataset)
+    report([tmp_path], tmp_path / "out")
+    browser.open(tmp_path / "out" / "index.html", dark=dark)
+    looks = browser.run(LOOKS)
+    assert len({*looks.values()}) == len(models)
+    assert [entry.text.strip("●■ \n") for entry in browser.all("#curve-legend > span")] == models
+    titles = browser.run("return document.getElementById('curve-figure').layout.annotations.map((a) => a.text)")
+    assert titles == [f"<b>{dataset}</b>" for dataset in datasets] * 2
+    kinds = browser.run("return document.getElementById('curve-figure').data.filter((t) => !t.meta).map((t) => t.x)")
+    assert [0, 1] in kinds  # the diagonal
+    assert "± one standard error" in browser.text("#curve-caption")
+
+
 def test_means_over_seeds_are_of_the_runs_that_are_shown(opened: Browser) -> None:
     drawn = "document.getElementById('curve-figure').data.filter((trace) => trace.fill !== 'toself')"
     script = f"return {drawn}.map((trace) => [trace.y[0], trace.customdata[0]])"

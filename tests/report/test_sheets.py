@@ -13,7 +13,6 @@ from anchorflow.report.tables.sheets import (
     Sheet,
     clean,
     to_csv,
-    to_latex,
     to_markdown,
     with_error,
     written,
@@ -68,22 +67,6 @@ def test_markdown_is_what_is_read() -> None:
     ]
 
 
-def test_latex_is_a_tabular_of_booktabs() -> None:
-    assert to_latex(SHEET).splitlines() == [
-        "% Title",
-        "% a note",
-        r"\begin{tabular}{lrr}",
-        r"\toprule",
-        r"model & accuracy & tokens \\",
-        r"\midrule",
-        r"a & $0.333 \pm 0.012$ & $119$ \\",
-        r"b & $-2.0 \times 10^{-5}$ (1 of 3 seeds) & $5{,}483{,}520$ \\",
-        r"c & -- & -- \\",
-        r"\bottomrule",
-        r"\end{tabular}",
-    ]
-
-
 @pytest.mark.parametrize("text", HOSTILE)
 def test_no_text_does_harm(text: str) -> None:
     sheet = Sheet("x", text, [text, "n"], [[text, Measured(0.5, 0.1, text)], [text, Measured(0.25)]], [text])
@@ -100,18 +83,6 @@ def test_no_text_does_harm(text: str) -> None:
         assert "<" not in line
         assert line.replace(r"\|", "").count("|") == 3
         assert "](" not in line.replace(r"\]", "")
-    latex = to_latex(sheet).splitlines()
-    assert len(latex) == 10
-    assert all(line.startswith("% ") for line in latex[:2])
-    for line in (latex[4], *latex[6:8]):
-        bare = line.removesuffix(r" \\")
-        for escaped in (r"\&", r"\%", r"\$", r"\#", r"\_", r"\{", r"\}"):
-            bare = bare.replace(escaped, "")
-        assert bare.count("&") == 1
-        assert not set("%#_") & set(bare)
-        assert bare.count("$") in (0, 2)
-        assert not line.startswith(("[", "*"))
-        assert r"\input" not in line
 
 
 @pytest.mark.parametrize(

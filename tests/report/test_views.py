@@ -60,6 +60,8 @@ RESULT = Result(
     },
     {"echoes": Table(["a", "b"], ["a", "b"], [[1.0, 0.5], [0.5, 1.0]])},
 )
+SHOWN = "_n_echoes-null_walls-2"
+"""The settings in the names of its figures: of this class no defaults are known."""
 Package = Callable[..., str]
 numbers = count()
 
@@ -109,7 +111,7 @@ def test_without_a_view_there_is_a_table_of_all_metrics_and_a_figure_for_each_me
     said, out = written(tmp_path)
     assert said.startswith("# 2 runs in 1 cell, 0 incomplete, 0 problems\n")
     assert "| echo | gpt2 | sst2 |  | 2 | loudness 0.500 ± 0.071, full/delay 0.250 |" in said
-    assert names(out, "figures") == {"echo_S_x", "echo_S_y"}
+    assert names(out, "figures") == {f"echo_S_x{SHOWN}", f"echo_S_y{SHOWN}"}
     header, without, full = (out / "tables" / "echo.csv").read_text().splitlines()
     assert header.split(",") == [
         *("model", "dataset", "variant", "seeds", "stderr over"),
@@ -137,7 +139,7 @@ def test_an_experiment_brings_its_own_view(tmp_path: Path, package: Package, nam
     said, out = written(tmp_path)
     assert said.startswith("# 1 run in 1 cell, 0 incomplete, 0 problems\n")
     assert "| loudness 0.50 ± 0.10 |" in said
-    assert names(out, "figures") == {"echo_of_all"}
+    assert names(out, "figures") == {f"echo_of_all{SHOWN}"}
     assert names(out, "tables") == {"overview", "thirds", "echo", "settings"}
     found = page(out)
     assert found["experiments"][0]["panels"] == ["all echoes"]
@@ -178,7 +180,7 @@ def test_a_view_that_fails_is_told_and_the_rest_is_drawn(tmp_path: Path, package
     told = "cannot be made (ZeroDivisionError: division by zero)"
     for what in ("headline of echo", "table of echo", "further tables of echo", "further figures of echo"):
         assert f"the {what} {told}" in said
-    assert f"gpt2, sst2: the figure bad {told}" in said
+    assert f"gpt2, sst2: the figure bad{SHOWN} {told}" in said
     assert f"the place of echo's curve 'S_x' {told}" in said
     assert page(out)["experiments"][1]["panels"] == ["S_x", "S_y"]
     assert "stands for its cell: queries cannot be put together (division by zero)" in said
@@ -216,7 +218,7 @@ def test_what_cannot_be_imported_has_the_plain_view_and_one_problem(
     said, out = written(tmp_path)
     (problem,) = [line for line in said.splitlines() if line.startswith("*")]
     assert re.match(rf"\* problem: echo has the plain view: .*{why}.*; allowed: ", problem.replace("\\", ""))
-    assert names(out, "figures") == {"echo_S_x", "echo_S_y"}
+    assert names(out, "figures") == {f"echo_S_x{SHOWN}", f"echo_S_y{SHOWN}"}
     (sheet, notes) = differences(*[collect([tmp_path / "runs" / str(seed)]) for seed in (1, 2)])
     assert [note for note in notes if "plain view" in note]
     assert [row[4] for row in sheet.rows] == ["loudness", "full/delay"]

@@ -69,6 +69,7 @@ def content(collection: Collection, cells: Sequence[Cell], sheets: Sequence[Shee
         "examples": examples,
         "sheets": [_sheet(sheet) for sheet in sheets],
         "incomplete": [[str(run.path), run.reason] for run in collection.incomplete],
+        "merged": list(collection.merged),
         "problems": [*collection.problems, *damaged],
         "thinned": thinned,
     }
@@ -87,6 +88,7 @@ def _experiment(cells: Sequence[Cell], metrics: Sequence[str]) -> dict[str, Any]
         "runs": sum(len(cell.runs) for cell in cells),
         "metrics": metrics,
         "curves": curves,
+        "diagonal": list(view.diagonal),
         "panels": list(dict.fromkeys(curve["panel"] for curve in curves.values())),
         "variants": list(dict.fromkeys(curve["variant"] for curve in curves.values())),
     }

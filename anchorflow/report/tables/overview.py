@@ -24,7 +24,7 @@ def overview(cells: Sequence[Cell]) -> Sheet:
 
 def experiment(cells: Sequence[Cell]) -> Sheet:
     """The metrics of one experiment's cells."""
-    found = [(cell, *variant) for cell in cells for variant in _variants(cell).items()]
+    found = [(cell, *variant) for cell in cells for variant in variants(cell).items()]
     measures = dict.fromkeys(measure for *_, of_variant in found for measure in of_variant)
     has_variants = any(variant for _, variant, _ in found)
     names = setting_names(cells)
@@ -98,7 +98,7 @@ def _measures(cell: Cell) -> list[str]:
     return [name for name in cell.result.metrics if name not in settings]
 
 
-def _variants(cell: Cell) -> dict[str, dict[str, Measured]]:
+def variants(cell: Cell) -> dict[str, dict[str, Measured]]:
     """Numbers by variant and measure."""
     rows = cell.view.rows_of(cell.result, [])
     if rows is None:

@@ -1,4 +1,4 @@
-"""Tables as CSV, Markdown and LaTeX. Whatever stands in a name does no harm in any of them."""
+"""Tables as CSV and Markdown. Whatever stands in a name does no harm in any of them."""
 
 import csv
 import io
@@ -14,33 +14,17 @@ LONG = 400
 """Characters of a cell's text that are shown, and of a sentence or a text for a program."""
 FORMULA = tuple("=+-@＝＋－＠")
 """What a spreadsheet takes for the beginning of a formula."""
-POWER = re.compile(r"e([+-]\d+)")
 MARKDOWN = re.compile(r"([\\|`*]|\](?=\())")
-LATEX = {
-    **{character: f"\\{character}" for character in "&%$#_{}"},
-    **{character: f"{{{character}}}" for character in "[]*"},  # after a row's end they would be its arguments
-    "\\": r"\textbackslash{}",
-    "~": r"\textasciitilde{}",
-    "^": r"\textasciicircum{}",
-    "<": r"\textless{}",
-    ">": r"\textgreater{}",
-    "|": r"\textbar{}",
-    '"': r"\textquotedbl{}",
-    "–": "--",
-    "−": "$-$",
-    "±": r"$\pm$",
-    "→": r"$\rightarrow$",
-    "…": r"\dots{}",
-}
 
 
 @dataclass(frozen=True)
 class Measured:
-    """A number with its standard error; `aside` says in a few words what they do not."""
+    """A number with its standard error; `aside` says in a few words what they do not, `best` that it is printed in bold."""
 
     value: float
     stderr: float = math.nan
     aside: str = ""
+    best: bool = False
 
 
 Row = Sequence[str | float | Measured]
@@ -105,28 +89,14 @@ def to_csv(sheet: Sheet) -> str:
 
 def to_markdown(sheet: Sheet) -> str:
     """A table of GitHub's Markdown; a text is read as it stands."""
-    rows = [sheet.columns, *([_shown(cell) for cell in row] for row in sheet.rows)]
+    rows = [sheet.columns, *([shown(cell) for cell in row] for row in sheet.rows)]
     lines = [f"| {' | '.join(marked(clean(cell)) for cell in row)} |" for row in rows]
-    lines.insert(1, f"| {' | '.join('---:' if number else '---' for number in _numeric(sheet))} |")
+    lines.insert(1, f"| {' | '.join('---:' if number else '---' for number in is_numeric(sheet))} |")
     return "\n".join([*lines, *(f"\n{marked(clean(note, LONG))}" for note in sheet.notes)]) + "\n"
 
 
-def to_latex(sheet: Sheet) -> str:
-    """A tabular for \\usepackage{booktabs}, its title and notes in comments."""
-    lines = [
-        *(f"% {clean(said, LONG)}" for said in (sheet.title, *sheet.notes)),
-        rf"\begin{{tabular}}{{{''.join('r' if number else 'l' for number in _numeric(sheet))}}}",
-        r"\toprule",
-        " & ".join(map(_typeset, sheet.columns)) + r" \\",
-        r"\midrule",
-        *(" & ".join(map(_typeset, row)) + r" \\" for row in sheet.rows),
-        r"\bottomrule",
-        r"\end{tabular}",
-    ]
-    return "\n".join(lines) + "\n"
-
-
-def _numeric(sheet: Sheet) -> list[bool]:
+def is_numeric(sheet: Sheet) -> list[bool]:
+    """Of each column whether it has a number."""
     return [any(not isinstance(row[i], str) for row in sheet.rows) for i in range(len(sheet.columns))]
 
 
@@ -149,7 +119,8 @@ def _defused(text: str) -> str:
     return f"'{shown}" if shown.startswith(FORMULA) else shown
 
 
-def _shown(cell: str | float | Measured, between: str = " ± ") -> str:
+def shown(cell: str | float | Measured, between: str = " ± ") -> str:
+    """A cell as it is read."""
     if isinstance(cell, str):
         return cell
     if not isinstance(cell, Measured):
@@ -160,14 +131,3 @@ def _shown(cell: str | float | Measured, between: str = " ± ") -> str:
 def marked(text: str) -> str:
     """The text in Markdown, read as it stands."""
     return MARKDOWN.sub(r"\\\1", text).replace("<", "&lt;")
-
-
-def _typeset(cell: str | float | Measured) -> str:
-    if isinstance(cell, str):
-        return "".join(LATEX.get(character, character) for character in clean(cell))
-    number = cell if isinstance(cell, Measured) else Measured(cell)
-    if math.isnan(number.value):
-        return _typeset(UNDEFINED)
-    shown = _shown(Measured(number.value, number.stderr), r" \pm ").replace(",", "{,}")
-    shown = POWER.sub(lambda match: rf" \times 10^{{{int(match[1])}}}", shown)
-    return f"${shown}$" + (f" ({_typeset(number.aside)})" if number.aside else "")

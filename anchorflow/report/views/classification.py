@@ -43,5 +43,6 @@ VIEW = View(
     figures={"confusion": confusion, "reliability": reliability},
     panels={"reliability": Panel(bins, errors=False)},
     headline=("accuracy", "macro_f1", "ece"),
+    diagonal=("reliability",),
     headings={"confusion": "share of the true class (rows) that is taken for (columns)"},
 )

@@ -1,12 +1,13 @@
 """Which classes get confused, and which confusion the anchors' keys predict (Label Words are Anchors, fig. 6)."""
 
-from collections.abc import Callable, Sequence
+import textwrap
+from collections.abc import Sequence
 from functools import partial
 
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from anchorflow.report.cells import Cell
+from anchorflow.report.cells import Cell, by_place, planes
 from anchorflow.report.drawing import (
     BLUE,
     ORANGE,
@@ -21,25 +22,38 @@ from anchorflow.report.drawing import (
     matrix_size,
     say_if_undefined,
 )
-from anchorflow.report.tables.sheets import clean
-from anchorflow.report.view import Panel, View
-from anchorflow.results import Result
+from anchorflow.report.figures import named
+from anchorflow.report.grids import told
+from anchorflow.report.tables.sheets import LONG, clean
+from anchorflow.report.view import Drawing, Panel, View
+from anchorflow.results import Result, counted
 
 
 def confusion_matrices(result: Result, title: str) -> Figure:
     """The confusion of each pair of classes as measured and as predicted, on one scale."""
-    shown = {
-        "confusion": "measured:\nAUC of telling the classes apart",
-        "predicted_confusion": f"predicted:\ndistance of anchor keys, layer {result.metrics['layer']:g}",
-    }
-    classes = result.tables["confusion"].rows
-    figure, panels = canvas(title, *matrix_size(classes, panels=2), columns=2, sharey=True)
-    for axes, (name, heading) in zip(panels, shown.items(), strict=True):
-        image = matrix(axes, result.tables[name])
-        class_names(axes, classes)
-        axes.set_title(heading, fontsize=8)
+    return all_confusion_matrices([result], [title])
+
+
+def all_confusion_matrices(results: Sequence[Result], titles: Sequence[str]) -> Figure:
+    """The same of several results, below each other."""
+    width, height = matrix_size(max((result.tables["confusion"].rows for result in results), key=len), panels=2)
+    alone = len(results) == 1
+    figure, panels = canvas(titles[0] if alone else "", width, height * len(results), rows=len(results), columns=2)
+    for row, (result, title) in enumerate(zip(results, titles, strict=True)):
+        classes = result.tables["confusion"].rows
+        shown = {
+            "confusion": "measured:\nAUC of telling the classes apart",
+            "predicted_confusion": f"predicted:\ndistance of anchor keys, layer {result.metrics['layer']:g}",
+        }
+        for column, (name, heading) in enumerate(shown.items()):
+            axes = panels[2 * row + column]
+            image = matrix(axes, result.tables[name])
+            class_names(axes, classes)
+            above = "" if alone or column else textwrap.fill(title, int(7 * width)) + "\n"
+            axes.set_title(above + heading, fontsize=8, parse_math=False)
+            axes.tick_params(labelleft=not column)
     figure.colorbar(image, ax=panels, label="small = easily confused")
-    footnotes(figure, result.notes)
+    footnotes(figure, dict.fromkeys(note for result in results for note in result.notes))
     return figure
 
 
@@ -67,17 +81,20 @@ def correlation(axes: Axes, result: Result) -> None:
     say_if_undefined(axes, curve)
 
 
-def matrices_of_cells(cells: Sequence[Cell]) -> list[tuple[str, Callable[[], Figure]]]:
-    """The confusion matrices of each cell."""
-    return [
-        (
-            f"confusion_{cell.model}_{cell.dataset}",
-            partial(
-                confusion_matrices, cell.result, clean(f"{', '.join(cell.place)}, mean over {len(cell.runs)} seeds")
-            ),
-        )
-        for cell in cells
-    ]
+def matrices_of_cells(cells: Sequence[Cell]) -> list[Drawing]:
+    """The confusion matrices of each model and dataset: a figure for each, whichever others there are."""
+    found = []
+    for settings, plane in planes(cells):
+        for place, own in by_place(plane).items():
+            above = [
+                clean(", ".join(filter(None, [*place, apart, f"mean over {counted(len(cell.runs), 'seed')}"])), LONG)
+                for apart, cell in own
+            ]
+            results = [cell.result for _, cell in own]
+            name = named("_".join(["confusion", *place]), settings)
+            title = clean(", ".join(["confusion", *place, *told(settings)]), LONG)
+            found.append(Drawing(name, title, partial(all_confusion_matrices, results, above)))
+    return found
 
 
 VIEW = View(

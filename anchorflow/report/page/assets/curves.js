@@ -1,13 +1,17 @@
 "use strict";
 // Curves over layers, k, epochs or numbers of examples: a panel for each measure, a line for each run or mean over seeds.
 
-const COLOURS = 8; // in page.css; dashes tell variants apart
-const DASHES = ["solid", "dash", "dot", "dashdot", "longdash", "longdashdot"];
+// A colour (and beyond eight, a marker) belongs to a cell, a dash to a variant, whatever is ticked.
+const COLOURS = 8; // in page.css, and cells from which on each dataset has panels of its own
+const DASHES = ["solid", "8px,4px", "2px,3px", "8px,3px,2px,3px", "14px,4px", "14px,3px,2px,3px", "4px,4px", "8px,3px,2px,3px,2px,3px", "2px,7px", "20px,5px"];
+const SYMBOLS = ["circle", "square", "diamond", "triangle-up", "cross", "x", "star", "hourglass"];
+const SIGNS = ["●", "■", "◆", "▲", "✚", "✖", "★", "⧗"];
 const MOST_LINES = 240;
 
 function curvesSection() {
   const controls = byId("curve-controls");
   const figure = byId("curve-figure");
+  const caption = byId("curve-caption");
   const off = new Set(); // panels and variants that are not ticked
   let means = data.cells.some((cell) => cell.runs > 1);
 
@@ -66,34 +70,44 @@ function curvesSection() {
   }
 
   function draw() {
-    const { panels, variants, curves } = data.experiments[chosen.experiment] ?? { panels: [], variants: [], curves: {} };
+    const { panels, variants, curves, diagonal } = data.experiments[chosen.experiment] ?? { panels: [], variants: [], curves: {}, diagonal: [] };
     const runs = shownRuns();
-    const open = panels.filter((panel) => !off.has(`panel ${panel}`));
     const shown = variants.filter((variant) => !off.has(`variant ${variant}`));
-    const cells = [...new Set(runs.map((run) => run.cell))];
-    const single = cells.length === 1; // then colours tell the curves apart
-    const styled = (i, turns) => ({ look: i % COLOURS, dash: DASHES[turns % DASHES.length] });
-    const ofVariant = (variant) => styled(shown.indexOf(variant), shown.indexOf(variant));
-    const ofCell = (cell) => styled(cells.indexOf(cell), Math.floor(cells.indexOf(cell) / COLOURS));
+    const every = data.cells.flatMap((cell, i) => (cell.experiment === chosen.experiment ? [i] : []));
+    const cells = every.filter((cell) => runs.some((run) => run.cell === cell));
+    const faceted = every.length > COLOURS && new Set(every.map((cell) => data.cells[cell].dataset)).size > 1;
+    const keyed = (cell) => { const { model, dataset, settings } = data.cells[cell]; return cellName({ model, dataset: faceted ? "" : dataset, settings }); };
+    const keys = [...new Set(every.map(keyed))];
+    const single = keys.length === 1 && variants.length > 1; // then colours tell the variants apart, too
+    const datasets = faceted ? [...new Set(cells.map((cell) => data.cells[cell].dataset))] : [null];
+    const open = panels.filter((panel) => !off.has(`panel ${panel}`)).flatMap((panel) => datasets.map((dataset) => ({ panel, dataset })));
+    const styled = (cell, variant) => {
+      const i = single ? variants.indexOf(variant) : keys.indexOf(keyed(cell)), turns = Math.floor(i / COLOURS);
+      return { stroke: colour(`line${i % COLOURS}`), symbol: turns % SYMBOLS.length, dash: DASHES[variants.indexOf(variant) % DASHES.length] };
+    };
     const traces = [], seen = new Set();
     let count = 0, left = 0;
     for (const [name, { panel, variant, log }] of Object.entries(curves)) {
-      const place = open.indexOf(panel);
-      if (place < 0 || !shown.includes(variant)) continue;
-      const axis = place ? place + 1 : "";
+      if (!shown.includes(variant) || off.has(`panel ${panel}`)) continue;
       for (const line of lines(name, runs)) {
         if (++count > MOST_LINES) { left++; continue; }
+        const place = open.findIndex((one) => one.panel === panel && (!faceted || one.dataset === data.cells[line.cell].dataset));
         seen.add(variant);
-        const { look } = single ? ofVariant(variant) : ofCell(line.cell);
-        const { dash } = single || shown.length > 1 ? ofVariant(variant) : ofCell(line.cell);
-        traces.push(...drawn(line, { axis, log, dash, stroke: colour(`line${look}`), variant }));
+        traces.push(...drawn(line, { axis: place ? place + 1 : "", log, ...styled(line.cell, variant), variant }));
       }
     }
-    const named = ({ look, dash }) => [colour(`line${look}`), dash];
-    const ofVariants = [...seen].map((variant) => [variant || cellName(data.cells[cells[0]]), ...named(ofVariant(variant))]);
-    const ofCells = cells.map((cell) => [cellName(data.cells[cell]), ...named(ofCell(cell))]);
-    const dashes = seen.size > 1 ? ofVariants.map(([text, , dash]) => [text, colour("faint"), dash]) : [];
-    legend(!seen.size ? [] : single ? ofVariants : [...ofCells, ...dashes], left);
+    for (const [place, { panel }] of open.entries()) {
+      if (diagonal.includes(panel)) traces.unshift(identity(place ? place + 1 : ""));
+    }
+    const inOrder = variants.filter((variant) => seen.has(variant));
+    const ofVariants = inOrder.map((variant) => ({ text: variant || cellName(data.cells[cells[0]]), ...styled(cells[0], variant) }));
+    const ofKeys = keys.filter((key) => cells.some((cell) => keyed(cell) === key)).map((key) => {
+      const { stroke, symbol } = styled(every.find((cell) => keyed(cell) === key), variants[0]);
+      return { text: key, stroke, symbol, dash: DASHES[0] };
+    });
+    const dashes = variants.length > 1 ? ofVariants.map(({ text, dash }) => ({ text, stroke: colour("faint"), symbol: 0, dash })) : [];
+    legend(!seen.size ? [] : single ? ofVariants : [...ofKeys, ...dashes], left);
+    caption.textContent = !seen.size ? "" : `Bands: ± one standard error, ${means ? "over seeds where a line is a mean over several, else over a run's queries" : "over a run's queries or repetitions"}. Lines are not smoothed.`;
     figure.hidden = !traces.length;
     if (!traces.length) return;
     const width = figure.clientWidth || 900;
@@ -102,15 +116,15 @@ function curvesSection() {
   }
 
   /** A band of standard errors, where there are any, and the line itself. On a log axis there is no place for 0 or less. */
-  function drawn({ label, at, values, stderr }, { axis, log, dash, stroke, variant }) {
+  function drawn({ label, at, values, stderr }, { axis, log, dash, stroke, symbol, variant }) {
     const trace = { type: "scatter", xaxis: `x${axis}`, yaxis: `y${axis}`, showlegend: false };
     const known = values.map((value) => value != null && (!log || value > 0));
     const line = {
       ...trace,
       x: at,
       y: values.map((value, i) => (known[i] ? value : null)),
-      mode: at.length > 60 ? "lines" : "lines+markers",
-      marker: { size: 4, color: stroke },
+      mode: at.length > 60 && !symbol ? "lines" : "lines+markers",
+      marker: { size: symbol ? 7 : 4, color: stroke, symbol: SYMBOLS[symbol], maxdisplayed: at.length > 60 ? 12 : 0 },
       line: { color: stroke, width: 2, dash },
       meta: plain(variant ? `${label}, ${variant}` : label),
       customdata: at.map((_, i) => number(stderr?.[i])),
@@ -133,6 +147,12 @@ function curvesSection() {
     return [band, line];
   }
 
+  /** What is right as often as it is sure lies on it. */
+  function identity(axis) {
+    const line = { color: colour("faint"), width: 1, dash: "dot" };
+    return { type: "scatter", xaxis: `x${axis}`, yaxis: `y${axis}`, x: [0, 1], y: [0, 1], mode: "lines", line, hoverinfo: "skip", showlegend: false };
+  }
+
   function layout(open, curves, columns, width) {
     const rows = Math.ceil(open.length / columns), height = 52 + rows * 300;
     const made = {
@@ -140,8 +160,8 @@ function curvesSection() {
       font: { family: "system-ui, sans-serif", size: 12, color: colour("ink") }, margin: { l: 8, r: 8, t: 36, b: 16 },
       hoverlabel: { align: "left", namelength: -1 },
     };
-    const gap = 56 / width, between = 70 / height;
-    open.forEach((panel, i) => {
+    const gap = 74 / width, between = 70 / height;
+    open.forEach(({ panel, dataset }, i) => {
       const row = Math.floor(i / columns), column = i % columns, axis = i ? i + 1 : "";
       const { x, log } = Object.values(curves).find((curve) => curve.panel === panel);
       const wide = (1 - gap * columns) / columns, high = (1 - between * rows) / rows;
@@ -149,20 +169,24 @@ function curvesSection() {
       const grid = { gridcolor: colour("line"), linecolor: colour("line"), zerolinecolor: colour("line"), automargin: false };
       made[`xaxis${axis}`] = { ...grid, domain: [left, left + wide], anchor: `y${axis}`, title: { text: plain(x), standoff: 6 } };
       if (x === "layer") made[`xaxis${axis}`].minallowed = 0.5;  // layers count from 1: no tick at 0
-      made[`yaxis${axis}`] = { ...grid, domain: [top - high, top], anchor: `x${axis}`, type: log ? "log" : "linear", exponentformat: "power" };
-      made.annotations.push({ text: `<b>${plain(panel)}</b>`, showarrow: false, xref: "paper", yref: "paper", x: left, y: top, xanchor: "left", yanchor: "bottom" });
+      made[`yaxis${axis}`] = { ...grid, domain: [top - high, top], anchor: `x${axis}`, type: log ? "log" : "linear", exponentformat: "power", title: { text: plain(panel), standoff: 4 } };
+      made.annotations.push({ text: `<b>${plain(dataset ?? panel)}</b>`, showarrow: false, xref: "paper", yref: "paper", x: left, y: top, xanchor: "left", yanchor: "bottom" });
     });
     return made;
   }
 
   function legend(entries, left) {
-    const sample = (stroke, dash) => {
-      const picture = svg("svg", { class: "swatch", viewBox: "0 0 26 8", "aria-hidden": "true" });
-      const dashes = { solid: "", dash: "7 4", dot: "2 3", dashdot: "7 3 2 3", longdash: "11 4", longdashdot: "11 3 2 3" }[dash];
-      picture.append(svg("line", { x1: 0, x2: 26, y1: 4, y2: 4, "stroke-width": 3, stroke, "stroke-dasharray": dashes }));
+    const sample = ({ stroke, dash, symbol }) => {
+      const picture = svg("svg", { class: "swatch", viewBox: "0 0 52 12", "aria-hidden": "true" });
+      picture.append(svg("line", { x1: 0, x2: 52, y1: 6, y2: 6, "stroke-width": 2, stroke, "stroke-dasharray": dash === "solid" ? "" : dash.replaceAll("px", "") }));
+      if (symbol) {
+        const sign = svg("text", { x: 26, y: 10.5, "text-anchor": "middle", "font-size": 12, fill: stroke });
+        sign.textContent = SIGNS[symbol];
+        picture.append(sign);
+      }
       return picture;
     };
-    byId("curve-legend").replaceChildren(...entries.map(([text, stroke, dash]) => el("span", {}, sample(stroke, dash), isolated(text))));
+    byId("curve-legend").replaceChildren(...entries.map((entry) => el("span", {}, sample(entry), isolated(entry.text))));
     if (!entries.length) byId("curve-legend").append(el("span", { class: "note" }, "No shown run of this experiment has a curve."));
     if (left) byId("curve-legend").append(el("span", { class: "note" }, `${plural(left, "more line")} not drawn; untick some runs or curves.`));
   }

@@ -30,6 +30,7 @@ function restSection() {
   const parts = [
     ...list(`Incomplete runs, not counted (${incomplete.length})`, incomplete),
     ...list(`Problems (${data.problems.length})`, data.problems),
+    ...list(`Directories that are one run (${data.merged.length})`, data.merged),
     ...list("For the size of this page", data.thinned),
   ];
   byId("rest-view").replaceChildren(...(parts.length ? parts : [el("p", { class: "note" }, "Nothing: every run that was found is complete and counted.")]));

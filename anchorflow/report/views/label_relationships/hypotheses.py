@@ -5,21 +5,25 @@ of examples differs from dataset to dataset and divides no family. Of a model an
 settings (another prompt, a pilot on fewer examples) is in a family of its own, which names them.
 """
 
+import json
 import math
 import re
 import textwrap
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Any, NamedTuple
 
 import numpy as np
 from matplotlib.figure import Figure
+from matplotlib.patches import Rectangle
 
 from anchorflow.experiments.contrasts import SECOND_HALF
 from anchorflow.report.cells import Cell, setting_names, typed
 from anchorflow.report.drawing import canvas, footnotes, matrix
+from anchorflow.report.figures import named
 from anchorflow.report.tables.sheets import LONG, UNDEFINED, Row, Sheet, clean
+from anchorflow.report.view import Drawing
 from anchorflow.results import Result, Table
 from anchorflow.results.statistics import holm
 
@@ -28,8 +32,6 @@ OF_OTHER_TESTS = ("regimes", "repetitions")
 """Settings in which runs may differ that test the same."""
 SIZES = ("n_demonstrations", "at_most", "too_long", *OF_OTHER_TESTS)
 """Settings in which the runs of one family may differ."""
-OF_PLACES = ("dtype", "weights", "data", "template", "label_words", "separator")
-"""The same, since they belong to a model or a dataset; a model's other settings have `model.` in front."""
 AT_MAX = ("default_minus_guessing", "default_minus_guessing_accuracy")
 ABOVE_GUESSING = tuple(f"{name}_{SECOND_HALF}" for name in AT_MAX)
 NAME = 30
@@ -79,17 +81,47 @@ class Test(NamedTuple):
 
 @dataclass(frozen=True)
 class Hypothesis:
-    """One null hypothesis over models and datasets; `settings` tell it from another of its name."""
+    """One null hypothesis over models and datasets, on these settings of the experiment that are not its defaults."""
 
     name: str
     settings: Mapping[str, str]
     tests: Sequence[Test]
 
     @property
+    def file(self) -> str:
+        """The name of its table and its heat map."""
+        return named(self.name, self.settings)
+
+    @property
     def title(self) -> str:
         """For people."""
         name = self.name.replace(f"_{SECOND_HALF}", ", second half").replace("_", " ")
         return clean(", ".join([name, *filter(None, [typed(self.settings)])]), LONG)
+
+    @property
+    def of_what(self) -> str:
+        """The measure whose difference it is, and at which number of examples."""
+        measure = next((name for name in ("accuracy", "entropy") if f"_{name}" in self.name), "log-likelihood")
+        turn = re.search(r"_at_(2k|\d+)", self.name)
+        late = self.name.endswith(SECOND_HALF)
+        where = (
+            "over the second half of the examples"
+            if late
+            else f"at {turn[1]} examples"
+            if turn
+            else "after all examples"
+        )
+        return f"difference of {measure}, {where}"
+
+    @property
+    def sizes(self) -> list[str]:
+        """A sentence on the numbers of examples and repetitions of its tests."""
+        found = {}
+        for what, of in (("examples", _examples), ("repetitions", _repetitions)):
+            numbers = sorted({of(test.cell) for test in self.tests} - {0})
+            if numbers:
+                found[what] = str(numbers[0]) if len(numbers) == 1 else f"{numbers[0]} to {numbers[-1]}"
+        return [f"{'; '.join(f'{what}: {text}' for what, text in found.items())}."] if found else []
 
     @property
     def grid(self) -> tuple[list[str], list[str], list[list[Test | None]]]:
@@ -141,9 +173,12 @@ class _Member(NamedTuple):
 
 
 def _condition(cell: Cell) -> dict[str, str]:
-    """The settings that no family mixes, as far as they differ between runs."""
-    mixed = (*SIZES, *OF_PLACES)
-    return {name: value for name, value in cell.settings.items() if name not in mixed and not name.startswith("model.")}
+    """The settings that no family mixes, but for the experiment's defaults."""
+    return {
+        key: value if isinstance(value, str) else json.dumps(value)
+        for key, value in cell.condition.items()
+        if key not in SIZES
+    }
 
 
 def _by_place(
@@ -167,7 +202,11 @@ def _each_once(having: Sequence[tuple[Cell, str]]) -> list[tuple[Cell, str]]:
 
 def _data(cell: Cell) -> int:
     """How much a cell's tests are made of: predictions under each regime."""
-    return _repetitions(cell) * int(cell.runs[0].settings.get("n_demonstrations") or 1)
+    return _repetitions(cell) * (_examples(cell) or 1)
+
+
+def _examples(cell: Cell) -> int:
+    return int(cell.runs[0].settings.get("n_demonstrations") or 0)
 
 
 def _apart(cell: Cell, name: str, first: Cell, its_name: str) -> dict[str, str]:
@@ -192,9 +231,9 @@ def sheets(cells: Sequence[Cell]) -> list[Sheet]:
     return [*([] if every is None else [every]), *map(sheet, _without_guessing(found))]
 
 
-def heat_maps(cells: Sequence[Cell]) -> list[tuple[str, Callable[[], Figure]]]:
+def heat_maps(cells: Sequence[Cell]) -> list[Drawing]:
     """A picture for each null hypothesis."""
-    return [(one.name, partial(heat_map, one)) for one in _without_guessing(hypotheses(cells))]
+    return [Drawing(one.file, one.title, partial(heat_map, one)) for one in _without_guessing(hypotheses(cells))]
 
 
 def _without_guessing(found: Sequence[Hypothesis]) -> list[Hypothesis]:
@@ -222,32 +261,36 @@ def sheet(found: Hypothesis) -> Sheet:
     """Models down, datasets across."""
     models, datasets, grid = found.grid
     rows = [[model, *map(_written, row)] for model, row in zip(models, grid, strict=True)]
-    return Sheet(found.name, found.title, ["model", *datasets], rows, [MARKS])
+    return Sheet(found.file, found.title, ["model", *datasets], rows, [MARKS])
 
 
 def heat_map(found: Hypothesis) -> Figure:
-    """The same as a picture; cells where default labels do not beat guessing are grey."""
+    """The same as a picture; cells where default labels do not beat guessing are hatched, on the scale of all."""
     models, datasets, grid = found.grid
     across, down = ([clean(name, NAME) for name in names] for names in (datasets, models))
     width = max(3.6, 1.2 + 0.08 * max(map(len, down)) + 0.95 * len(across))
     height = 1.7 + 0.05 * max(map(len, across)) + 0.45 * len(down)
     figure, (axes,) = canvas(found.title, width, height)
-    shown = np.array([[math.nan if t is None or t.fails else t.difference for t in row] for row in grid])
+    shown = np.array([[math.nan if t is None else t.difference for t in row] for row in grid])
     coloured = np.abs(shown[~np.isnan(shown)])
     largest = max([1e-6, *coloured])
     limits = (-largest, largest)
     image = matrix(axes, Table(models, datasets, shown.tolist()), cmap="RdBu", limits=limits, numbers=False)
     for i, row in enumerate(grid):
         for j, test in enumerate(row):
+            if test is not None and test.fails:
+                axes.add_patch(
+                    Rectangle((j - 0.5, i - 0.5), 1, 1, fill=False, hatch="////", edgecolor="0.55", linewidth=0)
+                )
             dark = abs(shown[i, j]) > 0.6 * largest
             axes.text(j, i, _written(test), ha="center", va="center", fontsize=8, color="white" if dark else "black")
     slanted: dict[str, Any] = {"rotation": 30, "ha": "right", "rotation_mode": "anchor", "parse_math": False}
     axes.set_xticks(range(len(across)), across, **slanted)
     axes.set_yticks(range(len(down)), down, parse_math=False)
     if len(coloured):
-        label = clean(found.name.replace("_", " "), 60).replace("$", r"\$")
-        figure.colorbar(image, label=textwrap.fill(label, 30))
-    footnotes(figure, [MARKS])
+        figure.colorbar(image, label=textwrap.fill(clean(found.of_what, LONG).replace("$", r"\$"), 30))
+    hatched = ["Cells in brackets are hatched."] if any(test.fails for test in found.tests) else []
+    footnotes(figure, [MARKS, *hatched, *found.sizes])
     return figure
 
 

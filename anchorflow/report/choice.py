@@ -1,0 +1,70 @@
+"""Runs chosen by what they ran: `shots_per_class=5`, `model=gpt2`."""
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
+
+from anchorflow.errors import UserError
+from anchorflow.report.cells import Cell, settings_of, typed
+from anchorflow.report.collect import Collection, Run
+from anchorflow.results import counted
+
+LISTED = 12
+"""Values that a sentence lists."""
+
+
+def where(found: Collection, wanted: Sequence[str]) -> Collection:
+    """The complete runs with these settings, each NAME=VALUE; of one name several values are alternatives.
+
+    UserError for what is no setting of any run, and where no run has a value, with the names and values there are.
+    """
+    if not wanted:
+        return found
+    values: dict[str, set[str]] = {}
+    for each in wanted:
+        name, sign, value = each.partition("=")
+        if not (name and sign):
+            raise UserError(f"{each!r} chooses no runs; allowed: NAME=VALUE, as in model=gpt2 or shots_per_class=5.")
+        values.setdefault(name, set()).add(value)
+    settings = [_settings(run) for run in found.runs]
+    for name, of_name in values.items():
+        there = _listed({of_run[name] for of_run in settings if name in of_run})
+        if not there:
+            names = ", ".join(dict.fromkeys(known for of_run in settings for known in of_run))
+            raise UserError(f"no run has the setting {name}; there are: {names or 'no complete runs'}.")
+        for value in of_name - {of_run.get(name) for of_run in settings}:
+            raise UserError(f"no run has {name}={value}; there are: {there}.")
+    kept = [
+        run
+        for run, of_run in zip(found.runs, settings, strict=True)
+        if all(of_run.get(name) in of_name for name, of_name in values.items())
+    ]
+    if not kept:
+        raise UserError(f"no run has {' and '.join(wanted)} together.")
+    return replace(found, runs=tuple(kept))
+
+
+def complete(cells: Sequence[Cell]) -> tuple[list[Cell], list[str]]:
+    """The cells with every seed that a cell of their experiment has, and a sentence for each of the others."""
+    seeds: dict[str, set[int]] = {}
+    for cell in cells:
+        seeds.setdefault(cell.experiment, set()).update(run.seed for run in cell.runs)
+    kept, left = [], []
+    for cell in cells:
+        missing = seeds[cell.experiment] - {run.seed for run in cell.runs}
+        if missing:
+            what = ", ".join([cell.experiment, *cell.place, *filter(None, [typed(cell.settings)])])
+            lacks = f"{counted(len(missing), 'seed')} of {len(seeds[cell.experiment])}"
+            left.append(f"{what}: left out, it lacks {lacks} ({', '.join(map(str, sorted(missing)))})")
+        else:
+            kept.append(cell)
+    return kept, left
+
+
+def _settings(run: Run) -> Mapping[str, str]:
+    named = {"experiment": run.experiment, "model": run.model, "dataset": run.dataset, "seed": str(run.seed)}
+    return {**settings_of(run), **named}
+
+
+def _listed(values: Iterable[str]) -> str:
+    known = sorted(values, key=lambda value: (len(value), value))
+    return ", ".join([*known[:LISTED], *([f"{len(known) - LISTED} more"] if len(known) > LISTED else [])])
