@@ -62,8 +62,9 @@ def _leave_nothing(folder: Path) -> None:
     """A run that was refused before it started leaves no directory, or that which was there without what it added."""
     if RunDirectory(folder).has_started():
         return
-    for name in (".hydra", "launch.log", ".identity", ".lock", ".revisions", "status.json"):
-        if (path := folder / name).is_dir():
+    own = (".hydra", "launch.log", ".identity", ".lock", ".revisions", "status.json")
+    for path in (*(folder / name for name in own), *folder.glob(".lease.*")):
+        if path.is_dir():
             shutil.rmtree(path)
         else:
             path.unlink(missing_ok=True)
