@@ -63,8 +63,9 @@ gpu: $(VENV)/test.done ## what only a GPU can show: right, fast, quiet, long (DE
 families: $(VENV)/test.done ## every causal language model of transformers in every experiment, as tiny models (an hour)
 	$(BIN)/python -m tests.families --markdown docs/models.md $(ARGS)
 
-# Its tables of options are those of the classes. NO_MKDOCS_2_WARNING: Material's advertisement is no warning of ours.
-docs: $(VENV)/test.done ## the documentation's site in site/, which opens from disk; a broken link is an error
+# NO_MKDOCS_2_WARNING hides an advertisement of Material's.
+docs: $(VENV)/test.done ## the documentation in site/, which opens from disk; broken links and wrong spelling are errors
+	$(BIN)/codespell README.md CONTRIBUTING.md docs --skip 'docs/models.md,*.png'
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict
 
 # Beside the pinned one. Each lies in a folder of its own, in front of the environment's.

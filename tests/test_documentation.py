@@ -1,6 +1,8 @@
 """README and docs/ are true: links and pictures are there, tables of options are those of the classes, names exist."""
 
+import ast
 import re
+import shlex
 from pathlib import Path
 
 import pytest
@@ -8,11 +10,13 @@ import yaml
 
 from anchorflow import api, experiments
 from anchorflow.conf_files import conf_dir, option_groups
+from anchorflow.runs import read_settings
+from anchorflow.sweep.composition import as_hydra_reads
 from tests.conftest import ROOT
 from tests.documentation import DOCS, TABLE, updated
+from tests.test_settings import composed
 
 PAGES = [ROOT / "README.md", *sorted(DOCS.rglob("*.md"))]
-OWN = {"recency", "toy-gpt2", "weather", "csv"}  # of examples/own_project
 
 
 def blocks(page: Path, language: str = "") -> list[str]:
@@ -42,17 +46,27 @@ def test_links_and_pictures_lead_somewhere(page: Path) -> None:
         assert not anchor or anchor in anchors(target), link
 
 
-@pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
-def test_commands_name_options_that_there_are(page: Path) -> None:
-    groups = option_groups([conf_dir()])
-    commands = [line for block in blocks(page) + blocks(page, "bash") for line in block.splitlines()]
-    named = re.findall(
-        r"(?<![\w.])(model|dataset|experiment|sweep|launcher|tracking|launcher/site)=([\w/,.-]+)", "\n".join(commands)
-    )
-    for group, values in named:
-        known = groups["launcher" if group == "launcher/site" else group]
-        for value in values.split(","):
-            assert value in known or f"site/{value}" in known or value in OWN, f"{group}={value}"
+def commands() -> set[str]:
+    """Every run and sweep that the pages show, but those of examples/own_project and those with a flag of Hydra's."""
+    shown = "\n".join(block for page in PAGES for block in blocks(page) + blocks(page, "bash"))
+    lines = re.findall(r"^(?:python launch\.py|anchorflow run) (.*)$", shown.replace("\\\n", " "), re.M)
+    return {line for line in lines if "--" not in line}
+
+
+def first_cell(override: str) -> str:
+    """Of the values that a sweep takes one after another the first."""
+    key, _, values = override.partition("=")
+    return override if values[:1] in '[{"' else f"{key}={values.split(',')[0]}"
+
+
+def test_the_settings_of_every_command_are_accepted() -> None:
+    assert len(commands()) > 30
+    for command in commands():
+        words = shlex.split(command, comments=True)
+        overrides = [word for word in words if word != "-m"]
+        if "-m" in words:
+            overrides = [first_cell(word) for word in overrides]
+        read_settings(composed(*as_hydra_reads(overrides)))
 
 
 def test_every_experiment_has_a_page_with_its_options() -> None:
@@ -76,7 +90,6 @@ def test_the_python_page_has_every_public_class_and_function() -> None:
     """Experiments are on pages of their own; the others are named by mkdocstrings."""
     page = (DOCS / "api.md").read_text()
     shown = set(re.findall(r"^::: anchorflow\.[\w.]*?\.?(\w+)$", page, re.M))
-    shown |= {name for names in re.findall(r"members: \[(.*)\]", page) for name in names.split(", ")}
     aliases = {"Attend", "Tap", "Record"}  # of types
     elsewhere = set(experiments.__all__) - {"Experiment", "FewShot"}
     assert set(api.__all__) - aliases - elsewhere <= shown
@@ -93,3 +106,15 @@ def test_python_blocks_are_python_and_take_public_names(page: Path) -> None:
         compile(block, str(page), "exec")
         for name in re.findall(r"\baf\.(\w+)", block):
             assert name in api.__all__
+
+
+def test_troubleshooting_quotes_messages_that_there_are() -> None:
+    sources = [ast.parse(path.read_text()) for path in (ROOT / "anchorflow").rglob("*.py")]
+    nodes = [node for source in sources for node in ast.walk(source)]
+    said = "\0".join(node.value for node in nodes if isinstance(node, ast.Constant) and isinstance(node.value, str))
+    rows = re.findall(r"^\| (.*?) \| ", (DOCS / "troubleshooting.md").read_text(), re.M)
+    quoted = [message for row in rows for message in re.findall(r"`(.+?)`", row)]
+    assert len(quoted) > 60
+    for message in quoted:
+        for part in re.split(r"…|\b[A-Z]+\b|=", message):
+            assert part.strip(" .,;:") in said, message
