@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import heapq
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cache
@@ -79,6 +80,15 @@ class FewShot:
     def prompts(self, task: Task, builder: PromptBuilder, seed: int) -> tuple[Prompt, ...]:
         """One prompt per query."""
         return tuple(builder.build(shown, query) for shown, query in self.draw(task, seed))
+
+    def longest(self, task: Task, builder: PromptBuilder, seed: int, most: int) -> Sequence[Prompt]:
+        """The prompts that have the most characters, at most this many."""
+
+        def characters(pair: tuple[Sequence[Example], Example]) -> int:
+            return sum(len(text or "") for example in (*pair[0], pair[1]) for text in texts(example))
+
+        chosen = heapq.nlargest(most, self.draw(task, seed), key=characters)
+        return [builder.build(shown, query) for shown, query in chosen]
 
     def draw(self, task: Task, seed: int) -> Iterator[tuple[Sequence[Example], Example]]:
         """Each query with its demonstrations, of which none has its texts."""

@@ -6,6 +6,7 @@ import logging
 import sys
 from bisect import bisect_left
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import replace
 from functools import cached_property
 from itertools import combinations
 from pathlib import Path
@@ -127,6 +128,11 @@ class LabelRelationships:
             frequencies=writers.frequencies,
             content_free=writers.content_free() if self.calibrate == "content_free" else {},
         )
+
+    def longest(self, task: Task, builder: PromptBuilder, seed: int, most: int) -> Sequence[Repetition]:
+        """The first repetitions, at most this many."""
+        few = replace(self, repetitions=min(self.repetitions, max(2, most)))
+        return few.prepare(task, builder, seed).units
 
     def _most(self, task: Task) -> int:
         """How many examples a repetition can have."""

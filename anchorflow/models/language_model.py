@@ -24,6 +24,12 @@ class Shape:
     """Of an attention layer; 0 where the model has none."""
     attention_layers: tuple[int, ...] | None = None
     """Those that attend (from 0), where not all do: a hybrid model has others, a recurrent one no such layer."""
+    max_length: int | None = None
+    """The longest prompt in tokens; None where the model sets no limit.
+
+    With longrope it ends where the model changes its positions: a longer text would change those of every shorter one in
+    its batch.
+    """
 
     @property
     def attending(self) -> tuple[int, ...]:
@@ -38,7 +44,16 @@ class Shape:
             raise UserError(f"{name}: a model of type {config.model_type!r} has no single stack of decoder layers.")
         layers, heads = int(text.num_hidden_layers), getattr(text, "num_attention_heads", None)
         found = attention_layers(text)
-        return cls(name, layers, int(heads or 0), None if len(found) == layers else found)
+        return cls(name, layers, int(heads or 0), None if len(found) == layers else found, _max_length(text))
+
+
+def _max_length(config: Any) -> int | None:
+    longest: int | None = getattr(config, "max_position_embeddings", None)
+    rope = getattr(config, "rope_parameters", None) or {}
+    for each in (rope, *(part for part in rope.values() if isinstance(part, dict))):
+        if each.get("rope_type") == "longrope" and (first := each.get("original_max_position_embeddings")):
+            longest = min(longest or first, first)
+    return longest
 
 
 WITHOUT_ATTENTION = {"linear_attention", "mamba", "conv", "recurrent", "moe", "mlp"}
@@ -102,18 +117,8 @@ class LanguageModel:
 
     @property
     def max_length(self) -> int | None:
-        """The longest prompt in tokens; None where the model sets no limit.
-
-        With longrope it ends where the model changes its positions: a longer text would change those of every shorter one
-        in its batch.
-        """
-        config = self.model.config.get_text_config(decoder=True)
-        longest: int | None = getattr(config, "max_position_embeddings", None)
-        rope = getattr(config, "rope_parameters", None) or {}
-        for each in (rope, *(part for part in rope.values() if isinstance(part, dict))):
-            if each.get("rope_type") == "longrope" and (first := each.get("original_max_position_embeddings")):
-                longest = min(longest or first, first)
-        return longest
+        """The longest prompt in tokens; None where the model sets no limit."""
+        return self.shape.max_length
 
     @property
     def revision(self) -> str | None:

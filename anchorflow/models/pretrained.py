@@ -72,18 +72,27 @@ class Pretrained:
         _refuse_no_decoder(self.name, config)
         return config
 
+    def tokenizer(self) -> Any:
+        """Its own, or an adapter's. UserError where it cannot be had."""
+        from transformers import AutoTokenizer
+
+        if adapter := adapter_in(self._place()):
+            return (
+                _fetch(str(adapter.tokenizer), None, AutoTokenizer)
+                if adapter.tokenizer
+                else self._base(adapter).tokenizer()
+            )
+        return _fetch(self._converted(), self.revision, AutoTokenizer)
+
     def load(self, device: str, dtype: str) -> LanguageModel:
         """The model in evaluation mode. UserError where it cannot be had or does not fit the machine."""
-        if (adapter := adapter_in(self._place())) is None:
-            model, tokenizer = self._weights(device, dtype)
+        self.config()  # refuses what is no decoder before the weights are read
+        tokenizer = self.tokenizer()
+        if adapter := adapter_in(self._place()):
+            model = adapter.merged(self.name, self._base(adapter)._weights(device, dtype))
         else:
-            model, tokenizer = self._base(adapter)._weights(device, dtype)
-            model = adapter.merged(self.name, model)
-            if adapter.tokenizer:
-                from transformers import AutoTokenizer
-
-                tokenizer = _fetch(str(adapter.tokenizer), None, AutoTokenizer)
-                files.refuse_further_tokens(self.name, tokenizer, model)
+            model = self._weights(device, dtype)
+        files.refuse_further_tokens(self.name, tokenizer, model)
         return prepare(self.name, model, tokenizer, self)
 
     def _base(self, adapter: Adapter) -> Pretrained:
@@ -94,10 +103,10 @@ class Pretrained:
             )
         return Pretrained(path=adapter.base, revision=adapter.revision, device_map=self.device_map)
 
-    def _weights(self, device: str, dtype: str) -> tuple[Any, Any]:
-        """The model where it is to compute, and its tokenizer."""
+    def _weights(self, device: str, dtype: str) -> Any:
+        """The model where it is to compute."""
         import torch
-        from transformers import AutoModelForCausalLM, AutoTokenizer
+        from transformers import AutoModelForCausalLM
 
         options: dict[str, Any] = {"dtype": getattr(torch, dtype), "use_safetensors": True}
         if self.device_map is not None:
@@ -107,10 +116,8 @@ class Pretrained:
         if device.startswith("cuda"):  # straight there, not by way of the host's memory
             options.setdefault("device_map", {"": device})
         place = self._converted()
-        self.config()  # refuses what is no decoder before the weights are read
         if Path(place).is_dir():
             files.refuse_disagreeing(Path(place), self.name)
-        tokenizer = _fetch(place, self.revision, AutoTokenizer)
         # Told of what does not fit, we refuse it; the library would make up numbers, or say "look at the above report".
         options |= {"output_loading_info": True, "ignore_mismatched_sizes": True}
         model, found = _fetch(place, self.revision, AutoModelForCausalLM, **options)
@@ -125,10 +132,7 @@ class Pretrained:
                 "model %s: %d weights in %s are not used (%s, ...); is its config.json of this model?",
                 *(self.name, len(unused), self.path, unused[0]),
             )
-        files.refuse_further_tokens(self.name, tokenizer, model)
-        if "device_map" not in options:
-            model = model.to(device)
-        return model, tokenizer
+        return model if "device_map" in options else model.to(device)
 
     def _converted(self) -> str:
         place = self._place()

@@ -39,14 +39,20 @@ class Tiny:
 
     def shape(self) -> Shape:
         """As configured."""
-        return Shape(self.name, self.layers, self.heads)
+        from anchorflow.models import toys
+
+        return Shape(self.name, self.layers, self.heads, max_length=toys.POSITIONS)
+
+    def tokenizer(self) -> Any:
+        """The made-up one."""
+        from anchorflow.models import toys
+
+        return toys.tokenizer()
 
     def load(self, device: str, dtype: str) -> LanguageModel:
         """The same weights for the same settings; the caller's random state is left alone."""
         import torch
         from transformers import AutoModelForCausalLM
-
-        from anchorflow.models import toys
 
         config = self.config()
         with torch.random.fork_rng(devices=[]):
@@ -55,10 +61,10 @@ class Tiny:
         # Buffers (of rotary positions) stay as precise as those of a pretrained model.
         for parameter in model.parameters():
             parameter.data = parameter.data.to(getattr(torch, dtype))
-        return prepare(self.name, model.to(device), toys.tokenizer(), self)
+        return prepare(self.name, model.to(device), self.tokenizer(), self)
 
     def config(self) -> Any:
         """Transformers' configuration."""
         from anchorflow.models import toys
 
-        return toys.config(self.family, len(toys.tokenizer()), self.layers, self.heads, self.width)
+        return toys.config(self.family, len(self.tokenizer()), self.layers, self.heads, self.width)

@@ -12,6 +12,8 @@ subjective hate neutral yes no true false good bad green blue sea chair equivale
 the of and to in is that it was for on are as with his they at be this from have or by one had not but what all
 """
 """The words that are tokens of the toy tokenizer, with a blank in front; others fall into letters."""
+POSITIONS = 2048
+"""The longest prompt of a toy, in tokens."""
 
 
 def tokenizer() -> Any:
@@ -35,7 +37,7 @@ def tokenizer() -> Any:
     return PreTrainedTokenizerFast(tokenizer_object=core)
 
 
-def config(family: str, words: int, layers: int, heads: int, width: int, positions: int = 2048) -> Any:
+def config(family: str, words: int, layers: int, heads: int, width: int, positions: int = POSITIONS) -> Any:
     """A configuration of `family` (gpt2, gptj, llama); llama has two query heads to a key head where that goes."""
     from transformers import GPT2Config, GPTJConfig, LlamaConfig
 

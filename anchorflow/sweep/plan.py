@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 from anchorflow.data import Dataset
 from anchorflow.errors import UserError
 from anchorflow.results import counted
-from anchorflow.runs import RunDirectory, Settings, Shard, read_settings
+from anchorflow.runs import RunDirectory, Settings, Shard, foreseen, read_settings
 from anchorflow.runs.budget import nominal
 from anchorflow.runs.memory import demand, gigabytes
 from anchorflow.settings import digest
@@ -250,6 +250,10 @@ class _Check:
             self._refuse_other_split(chosen, task)
         parts = [cell.config[key] for key in ("model", "dataset", "experiment")]
         self._once("check", parts, lambda: chosen.experiment.check(task, self._shape(cell)))
+        if (tokenizer := self._tokenizer(cell)) is not None:
+            known = chosen, task, self._shape(cell), tokenizer
+            if self._once("share", parts, lambda: foreseen.share(*known)) >= foreseen.NEAR:
+                foreseen.refuse_too_long(*known)
         if frozen:
             self.sources[task.shown] = None
         return cell.with_settings("dataset", **frozen)
@@ -287,6 +291,11 @@ class _Check:
     def _shape(self, cell: Cell) -> Shape:
         shape: Shape = self._once("shape", cell.config["model"], lambda: read_settings(cell.config).model.shape())
         return shape
+
+    def _tokenizer(self, cell: Cell) -> Any:
+        """None where a model of a user's own has none without its weights."""
+        model = read_settings(cell.config).model
+        return self._once("tokenizer", cell.config["model"], model.tokenizer) if hasattr(model, "tokenizer") else None
 
     def _once(self, what: str, of: Any, make: Callable[[], Any]) -> Any:
         """What `make` gives, or the UserError that it raises, the first time for such a thing."""

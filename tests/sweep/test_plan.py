@@ -1,5 +1,7 @@
 """What a sweep will do, worked out before anything runs."""
 
+import json
+import re
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -114,6 +116,41 @@ def test_finished_cells_are_left_out_and_those_that_cannot_run_are_refused(tiny:
     assert shown[2].startswith("refused: saliency/tiny/local/seed42")
     again = plan.make(made, HERE, only_failed=True, jobs=Jobs())
     assert [planned.fate for planned in again.cells] == ["done", "to run", "left out", "left out", "left out"]
+
+
+def test_what_the_prompts_of_a_cell_would_fail_for_is_known_before_a_model_is_loaded(
+    tiny: Callable[..., list[Cell]], tmp_path: Path
+) -> None:
+    rows = (tmp_path / "data" / "test.jsonl").read_text()
+    endless = json.dumps({"text": "so " * 2000, "label": 0}) + "\n"
+    (tmp_path / "data" / "test.jsonl").write_text(rows + endless)
+    every = ["experiment.n_queries=null"]
+    relations = ["experiment=label_relationships", "experiment.n_demonstrations=12"]
+    made = tiny(
+        every,
+        [*every, "too_long=skip"],
+        [*every, "too_long=skip", "experiment.shots_per_class=6", f"dataset.path={_long(tmp_path / 'long')}"],
+        ["dataset.label_words=[' good', ' goodness']"],
+        ["experiment.n_queries=3"],
+    )
+    made += cells(tmp_path / "outputs", [*on_tiny(tmp_path / "long"), *relations])
+    found = plan.make(made, HERE, only_failed=False, jobs=Jobs())
+    assert [planned.fate for planned in found.cells] == ["refused", "to run", "refused", "refused", "to run", "refused"]
+    whys = [planned.why for planned in found.cells]
+    assert re.search(r"the prompt for test row 8 has \d+ tokens; the context of tiny is 2048", whys[0])
+    assert "all 8 prompts are longer than the 2048 tokens of tiny" in whys[2]
+    assert "begin with the same token" in whys[3]
+    assert re.search(r"the prompt for repetition 0 has \d+ tokens; the context of tiny is 2048", whys[5])
+
+
+def _long(folder: Path) -> Path:
+    """Data whose demonstrations fill the toy's context."""
+    write_dataset(folder)
+    for split in ("train", "test"):
+        rows = [json.loads(line) for line in (folder / f"{split}.jsonl").read_text().splitlines()]
+        lines = [json.dumps({**row, "text": row["text"] + " so" * 200}) for row in rows]
+        (folder / f"{split}.jsonl").write_text("\n".join(lines) + "\n")
+    return folder
 
 
 def _there(cell: Cell) -> Path:

@@ -1,0 +1,45 @@
+"""What tokenizer, configuration and data tell of a run before its model is loaded: whether its prompts can be read."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+from anchorflow.errors import UserError
+from anchorflow.prompts import PromptBuilder
+from anchorflow.prompts.context import ContextLimit
+from anchorflow.runs.settings import Settings
+
+if TYPE_CHECKING:
+    from anchorflow.data import Task
+    from anchorflow.models import Shape
+
+SAMPLE, NEAR = 5, 0.6
+"""Prompts that are looked at first; where they take less than this share of the context, the others fit as well."""
+
+
+def share(settings: Settings, task: Task, shape: Shape, tokenizer: Any) -> float:
+    """How much of the context the longest prompts take, by characters; 0 where there is no limit, or no such prompts are known.
+
+    UserError where label words cannot be told apart, or examples do not suffice.
+    """
+    experiment = settings.experiment
+    limit = ContextLimit(shape.max_length, settings.model.name)
+    builder = PromptBuilder(tokenizer, task.template, task.label_words, task.separator, limit, task.name)
+    if not hasattr(experiment, "longest"):  # one of a user's own need not have it
+        return 0.0
+    longest: Sequence[Any] = experiment.longest(task, builder, settings.job.seed, SAMPLE)
+    return 0.0 if limit.tokens is None else max(unit.length for unit in longest) / limit.tokens
+
+
+def refuse_too_long(settings: Settings, task: Task, shape: Shape, tokenizer: Any) -> None:
+    """UserError where a prompt is longer than the context (with too_long=skip: where all are)."""
+    experiment, job = settings.experiment, settings.job
+    limit = ContextLimit(shape.max_length, settings.model.name, job.too_long)
+    builder = PromptBuilder(tokenizer, task.template, task.label_words, task.separator, limit, task.name)
+    units = experiment.prepare(task, builder, job.seed).units
+    beyond = [unit for unit in units if not limit.fits(unit)]
+    if job.too_long == "refuse":
+        limit.sort_out(beyond, experiment.unit.place, experiment.unit.several)
+    elif len(beyond) == len(units):
+        raise UserError(f"all {len(units)} prompts are longer than {limit}.")
