@@ -26,7 +26,7 @@ PAGE = """
 ## Definition
 ## Options
 
-<!-- options: Recency -->
+<!-- options: experiment anchorflow.experiments.Recency -->
 <!-- end -->
 
 ## Outputs

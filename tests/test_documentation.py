@@ -11,6 +11,7 @@ import yaml
 from anchorflow import api, experiments
 from anchorflow.conf_files import conf_dir, option_groups
 from anchorflow.runs import read_settings
+from anchorflow.settings import locate
 from anchorflow.sweep.composition import as_hydra_reads
 from tests.conftest import ROOT
 from tests.documentation import DOCS, TABLE, updated
@@ -75,10 +76,14 @@ def test_every_experiment_has_a_page_with_its_options() -> None:
     for name, page in pages.items():
         found = TABLE.search(page)
         assert found is not None, name
-        assert getattr(experiments, found[2]).name == name
-        assert updated(page) == page, "python -m tests.documentation writes the tables"
+        assert locate(found[3], "experiment").name == name
         for part in ("**Question.**", "## Definition", "## Outputs", "## Choices"):
             assert part in page
+
+
+@pytest.mark.parametrize("page", PAGES[1:], ids=lambda page: str(page.relative_to(ROOT)))
+def test_tables_of_options_are_those_of_the_classes(page: Path) -> None:
+    assert updated(page.read_text()) == page.read_text(), "python -m tests.documentation writes the tables"
 
 
 def test_the_presets_are_listed() -> None:
@@ -93,6 +98,12 @@ def test_the_python_page_has_every_public_class_and_function() -> None:
     aliases = {"Attend", "Tap", "Record"}  # of types
     elsewhere = set(experiments.__all__) - {"Experiment", "FewShot"}
     assert set(api.__all__) - aliases - elsewhere <= shown
+
+
+def test_the_weights_are_those_that_make_installs() -> None:
+    (weights,) = re.findall(r"^WEIGHTS := (\S+)$", (ROOT / "Makefile").read_text(), re.M)
+    for page in (ROOT / "README.md", DOCS / "install.md"):
+        assert re.findall(r"--no-deps ([\w.=-]+)", page.read_text()) == [weights]
 
 
 def test_every_page_is_in_the_sites_navigation() -> None:
