@@ -60,6 +60,7 @@ def first_cell(override: str) -> str:
     return override if values[:1] in '[{"' else f"{key}={values.split(',')[0]}"
 
 
+@pytest.mark.slow
 def test_the_settings_of_every_command_are_accepted() -> None:
     assert len(commands()) > 30
     for command in commands():
