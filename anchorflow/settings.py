@@ -219,9 +219,14 @@ def _refuse_disguised(built: Any, arguments: Mapping[str, Any], where: str) -> N
             )
 
 
+@cache
+def _members(of: type) -> list[str]:
+    return sorted(get_protocol_members(of))
+
+
 def _refuse_lacking(target: type, like: type, where: str, path: Any) -> None:
     has = {*dir(target), *(each.name for each in fields(target))}
-    members = sorted(get_protocol_members(like))
+    members = _members(like)
     if missing := [name for name in members if name not in has]:
         raise SettingError(
             f"{where}._target_ is {path!r}, which lacks {', '.join(missing)}; needed: {', '.join(members)} (see "

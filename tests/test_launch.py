@@ -163,7 +163,6 @@ def test_identity_is_of_what_changes_a_number_and_of_nothing_else(tmp_path: Path
         (("experiment.n_queries=-1",), "n_queries is -1"),
         (("experiment.shots_per_class=7",), "shots_per_class is 7"),
         (("device=cuda:7",), "device is 'cuda:7'"),
-        (("dataset.label_words=[' Zebra',' Zoo']",), "begin with the same token"),
         (("dataset.path=/no/where",), "dataset local was not found"),
         (("model=local", "model.path=/no/where"), "model.path is '/no/where'"),
         (("model=gpt2",), "the hub cannot be reached"),
@@ -179,11 +178,19 @@ def test_identity_is_of_what_changes_a_number_and_of_nothing_else(tmp_path: Path
         (("experiment=reweighting", "experiment.beta=/no/where"), "experiment.beta is '/no/where', which is not there"),
     ],
 )
-def test_a_users_mistake_is_one_sentence_and_the_log_keeps_the_traceback(
+def test_a_users_mistake_is_one_sentence_and_leaves_no_directory(
     tmp_path: Path, data: Path, overrides: tuple[str, ...], complaint: str
 ) -> None:
     done = launch(*tiny(data, *overrides), cwd=tmp_path)
     assert complaint in failed_politely(done)
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_mistake_that_a_run_meets_on_its_way_is_one_sentence_and_its_log_has_the_traceback(
+    tmp_path: Path, data: Path
+) -> None:
+    done = launch(*tiny(data, "dataset.label_words=[' Zebra',' Zoo']"), cwd=tmp_path)
+    assert "begin with the same token" in failed_politely(done)
     assert "Traceback" in (tmp_path / "run" / "launch.log").read_text()
     assert not (tmp_path / "run" / "result.json").exists()
 

@@ -9,7 +9,6 @@ from fnmatch import fnmatchcase
 from typing import TYPE_CHECKING, Any
 
 from anchorflow.errors import UserError
-from anchorflow.runs import read_settings
 from anchorflow.sweep import slurm
 from anchorflow.sweep.cells import Cell
 from anchorflow.sweep.settings import Launcher
@@ -39,7 +38,7 @@ def allocate(cell: Cell, launcher: Launcher, takes: Demand | None, size: int) ->
     none says how many GPUs, and `launcher.gpu_mem_gb` is known, they are as many as hold the model. `size` is what the cell
     takes of a single GPU (bytes), `takes` of what.
     """
-    chosen = read_settings(cell.config)
+    chosen = cell.settings
     own = getattr(chosen.model, "resources", None)
     given = {} if own is None else own.given
     if chosen.job.device == "cpu":

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from anchorflow.runs import Shard
+from anchorflow.runs import Settings, Shard, read_settings
 from anchorflow.settings import digest
 from anchorflow.sweep.settings import Launcher
 
@@ -28,6 +29,15 @@ class Cell:
     """What is written down of `config`, where that is not the same (see composition.recorded)."""
     allocation: Launcher | None = None
     """What its job is given, where that differs from what the launcher says for all."""
+
+    @cached_property
+    def settings(self) -> Settings:
+        """Its configuration as objects. SettingError where that says what cannot be."""
+        return read_settings(self.config)
+
+    def __getstate__(self) -> dict[str, Any]:
+        """What a job is given: the objects are made where it runs."""
+        return {key: value for key, value in vars(self).items() if key != "settings"}
 
     def with_settings(self, group: str, **settings: Any) -> Cell:
         """The cell with other settings in one group of its configuration."""

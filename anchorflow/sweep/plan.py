@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 from anchorflow.data import Dataset
 from anchorflow.errors import UserError
 from anchorflow.results import counted
-from anchorflow.runs import RunDirectory, Settings, Shard, foreseen, read_settings
+from anchorflow.runs import RunDirectory, Settings, Shard, foreseen
 from anchorflow.runs.budget import nominal
 from anchorflow.runs.memory import demand, gigabytes
 from anchorflow.settings import digest
@@ -199,7 +199,8 @@ def _decide(cell: Cell, check: _Check, only_failed: bool, jobs: Jobs) -> Planned
         return Planned(cell, "left out") if only_failed else Planned(cell, "refused", cell.problem)
     found = look(cell.folder, jobs)
     try:
-        cell = cell.with_settings("model", name=read_settings(cell.config).model.name)  # with what it adds to its name
+        if (name := cell.settings.model.name) != cell.config["model"].get("name"):  # with what it adds to its name
+            cell = cell.with_settings("model", name=name)
         if (cell.folder / "result.json").exists():
             check.finished(cell)
             return Planned(cell, "done")
@@ -214,7 +215,7 @@ def _decide(cell: Cell, check: _Check, only_failed: bool, jobs: Jobs) -> Planned
 
 def _given(planned: Planned, launcher: Launcher, measured: bool) -> Planned:
     """With what its job is given, and where `measured` what it takes of a GPU's memory; refused where that is too much."""
-    chosen = read_settings(planned.cell.config)
+    chosen = planned.cell.settings
     on_cpu = chosen.job.device == "cpu" or not measured
     takes = None if on_cpu else demand(chosen.model, chosen.experiment, chosen.job.dtype)
     size = takes.of(nominal(chosen.job.batch_tokens)) if takes else 0
@@ -243,7 +244,7 @@ class _Check:
 
     def new(self, cell: Cell) -> Cell:
         """The cell with its choices frozen. UserError where it cannot run."""
-        chosen = read_settings(cell.config)
+        chosen = cell.settings
         task = self._task(cell)
         frozen = chosen.dataset.frozen(task) if isinstance(chosen.dataset, Dataset) else {}
         if frozen:
@@ -268,7 +269,7 @@ class _Check:
 
     def finished(self, cell: Cell) -> None:
         """UserError where the result in the cell's directory is of other data, weights or settings."""
-        chosen = read_settings(cell.config)
+        chosen = cell.settings
         result = RunDirectory(cell.folder).result() or {}
         try:
             found, dtype = result["identity"], result["environment"]["dtype"]
@@ -285,16 +286,16 @@ class _Check:
 
     def _task(self, cell: Cell) -> Task:
         node = cell.config["dataset"]
-        task: Task = self._once("task", node, lambda: read_settings(cell.config).dataset.load())
+        task: Task = self._once("task", node, lambda: cell.settings.dataset.load())
         return task
 
     def _shape(self, cell: Cell) -> Shape:
-        shape: Shape = self._once("shape", cell.config["model"], lambda: read_settings(cell.config).model.shape())
+        shape: Shape = self._once("shape", cell.config["model"], lambda: cell.settings.model.shape())
         return shape
 
     def _tokenizer(self, cell: Cell) -> Any:
         """None where a model of a user's own has none without its weights."""
-        model = read_settings(cell.config).model
+        model = cell.settings.model
         return self._once("tokenizer", cell.config["model"], model.tokenizer) if hasattr(model, "tokenizer") else None
 
     def _once(self, what: str, of: Any, make: Callable[[], Any]) -> Any:
