@@ -21,7 +21,9 @@ PAGES = [ROOT / "README.md", *sorted(DOCS.rglob("*.md"))]
 
 
 def blocks(page: Path, language: str = "") -> list[str]:
-    return re.findall(rf"^```{language}\n(.*?)^```", page.read_text(), re.S | re.M)
+    """The fenced blocks in this language."""
+    fenced = re.findall(r"^```([^\n]*)\n(.*?)^```$", page.read_text(), re.S | re.M)
+    return [text for named, text in fenced if named == language]
 
 
 def anchors(page: Path) -> set[str]:
