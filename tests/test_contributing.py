@@ -16,7 +16,22 @@ EXAMPLE = ROOT / "examples" / "own_project"
 LISTING = (
     *("tests/test_architecture.py", "tests/test_settings.py", "tests/test_presets.py", "tests/data/test_files.py"),
     *("tests/experiments/test_devices.py", "tests/experiments/test_recency.py", "tests/report/test_views.py"),
+    "tests/test_documentation.py",
 )
+PAGE = """
+# recency
+
+**Question.** Does the prediction repeat the label of a late demonstration?
+
+## Definition
+## Options
+
+<!-- options: experiment anchorflow.experiments.Recency -->
+<!-- end -->
+
+## Outputs
+## Choices
+"""
 TEST = '''
 """The label of the last demonstration, repeated."""
 
@@ -62,6 +77,7 @@ def test_additions_touch_what_contributing_says_and_nothing_else(copy: Path) -> 
         .replace("weather", "recency"),
         "conf/sweep/recency.yaml": (EXAMPLE / "conf" / "sweep" / "recency.yaml").read_text(),
         "tests/experiments/test_recency.py": TEST,
+        "docs/experiments/recency.md": PAGE,
     }
     assert set(added) == promised
     for name, content in added.items():
@@ -73,6 +89,15 @@ def test_additions_touch_what_contributing_says_and_nothing_else(copy: Path) -> 
     assert line in text
     text = text.replace(line, "from anchorflow.experiments.recency import Recency\n" + line)
     door.write_text(text.replace('    "Reweighting",\n', '    "Recency",\n    "Reweighting",\n'))
+    for name, line in (
+        ("mkdocs.yml", "      - saliency: experiments/saliency.md\n"),
+        ("docs/experiments/index.md", "| `fig3_saliency` | figures 3 and 7 |\n"),
+    ):
+        text = (copy / name).read_text()
+        assert line in text
+        (copy / name).write_text(text.replace(line, line + re.sub("fig3_saliency|saliency", "recency", line)))
+    environment = {**os.environ, "PYTHONPATH": str(copy)}
+    subprocess.run([sys.executable, "-m", "tests.documentation"], cwd=copy, env=environment, check=True)
     # The tests that list what there is: rooms, settings, presets, data, devices, views. The others know nothing of additions.
     quick = ["-q", "-p", "no:cacheprovider", "-m", "not (slow or slurm or browser or real)", *LISTING]
     done = subprocess.run(
@@ -81,7 +106,7 @@ def test_additions_touch_what_contributing_says_and_nothing_else(copy: Path) -> 
         capture_output=True,
         text=True,
         timeout=600,
-        env={**os.environ, "PYTHONPATH": str(copy)},
+        env=environment,
     )
     assert done.returncode == 0, done.stdout[-5000:]
     assert int(re.findall(r"(\d+) passed", done.stdout)[-1]) > 100

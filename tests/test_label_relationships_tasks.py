@@ -86,7 +86,8 @@ def tokenizer_of(kind: Callable[[Tokenizer], None]) -> Any:
     core = Tokenizer(models.BPE(unk_token="<unk>"))
     kind(core)
     words = [f"a {word} b" for task in TASKS.values() for word in task.words[::-1]]
-    text = [*(ROOT / "README.md").read_text().splitlines(), *words * 20, SENTENCE, PAIR]
+    english = "\n".join(path.read_text() for path in [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))])
+    text = [*english.splitlines(), *words * 20, SENTENCE, PAIR]
     special = ["<unk>", "<s>"]
     alphabet = [] if kind is sentencepiece else pre_tokenizers.ByteLevel.alphabet()
     core.train_from_iterator(

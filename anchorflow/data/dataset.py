@@ -45,9 +45,9 @@ class Dataset:
     label_names: tuple[str, ...] | None = setting(default=None, kind="source")
     """What a row's `label` may say instead of a number."""
     separator: str | None = None
-    """What stands between examples; null is one newline."""
+    """The text between examples; null is one newline."""
     rows_per_class: int | None = setting(default=None, kind="source")
-    """Of the train split, the first so many rows of each class alone; null takes all."""
+    """Use only the first rows of each class in the train split, this many; null uses all."""
     source: Literal["auto", "directory", "hub", "package"] = setting(default="auto", kind="source")
     """Where to look; auto takes the first of directory, hub and package that has it. A sweep freezes that choice."""
     holds: str | None = setting(default=None, kind="shown")

@@ -14,7 +14,7 @@ class Sweep:
     """What is done about a sweep as a whole."""
 
     scale: Literal["full", "small"] | None = setting(default=None, kind="run")
-    """The size of a preset (sweep=...): what follows from it is what counts."""
+    """The size of a preset (sweep=...): the paper's, or one for a laptop."""
     context: Literal["2k", "4k"] | None = setting(default=None, kind="run")
     """The context that a preset of "In-Context Learning Learns Label Relationships" fills: how many examples it has."""
     dry_run: bool = setting(default=False, kind="run")
@@ -22,7 +22,7 @@ class Sweep:
     retry_failed: bool = setting(default=False, kind="run")
     """Run what failed, and nothing else."""
     code: Literal["snapshot", "live"] = setting(default="snapshot", kind="run")
-    """What submitted jobs run: a copy of the code from when they were submitted, or what lies there when they start."""
+    """What submitted jobs run: a copy of the code taken at submission, or the code that is there when they start."""
     wait: bool = setting(default=True, kind="run")
     """false returns after submission; look with: anchorflow status outputs."""
 

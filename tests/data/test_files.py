@@ -312,8 +312,8 @@ def test_a_root_that_is_not_there_is_an_error_and_no_other_source_is_taken(tmp_p
 
 
 @pytest.mark.slow
-def test_the_readmes_own_data_works_as_it_is_written(tmp_path: Path) -> None:
-    section = (ROOT / "README.md").read_text().partition("**Your own data**")[2]
+def test_the_own_data_of_the_docs_works_as_it_is_written(tmp_path: Path) -> None:
+    section = (ROOT / "docs" / "data.md").read_text().partition("## Your own data")[2]
     found = re.search(r"```bash\n(.*?)```", section, re.S)
     assert found is not None
     assert len(found[1].splitlines()) == 5
