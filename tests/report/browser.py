@@ -82,3 +82,9 @@ def chromium(folder: Path) -> Iterator[Browser]:
         yield Browser(driver)
     finally:
         driver.quit()
+
+
+def choose(browser: Browser, css: str, option: int) -> None:
+    """As a reader does, whatever the option is called."""
+    chosen = "arguments[0].value = arguments[1]; arguments[0].dispatchEvent(new Event('change'))"
+    browser.run(chosen, browser.one(css), option)

@@ -1,83 +1,20 @@
 """The page as its readers use it: opened from disk in a browser, with mouse, keyboard, in the dark, on a small screen."""
 
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from pathlib import Path
 
-import numpy as np
 import pytest
 from selenium.webdriver.common.actions.action_builder import ActionBuilder
 from selenium.webdriver.common.keys import Keys
 
-from anchorflow.experiments.flows import FLOWS, FlowExample, read_examples
-from anchorflow.prompts import Demonstration
+from anchorflow.experiments.flows import read_examples
 from anchorflow.report.write import report
-from anchorflow.results import Curve, Result, Table
 from tests.report.browser import Browser, chromium
+from tests.report.page_material import HACK, classification, example, saliency
 from tests.report.runs import write_run, write_unfinished
 
 pytestmark = pytest.mark.browser
-LAYERS = 6
-TOKENS = (
-    *("Review", " a", " good", " film", "\n", "Sentiment", ":", " Positive", "\n"),
-    *("Review", " dull", "\n", "Sentiment", ":", " Negative", "\n"),
-    *("Review", " fine", "\n", "Sentiment", ":"),
-)
-DEMONSTRATIONS = [
-    Demonstration(1, 0, 9, 7, (7,), (0, 4, 5, 6, 8)),
-    Demonstration(0, 9, 16, 14, (14,), (9, 11, 12, 13, 15)),
-]
-HACK = "window.hacked=1"
-HOSTILE = (
-    f"<script>{HACK}</script>",
-    f"</script><script>{HACK}</script>",
-    f"<img src=x onerror={HACK}>",
-    f'" onmouseover="{HACK}" x="',
-    f"<a href='javascript:{HACK}'>go</a>",
-    "<!-- <script>",
-    "{{data}} %{x} $<b>bold</b>",
-    "\u202egnp.exe\u2066 \u0000\u0007",
-    "x" * 10_000,
-    "__proto__",
-    "toString",
-)
-
-
-def example(query: int = 3, tokens: Sequence[str] = TOKENS, layers: int = LAYERS) -> FlowExample:
-    """Flows between random tokens: of each layer all, of which the strongest are in the last rows in deep layers."""
-    draw = np.random.default_rng(query)
-    pairs = [(to, start) for to in range(len(tokens)) for start in range(to)]
-    strongest = []
-    for layer in range(layers):
-        values = draw.random(len(pairs)) * [
-            1 + 9 * layer * (to == len(tokens) - 1 and start in (7, 14)) for to, start in pairs
-        ]
-        found = sorted(
-            ((to, start, float(v)) for (to, start), v in zip(pairs, values, strict=True)), key=lambda f: -f[2]
-        )
-        strongest.append(found[:200])
-    return FlowExample(
-        query=query,
-        label=1,
-        probs=[0.25, 0.75],
-        tokens=tokens,
-        demonstrations=DEMONSTRATIONS,
-        strongest=strongest,
-        totals=[sum(value for *_, value in layer) for layer in strongest],
-        means={flow: [0.1 * (i + 1) for _ in range(layers)] for i, flow in enumerate(FLOWS)},
-    )
-
-
-def saliency(accuracy: float = 0.5) -> Result:
-    curve = Curve("layer", range(1, LAYERS + 1), [accuracy] * LAYERS, [0.1] * LAYERS)
-    curves = {f"{flow}{kind}": curve for kind in ("_share", "") for flow in FLOWS}
-    return Result({"accuracy": accuracy}, {"accuracy": 0.05}, curves)
-
-
-def classification(names: Sequence[str] = ("bad", "good")) -> Result:
-    table = Table(names, names, np.eye(len(names)).tolist())
-    curves = {name: Curve("confidence", [0.5], [0.5]) for name in ("reliability", "confidence_share")}
-    return Result({"accuracy": 0.5, "macro_f1": 0.4, "ece": 0.1}, curves=curves, tables={"confusion": table})
 
 
 @pytest.fixture(scope="module")
@@ -113,12 +50,6 @@ def lines(browser: Browser) -> int:
     """How many lines with values the figure draws (the bands of standard errors are not among them)."""
     script = "return document.getElementById('curve-figure').data.filter((trace) => trace.fill !== 'toself').length"
     return int(browser.run(script))
-
-
-def choose(browser: Browser, css: str, option: int) -> None:
-    """As a reader does, whatever the option is called."""
-    chosen = "arguments[0].value = arguments[1]; arguments[0].dispatchEvent(new Event('change'))"
-    browser.run(chosen, browser.one(css), option)
 
 
 def arcs(browser: Browser) -> list[tuple[int, int]]:
@@ -348,57 +279,6 @@ def test_a_small_screen_needs_no_scrolling_sideways(browser: Browser, page: Path
     browser.assert_quiet(page)
 
 
-def test_hostile_texts_show_as_text_and_run_nothing(browser: Browser, tmp_path: Path) -> None:
-    for i, text in enumerate(HOSTILE):
-        curves = {text: Curve(text, [1, 2], [0.1, 0.2]), f"{text}/b": Curve(text, [1], [0.1])}
-        folder = write_run(
-            tmp_path / f"run{i}",
-            "saliency",
-            Result({"accuracy": 0.5, text: 0.5}, curves=curves, notes=[text]),
-            model=text,
-            dataset=text,
-        )
-        tokens = [*TOKENS]
-        tokens[2], tokens[7], tokens[14], tokens[17] = text, text, f" {text}", text
-        example(3, tokens).write(folder)
-        write_run(
-            tmp_path / f"matrix{i}", "classification", classification((text, f"not {text}")), model=text, dataset="x"
-        )
-        write_unfinished(tmp_path / f"stopped{i}", state="failed", error=text)
-    write_run(tmp_path / "nameless", HOSTILE[0], saliency(), model="\ud800 not a letter", identity="x")
-    report([tmp_path], tmp_path / "report")
-    page = tmp_path / "report" / "index.html"
-    browser.open(page)
-    scripts, hovered = len(browser.all("script")), ""
-    for experiment in range(len(browser.all("#run-filters input[name=experiment]"))):
-        browser.all("#run-filters input[name=experiment]")[experiment].click()
-        for option in range(len(browser.all("#matrix-view option"))):
-            choose(browser, "#matrix-view select", option)
-        if browser.one("#curve-figure").is_displayed():
-            browser.run("Plotly.Fx.hover('curve-figure', [{curveNumber: 0, pointNumber: 0}])")
-            hovered += browser.text("#curve-figure")
-    browser.run("document.querySelectorAll('details').forEach((box) => { box.open = true; })")
-    over = "document.querySelector('.token.label').dispatchEvent(new PointerEvent('pointerover', {bubbles: true}))"
-    shown = set()
-    for run in range(len(HOSTILE)):
-        choose(browser, "#flow-view select", run)
-        tokens = browser.run("return [...document.querySelectorAll('.token')].map((token) => token.textContent)")
-        assert tokens[2].strip() == tokens[7] == tokens[14] == tokens[17].strip()
-        shown.add(tokens[2])
-        browser.run(over)
-        assert f"“{tokens[7][:20]}" in browser.text("#tip")
-    assert shown >= {text for text in HOSTILE if text.isprintable()}
-    assert any(text in hovered for text in HOSTILE[:6])
-    everything = browser.text("body > main")
-    assert "\u202e" not in everything
-    assert "[U+202E]gnp.exe" in everything
-    assert browser.run("return window.hacked") is None
-    assert len(browser.all("script")) == scripts
-    assert browser.all("img, #flow-view a, #curves a, #runs a, iframe") == []
-    assert browser.run("return document.documentElement.scrollWidth") <= 1280
-    browser.assert_quiet(page)
-
-
 def test_a_script_that_got_into_the_page_would_not_run(browser: Browser, page: Path, tmp_path: Path) -> None:
     """The page's policy, should a text ever slip through."""
     broken = tmp_path / "index.html"
@@ -411,12 +291,3 @@ def test_a_script_that_got_into_the_page_would_not_run(browser: Browser, page: P
     assert "Content Security Policy" in complaints
     assert browser.run("return window.hacked") is None
     assert browser.text("#flow-layer-text") == "Layer 4 of 6", "the page's own scripts run"
-
-
-def test_a_page_without_examples_or_curves_says_so(browser: Browser, tmp_path: Path) -> None:
-    write_run(tmp_path / "run", "echo", Result({"accuracy": 0.5}), settings={"_target_": "builtins.object"})
-    report([tmp_path], tmp_path / "report")
-    browser.open(tmp_path / "report" / "index.html")
-    assert "experiment.keep_examples" in browser.text("#flow-view")
-    assert "No shown run of this experiment has a curve" in browser.text("#curve-legend")
-    assert "Nothing: every run" in browser.text("#rest-view")
