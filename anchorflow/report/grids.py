@@ -52,7 +52,7 @@ class Grid:
             drawn.append(axes)
             for note in result.notes:
                 said.setdefault(clean(note, 200), []).append(title)
-            axes.set_title(clean(title, int(15 * width)), fontsize=SMALL, parse_math=False, y=1.01)
+            axes.set_title(_lines(title, int(15 * width)), fontsize=SMALL, parse_math=False, y=1.01)
             axes.tick_params(labelsize=SMALL)
             for axis in (axes.xaxis, axes.yaxis):
                 axis.label.set_fontsize(SMALL)
@@ -76,6 +76,12 @@ class Grid:
         for problem in problems:
             failed.setdefault(problem, []).append(title)
         return drawn is not False and not problems
+
+
+def _lines(title: str, most: int) -> str:
+    """A title in one line, or the model above the rest."""
+    model, _, rest = title.partition(", ")
+    return clean(title, most) if len(title) <= most or not rest else f"{clean(model, most)}\n{clean(rest, most)}"
 
 
 def grids(cells: Sequence[Cell], settings: Mapping[str, Any], problems: list[str]) -> Iterator[Grid]:
