@@ -118,7 +118,7 @@ class LanguageModel:
     @property
     def max_length(self) -> int | None:
         """The longest prompt in tokens; None where the model sets no limit."""
-        return self.shape.max_length
+        return _max_length(self.model.config.get_text_config(decoder=True))
 
     @property
     def revision(self) -> str | None:
