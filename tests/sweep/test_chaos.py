@@ -20,7 +20,7 @@ def undisturbed(tmp_path_factory: pytest.TempPathFactory, data: Path) -> Path:
     return leave_alone(tmp_path_factory.mktemp("undisturbed"), data)
 
 
-@pytest.mark.parametrize("seed", [0, 1])
+@pytest.mark.parametrize("seed", [0, 1, 2, 6, 7])
 def test_whatever_happens_a_relaunch_ends_as_if_nothing_had(
     cluster: Cluster, data: Path, undisturbed: Path, tmp_path: Path, seed: int
 ) -> None:
