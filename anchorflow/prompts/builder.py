@@ -15,7 +15,7 @@ from functools import cached_property
 from itertools import accumulate
 from typing import Any
 
-from anchorflow.data import Example, Template
+from anchorflow.data import Example, Task, Template
 from anchorflow.errors import UserError
 from anchorflow.prompts.context import UNLIMITED, ContextLimit
 from anchorflow.prompts.parts import Demonstration, Prompt, Series
@@ -88,6 +88,11 @@ class PromptBuilder:
         self.task = task
         self._last: tuple[tuple[Any, ...], tuple[Demonstration, ...]] | None = None
         self.label_tokens = self._find_label_tokens()
+
+    @classmethod
+    def of(cls, task: Task, tokenizer: Any, limit: ContextLimit) -> PromptBuilder:
+        """The builder of a task's prompts as the task writes them."""
+        return cls(tokenizer, task.template, task.label_words, task.separator, limit, task.name)
 
     def build(self, demonstrations: Sequence[Example], query: Example) -> Prompt:
         """The prompt for `query` after `demonstrations`; its ids end right before the query's label word."""
@@ -188,12 +193,12 @@ class PromptBuilder:
             return self._last[1]
         located = []
         for k, demonstration in enumerate(demonstrations):
-            # A token that begins with the separator's blank and goes on with the next text belongs to that.
+            # A token of the separator's blank and the beginning of the next text belongs to that text.
             first = encoded.behind(starts[k]) if k else self._beginning(ids)
             inside = range(first, min(cut, encoded.behind(starts[k + 1])))
             label_word, texts = set(), set()
             for part, a, b in spans[k]:
-                # A token without a character of its own belongs to the part that it stands in.
+                # A token without a character of its own belongs to the part around it.
                 held = {i for i in inside if offsets[i][0] < b and max(offsets[i][1], offsets[i][0] + 1) > a}
                 if part == "label":
                     label_word |= held

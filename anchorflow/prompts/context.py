@@ -25,6 +25,10 @@ class ContextLimit:
     def __str__(self) -> str:
         return f"the {self.tokens} tokens of {self.model}"
 
+    def none_fits(self, n: int) -> UserError:
+        """The error where all `n` prompts are longer."""
+        return UserError(f"all {n} prompts are longer than {self}.")
+
     def fits(self, unit: Any) -> bool:
         """Whether the model can read it."""
         return self.tokens is None or unit.length <= self.tokens

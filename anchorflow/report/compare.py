@@ -44,7 +44,7 @@ def compare(paths: Sequence[Path], wanted: Sequence[Sequence[str]] = (), csv: Pa
     A set is the runs below a path, or below all paths those with some settings (`wanted`, NAME=VALUE each). UserError where
     there are less than two, where one has no complete run, where no run has a counterpart, or where `csv` cannot be written.
     """
-    if len(paths) + len(wanted) < 3 and not (len(paths) == 2 and not wanted):
+    if len(wanted or paths) < 2:
         raise UserError("there is nothing to compare; allowed: two or more paths, or paths with --where ... --with ...")
     chosen = [(f"{', '.join(each)}", collect(paths), each) for each in wanted] or [
         (str(p), collect([p]), ()) for p in paths
@@ -92,7 +92,7 @@ def differences(*sets: Collection, names: Sequence[str] = LETTERS) -> tuple[Shee
 def _two(
     a: Collection, b: Collection, letters: tuple[str, str], names: Sequence[str] | None
 ) -> tuple[list[Row], list[str]]:
-    """The rows of two sets, which say the sets' names where there are `names`, and what is told of them."""
+    """The rows of two sets, which say the sets' names where there are `names`, and the notes on them."""
     rows: list[Row] = []
     notes = []
     for experiment in dict.fromkeys(run.experiment for run in (*a.runs, *b.runs)):

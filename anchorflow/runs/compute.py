@@ -127,7 +127,7 @@ def compute(
             *(task.provenance.overlap, len(task.test), task.shown),
         )
     limit = ContextLimit(lm.max_length, lm.name, too_long)
-    builder = PromptBuilder(lm.tokenizer, task.template, task.label_words, task.separator, limit, task.name)
+    builder = PromptBuilder.of(task, lm.tokenizer, limit)
     work = experiment.prepare(task, builder, seed)
     kind, units = experiment.unit, work.units
     fitting, skipped = limit.sort_out(units, kind.place, kind.several)
@@ -166,7 +166,7 @@ def assemble(experiment: Experiment, lm: LanguageModel, records: Sequence[Record
     fitting = [record for record in records if "skipped" not in record]
     skipped = [record for record in records if "skipped" in record]
     if not fitting:
-        raise UserError(f"all {len(records)} prompts are longer than {ContextLimit(lm.max_length, lm.name)}.")
+        raise ContextLimit(lm.max_length, lm.name).none_fits(len(records))
     finished = experiment.finish(fitting)
     result = experiment.reduce(finished, labels)
     if skipped:

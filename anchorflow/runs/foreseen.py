@@ -1,11 +1,10 @@
-"""What tokenizer, configuration and data tell of a run before its model is loaded: whether its prompts can be read."""
+"""Whether a run's prompts can be read, from tokenizer, configuration and data: before its model is loaded."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
-from anchorflow.errors import UserError
 from anchorflow.prompts import PromptBuilder
 from anchorflow.prompts.context import ContextLimit
 from anchorflow.runs.settings import Settings
@@ -15,7 +14,8 @@ if TYPE_CHECKING:
     from anchorflow.models import Shape
 
 SAMPLE, NEAR = 5, 0.6
-"""Prompts that are looked at first; where they take less than this share of the context, the others fit as well."""
+"""How many prompts are looked at first. Where they take less than this share of the context, the others are taken to fit;
+a run that finds a longer one refuses it."""
 
 
 def share(settings: Settings, task: Task, shape: Shape, tokenizer: Any) -> float:
@@ -25,7 +25,7 @@ def share(settings: Settings, task: Task, shape: Shape, tokenizer: Any) -> float
     """
     experiment = settings.experiment
     limit = ContextLimit(shape.max_length, settings.model.name)
-    builder = PromptBuilder(tokenizer, task.template, task.label_words, task.separator, limit, task.name)
+    builder = PromptBuilder.of(task, tokenizer, limit)
     if not hasattr(experiment, "longest"):  # one of a user's own need not have it
         return 0.0
     longest: Sequence[Any] = experiment.longest(task, builder, settings.job.seed, SAMPLE)
@@ -36,10 +36,10 @@ def refuse_too_long(settings: Settings, task: Task, shape: Shape, tokenizer: Any
     """UserError where a prompt is longer than the context (with too_long=skip: where all are)."""
     experiment, job = settings.experiment, settings.job
     limit = ContextLimit(shape.max_length, settings.model.name, job.too_long)
-    builder = PromptBuilder(tokenizer, task.template, task.label_words, task.separator, limit, task.name)
+    builder = PromptBuilder.of(task, tokenizer, limit)
     units = experiment.prepare(task, builder, job.seed).units
     beyond = [unit for unit in units if not limit.fits(unit)]
     if job.too_long == "refuse":
         limit.sort_out(beyond, experiment.unit.place, experiment.unit.several)
     elif len(beyond) == len(units):
-        raise UserError(f"all {len(units)} prompts are longer than {limit}.")
+        raise limit.none_fits(len(units))

@@ -1,4 +1,4 @@
-"""`anchorflow clean`: removes runs that nobody needs any more, after showing them."""
+"""`anchorflow clean`: removes runs of no more use, after showing them."""
 
 from __future__ import annotations
 
@@ -61,14 +61,16 @@ def clean(paths: Sequence[Path], yes: bool) -> int:
         if input(f"remove {counted(len(found), 'run')}? [y/N] ").strip().lower() not in ("y", "yes"):
             print("nothing is removed")
             return 1
-    for one in found:
+    still = {one.folder for one in useless(paths)}  # one of them may have been begun again meanwhile
+    gone = [one for one in found if one.folder in still]
+    for one in gone:
         with RunDirectory(one.folder).locked():
             shutil.rmtree(one.folder)
         for above in one.folder.parents[:3]:
             if any(above.iterdir()):
                 break
             above.rmdir()
-    print(f"removed {counted(len(found), 'run')}")
+    print(f"removed {counted(len(gone), 'run')}")
     return 0
 
 

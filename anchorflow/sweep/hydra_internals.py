@@ -159,7 +159,7 @@ class _Composition:
         logs = json.dumps([self._hydra[key] for key in ("job_logging", "verbose")])
         logs = logs.replace("${hydra.job.name}", str(config.hydra.job.name))
         self._logs = None if "${" in logs.replace(FOLDER, "") else logs
-        """What a cell's log is told, but for its folder; None where it depends on more."""
+        """The settings of a cell's log, but for its folder; None where they depend on more."""
         self._hydra_counts = self._logs is None or None in self._looks_at.values()
         self.varies = any("${" in repr(raw[key]) for key in SWEEP_WIDE)
 
@@ -234,7 +234,7 @@ class _Composition:
         return str(self.config.hydra.sweep.subdir)
 
 
-REFERENCE = re.compile(r"\$\{\s*(?:(oc\.env):|(?:by:\s*)?(\w+)(?=[.}}\[,]))?")
+REFERENCE = re.compile(r"\$\{\s*(?:(oc\.env):|(?:by:\s*)?(\w+)(?=[.}\[,]))?")
 """The beginning of an interpolation: a variable of the environment, or the topmost key that it looks at, if that is plain."""
 
 

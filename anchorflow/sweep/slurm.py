@@ -148,7 +148,7 @@ NODE = ("gpus_per_node", "cpus_per_task", "mem_gb")
 
 
 def nodes() -> dict[str, list[dict[str, float]]]:
-    """By partition what each kind of its nodes has; empty where nobody knows."""
+    """By partition what each kind of its nodes has; empty where SLURM does not say."""
     lines = (ask("sinfo", "--noheader", "--exact", "--format", "%R|%c|%m|%G") or "").splitlines()
     found: dict[str, list[dict[str, float]]] = {}
     for partition, cores, megabytes, devices in (line.strip().split("|") for line in lines):

@@ -21,7 +21,7 @@ WHOLE, FIRST, MIDDLE, LAST = 1, 2, 3, 4
 class Attempt:
     """What a fragment says of its run.
 
-    `rows` of its history; `code` it ended with, None where it was killed or goes on; `missing` are files of its tables and
+    `rows` of its history; `code` it ended with, None where it was killed or still runs; `missing` are files of its tables and
     artifacts, which W&B looks for where they once were; `curves` is the hash of its curves.
     """
 
@@ -32,7 +32,7 @@ class Attempt:
 
     @property
     def ended(self) -> bool:
-        """Whether it was not killed, and does not go on."""
+        """Whether it ended by itself."""
         return self.code is not None
 
 

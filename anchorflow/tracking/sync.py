@@ -1,4 +1,4 @@
-"""`anchorflow sync PATH...`: upload what runs recorded offline, and finished ones that nobody recorded."""
+"""`anchorflow sync PATH...`: upload offline recordings, and finished runs without one."""
 
 import fcntl
 import json
@@ -89,7 +89,7 @@ def sync(paths: Sequence[Path], dry_run: bool = False) -> int:
 def plan(folder: Path) -> Run:
     """What is to be uploaded of a run's directory, or why there is nothing.
 
-    A fragment without an end is of an attempt that goes on or was killed: the next one holds all that it could. Where a run
+    A fragment without an end is of an attempt that still runs or was killed: the next one holds all that it could. Where a run
     has its result and no attempt was recorded to its end, a recording is made of the result.
     """
     try:

@@ -10,7 +10,7 @@ import pytest
 
 from anchorflow.attention import Attend, Attention, Isolate
 from tests.families import __main__ as command
-from tests.families import build, judge, table
+from tests.families import build, judge, made_up, table
 from tests.families.judge import NOT_BUILT, REFUSED, RIGHT, TRACEBACK, WRONG, Outcome
 
 
@@ -90,8 +90,9 @@ def test_what_does_not_do_what_it_says_is_wrong(monkeypatch: pytest.MonkeyPatch)
     assert table.in_short(outcomes).startswith("7 right, 1 wrong  isolation: ")
 
 
-@pytest.mark.slow
 def test_rounding_is_no_wrong_number() -> None:
-    outcomes = dict(judge.judge("olmo"))
-    assert {outcome["outcome"] for outcome in outcomes.values()} == {RIGHT}
-    assert "in float64" in outcomes["saliency"]["why"]
+    """What is wrong in float32, as some small gradients of OLMo are on some processors, is judged again in float64."""
+    classification = judge.experiments()[0]
+    found = judge._settled("gpt2", classification, made_up.task(), {"outcome": WRONG, "why": "by 0.0002"})
+    assert found["outcome"] == RIGHT
+    assert found["why"].startswith("in float64: ")

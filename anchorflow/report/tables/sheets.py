@@ -1,4 +1,4 @@
-"""Tables as CSV and Markdown. Whatever stands in a name does no harm in any of them."""
+"""Tables as CSV and Markdown. Any name is safe in both."""
 
 import csv
 import io
