@@ -199,13 +199,13 @@ def test_cells_that_fail_are_reported_as_what_they_are_and_the_others_finish(
     words = "dataset.label_words=[' Negative',' Positive'],[' Zebra',' Zoo']"
     done = sweep("experiment.n_queries=6,601", "model.width=32,8192", words, poor)
     assert "n_queries is 601; local has 600 test examples" in done.stderr
-    assert done.stderr.count("refused: ") == 4
+    assert done.stderr.count("refused: ") == 6  # the four with 601 queries, and two of the others with colliding words
     assert "failed: saliency/tiny/local/seed42" in done.stderr
     assert "begin with the same token" in done.stderr
     assert "out of memory; use a smaller dtype or model" in done.stderr
     assert len(results(tmp_path / "outputs")) == 1
-    assert "3 of 4 cells are not complete, 4 cells refused" in failed_politely(done)
-    assert status(tmp_path / "outputs").splitlines()[-1] == "4 runs: 3 failed, 1 completed"
+    assert "1 of 2 cells are not complete, 6 cells refused" in failed_politely(done)
+    assert status(tmp_path / "outputs").splitlines()[-1] == "2 runs: 1 failed, 1 completed"
 
 
 def test_a_cell_split_over_an_array_is_the_cell(
