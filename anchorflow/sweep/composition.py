@@ -122,8 +122,13 @@ class CheckSweep(Callback):  # type: ignore[misc]
                 override.is_sweep_override()
                 and str(override.key_or_group).replace("/", ".").split(".")[0] in SWEEP_WIDE
             ):
+                several = (
+                    " Several presets are sweep.presets=[fig3_saliency,fig4_isolation]."
+                    if override.key_or_group == "sweep"
+                    else ""
+                )
                 refuse(
-                    f"{override.input_line} names several; allowed: one at a time, since it is about the whole sweep."
+                    f"{override.input_line} names several; allowed: one at a time, since it is about the whole sweep.{several}"
                 )
         self._check(config)
 
@@ -131,7 +136,9 @@ class CheckSweep(Callback):  # type: ignore[misc]
         """Before a single run, of which nothing is planned, waited for or run again."""
         sweep = self._check(config)
         if changed := [
-            key for key in ("dry_run", "retry_failed", "code", "wait") if getattr(sweep, key) != getattr(Sweep(), key)
+            key
+            for key in ("presets", "dry_run", "retry_failed", "code", "wait")
+            if getattr(sweep, key) != getattr(Sweep(), key)
         ]:
             refuse(f"sweep.{changed[0]} is about a sweep, and this is a single run; add -m.")
 
@@ -148,7 +155,11 @@ class CheckSweep(Callback):  # type: ignore[misc]
         except UserError as error:
             refuse(str(error))
         for key in ("scale", "context"):
-            if getattr(sweep, key) is not None and config.hydra.runtime.choices.get("sweep") is None:
+            if (
+                getattr(sweep, key) is not None
+                and not sweep.presets
+                and config.hydra.runtime.choices.get("sweep") is None
+            ):
                 refuse(
                     f"sweep.{key} is {getattr(sweep, key)!r}, but no preset is chosen (sweep=nh1_random_labels, for one)."
                 )
