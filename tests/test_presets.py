@@ -274,7 +274,7 @@ def test_what_is_no_size_of_a_preset_is_refused_before_anything_runs(
     assert not list(tmp_path.iterdir())
 
 
-def test_several_presets_are_the_cells_of_each(tmp_path: Path) -> None:
+def test_several_presets_are_the_cells_of_each() -> None:
     prepare_hydra()
     with initialize_config_dir(str(CONF), version_base="1.3"):
         master = compose("config", overrides=["sweep=readme"], return_hydra_config=True)
@@ -282,8 +282,8 @@ def test_several_presets_are_the_cells_of_each(tmp_path: Path) -> None:
         found = [
             _grid(GlobalHydra.instance().config_loader(), master, preset, given) for preset in master.sweep.presets
         ]
-    assert [sorted(map(tuple, one)) for one in found] == [
-        sorted(map(tuple, cells(f"sweep={preset}", "sweep.scale=small", "seed=42,43", "model=gpt2")))
+    assert [list(map(set, one)) for one in found] == [
+        list(map(set, cells(f"sweep={preset}", "sweep.scale=small", "seed=42,43", "model=gpt2")))
         for preset in master.sweep.presets
     ]
 

@@ -81,6 +81,15 @@ class MakeFolder(Callback):  # type: ignore[misc]
     made: ClassVar[list[Path]] = []
     """The directories that were not there, the lowest first."""
 
+    @staticmethod
+    def undo() -> None:
+        """Remove the directories that it made, where they are empty."""
+        for path in MakeFolder.made:
+            try:
+                path.rmdir()
+            except OSError:  # not empty, or gone
+                return
+
     def on_run_start(self, config: DictConfig, **others: Any) -> None:
         """Before a single run."""
         self._make(config, "hydra.run.dir")
@@ -191,7 +200,11 @@ def mistakes_told() -> Iterator[None]:
         print("stopped; finished records are kept, the same command resumes from them", file=sys.stderr)
         sys.exit(128 + (stop.signal if isinstance(stop, Stopped) else signal.SIGINT))
     except (HydraException, OmegaConfBaseException) as error:  # some are ValueErrors or OSErrors, too
+        MakeFolder.undo()
         refuse(sentence(error))
+    except UserError as error:
+        MakeFolder.undo()
+        refuse(str(error))
     except ValueError as error:
         if not str(error).startswith("Config group override"):
             raise
