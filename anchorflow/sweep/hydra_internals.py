@@ -91,7 +91,7 @@ def register() -> None:
         def split_arguments(self, overrides: list[Override], max_batch_size: int | None) -> list[list[list[str]]]:
             """Hydra's hook: the cells of the grid. `sweep.presets` has those of each preset, one preset after the other."""
             if not (presets := self.config.sweep.presets):
-                return BasicSweeper.split_arguments(overrides, max_batch_size)  # type: ignore[no-any-return]
+                return BasicSweeper.split_arguments(overrides, max_batch_size)
             loader = self.hydra_context.config_loader
             cells = [cell for preset in presets for cell in _grid(loader, self.config, preset, overrides)]
             return [cells]
@@ -123,7 +123,7 @@ def _grid(loader: ConfigLoader, master: DictConfig, preset: str, given: Sequence
         raise UserError(f"sweep.presets has {preset!r}, which is a list of presets; name those.")
     grid = [f"{key}={value}" for key, value in (config.hydra.sweeper.params or {}).items()]
     (cells,) = BasicSweeper.split_arguments(parser.parse_overrides([*grid, *lines]), None)
-    return cells  # type: ignore[no-any-return]
+    return cells
 
 
 def compose(loader: ConfigLoader, master: DictConfig, grid: Sequence[Sequence[str]]) -> Iterator[Cell]:
