@@ -103,7 +103,7 @@ def test_label_words_and_names_match_in_every_dataset() -> None:
         (["model=local"], "model: path is missing; allowed: a hub id, a directory"),
         (["model.quantization=3bit"], "3bit"),
         (["dataset=local"], "dataset: path is missing"),
-        (["dataset.template='{text}'"], "dataset: template '{text}' must hold {text} and then"),
+        (["dataset.template='{text}'"], "dataset: template '{text}' must contain {text} and then"),
         (["dataset.label_words=[' A',' B',' C']"], "dataset: label_names has 2 entries, label_words has 3"),
         (["dataset=emo", "dataset.source=package"], "dataset: source is 'package', but emo is not known there"),
         (["dataset.hub.rows=1"], "rows"),

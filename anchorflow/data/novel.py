@@ -18,12 +18,12 @@ _TIMES = ("at dawn", "at noon", "in the rain", "on Monday", "before supper", "al
 
 @configurable
 class Novel(Dataset):
-    """Sentences about made-up creatures."""
+    """Synthetic sentences about invented creatures; the label is the clan of the first creature."""
 
     rule_seed: int = 0
-    """What decides the creatures' names and clans."""
+    """The seed of the creatures' names and clans."""
     creatures: int = 12
-    """How many there are, from 4 to 200."""
+    """The number of creatures, from 4 to 200."""
     n_train: int = 2000
     """Train examples."""
     n_test: int = 500
@@ -38,7 +38,7 @@ class Novel(Dataset):
                 raise ValueError(f"{key} is {getattr(self, key)}; allowed: 2 or more")
 
     def load(self) -> Task:
-        """The task; the same settings give the same sentences."""
+        """Generate the task; the same settings give the same sentences."""
         generator = random.Random(f"novel/{self.rule_seed}")
         names: list[str] = []
         while len(names) < self.creatures:

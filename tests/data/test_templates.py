@@ -23,9 +23,9 @@ def test_a_pair_template_asks_for_a_second_text() -> None:
 @pytest.mark.parametrize(
     ("source", "complaint"),
     [
-        ("Review: {text}", "must hold {text}"),
-        ("{label}: {text}", "must hold {text}"),
-        ("{text}:{label}{label}", "must hold {text}"),
+        ("Review: {text}", "must contain {text}"),
+        ("{label}: {text}", "must contain {text}"),
+        ("{text}:{label}{label}", "must contain {text}"),
         ("{text} {label}", "in front of {label}"),
         ("{text}{label}", "in front of {label}"),
         ("{title}: {text}:{label}", "{title}"),
