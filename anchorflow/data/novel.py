@@ -1,8 +1,7 @@
-"""A task that no pre-training can know: made-up creatures belong to one of two clans, by lot.
+"""A synthetic task that no pre-training can know: invented creatures are assigned to one of two clans at random.
 
-The rule is easy to state (the clan of the creature that a sentence begins with is its label) and can be
-learned from context alone. It stands in for the private data of the label-relationships paper, which was
-never released.
+The label of a sentence is the clan of the creature that it begins with, a rule that can be learned from
+context alone. The task replaces the private data of the label-relationships paper, which was never released.
 """
 
 import random

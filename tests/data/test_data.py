@@ -57,7 +57,7 @@ def test_label_words_without_a_blank_are_warned_of(tmp_path: Path, caplog: pytes
         assert ("without the blank" in caplog.text) == warned, template
         if warned:
             expected = (
-                "'Negative' follows 'Sentiment:' without a blank, as no text has it; write "
+                "'Negative' follows 'Sentiment:' without the blank that ordinary text has; write "
                 """'dataset.label_words=[" Negative", " Positive"]'"""
             )
             assert expected in caplog.text
@@ -74,7 +74,7 @@ def test_the_hash_is_of_the_content_not_of_the_place(tmp_path: Path) -> None:
     ("line", "complaint"),
     [
         ("{not json", "not JSON"),
-        ("[1, 2]", "a row is an object"),
+        ("[1, 2]", "allowed: an object with text"),
         ('{"label": 0}', "text is None"),
         ('{"text": "  ", "label": 0}', "text is '  '"),
         ('{"text": "a", "label": 2}', "label is 2; allowed: 0 to 1, or Negative, Positive"),

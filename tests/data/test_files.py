@@ -177,7 +177,7 @@ def test_any_dataset_of_the_hub_is_taken_by_its_id(monkeypatch: pytest.MonkeyPat
     with pytest.raises(UserError, match=r"id is missing; write dataset.id=OWNER/NAME"):
         Hosted(template=TEMPLATE)
     monkeypatch.undo()
-    with pytest.raises(UserError, match=r"dataset.id is 'no/where', which cannot be had: no/where: the hub is out of"):
+    with pytest.raises(UserError, match=r"dataset.id is 'no/where', which cannot be loaded: no/where: the hub cannot"):
         Hosted(id="no/where", template=TEMPLATE).load()
 
 
@@ -269,7 +269,7 @@ def test_a_file_that_cannot_be_read_is_refused_with_what_to_write(
 def test_a_column_that_is_not_there_is_named_with_the_nearest(tmp_path: Path) -> None:
     path = write(tmp_path / "x.csv", [{"sentence": "a", "label": 0}])
     with pytest.raises(
-        UserError, match=r"text is 'sentense', which .*; it has sentence, label\. Did you mean sentence\?"
+        UserError, match=r"maps text to 'sentense', which .*; it has sentence, label\. Did you mean sentence\?"
     ):
         load(path, columns={"text": "sentense"})
     with pytest.raises(UserError, match=r"dataset.template is missing.*'dataset.template=\"Review: {text}\\nSentiment"):
@@ -303,7 +303,7 @@ def test_a_directory_without_a_split_says_what_it_has(files: tuple[str, ...], co
 def test_a_root_that_is_not_there_is_an_error_and_no_other_source_is_taken(tmp_path: Path) -> None:
     lost = Dataset(name="sst2", root=str(tmp_path / "dtaa"), template=TEMPLATE, label_words=WORDS)
     with pytest.raises(
-        UserError, match=r"ANCHORFLOW_DATA .* is '.*dtaa', which is no directory; looked for .*dtaa/sst2"
+        UserError, match=r"ANCHORFLOW_DATA .* is '.*dtaa', which is not a directory; looked for .*dtaa/sst2"
     ):
         lost.load()
     (tmp_path / "sst2").mkdir()

@@ -70,7 +70,10 @@ DAMAGE: dict[str, tuple[Any, str]] = {
     "text for a number": ({"metrics": {"accuracy": "high"}}, "metrics.accuracy"),
     "infinite": ({"metrics": {"accuracy": float("inf")}}, "metrics.accuracy"),
     "no model": ({"config": {}}, "config.model"),
-    "curve of two lengths": ({"curves": {"R": {"x": "layer", "at": [1, 2], "values": [1]}}}, "2 places has 1 values"),
+    "curve of two lengths": (
+        {"curves": {"R": {"x": "layer", "at": [1, 2], "values": [1]}}},
+        "2 positions has 1 values",
+    ),
     "empty curve": ({"curves": {"R": {"x": "layer", "at": [], "values": []}}}, "curves.R.at"),
     "no settings": ({"identity_of": {"experiment": "x"}}, "identity_of.experiment"),
     "ragged table": (

@@ -287,7 +287,7 @@ def test_sets_are_chosen_by_settings_and_may_be_more_than_two(
     rows = [line.split(" | ")[2:5] for line in said.splitlines() if "| accuracy |" in line]
     assert [row[1].replace("\\", "") for row in rows] == ["shots_per_class=2, seed=1", "shots_per_class=5"]
     for wrong, error in (
-        ([*first], "--where chooses the first set of runs, --with every other"),
+        ([*first], "--where selects the first set of runs, and --with each other set"),
         (["compare", str(tmp_path)], "there is nothing to compare"),
         ([*first, "--with", "shots_per_class=7"], "no run has shots_per_class=7; there are: 1, 2, 5."),
         ([*first, "--with", "shots=7"], "no run has the setting shots; there are: version, shots_per_class, "),

@@ -159,5 +159,5 @@ def test_results_are_json_and_what_is_undefined_is_null() -> None:
 
 
 def test_a_curve_with_too_few_values_is_refused() -> None:
-    with pytest.raises(ValueError, match="over 2 places has 1 values"):
+    with pytest.raises(ValueError, match="over 2 positions has 1 values"):
         Curve("layer", [1, 2], [0.5])

@@ -226,7 +226,7 @@ def test_a_preset_at_full_size_takes_no_source_without_the_papers_split(
     refused, *others = plan.make(asked, HERE, only_failed=False, jobs=Jobs(), preset="fig3_saliency").cells
     assert refused.why == (
         "sweep=fig3_saliency takes the paper's data: trec, official splits mixed (StaICC) has no test split of its "
-        "own. Set ANCHORFLOW_DATA to a directory with trec/train.jsonl and trec/test.jsonl, or take a fifth of its rows "
+        "own. Set ANCHORFLOW_DATA to a directory with trec/train.jsonl and trec/test.jsonl, or accept a fifth of its rows "
         "all the same with dataset.source=package."
     )
     assert [planned.fate for planned in others] == ["to run"] * 3
