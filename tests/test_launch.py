@@ -214,7 +214,7 @@ def test_a_mistake_that_a_run_meets_on_its_way_is_one_sentence_and_its_log_has_t
         (("model=openai-community/gpt2",), "on disk write model=local 'model.path=\"openai-community/gpt2\"'."),
         (("model=gpt-2",), "tiny. Did you mean gpt2?"),
         (("dataset=reviews.csv",), "your own files write dataset=local 'dataset.path=\"reviews.csv\"'."),
-        (("dataset=stanfordnlp/imdb",), "dataset of the hub write dataset=hub 'dataset.id=\"stanfordnlp/imdb\"'."),
+        (("dataset=stanfordnlp/imdb",), "dataset on the hub write dataset=hub 'dataset.id=\"stanfordnlp/imdb\"'."),
         (("experiment.n_query=5",), "Did you mean n_queries?"),
         (
             ("hydra/job_logging=loud",),
@@ -226,8 +226,8 @@ def test_a_mistake_that_a_run_meets_on_its_way_is_one_sentence_and_its_log_has_t
         (("-m", "~dataset", "seed=1,2"), "dataset is missing; every run needs it"),
         (("-m", "seed=range(0)"), "the sweep has no cells: one of its settings names no value"),
         (("-m", "model=glob(x*)"), "the sweep has no cells"),
-        (("seed=1,2",), "'seed=1,2' names several values; for a run of each add -m"),
-        (("sweep.dry_run=true",), "sweep.dry_run is about a sweep, and this is a single run; add -m"),
+        (("seed=1,2",), "'seed=1,2' names several values; add -m to run each of them"),
+        (("sweep.dry_run=true",), "sweep.dry_run applies to sweeps, but this is a single run; add -m"),
         (("experiment.n_queries=${queries}",), "Interpolation key 'queries' not found"),
     ],
 )

@@ -106,7 +106,7 @@ def test_status_says_who_where_and_how_far(tmp_path: Path, monkeypatch: pytest.M
 @pytest.mark.parametrize("content", ["{", "{}", "[]", '{"identity": "a"}'])
 def test_a_damaged_result_is_named_and_the_run_can_go_on_without_it(tmp_path: Path, content: str) -> None:
     (tmp_path / "result.json").write_text(content)
-    with pytest.raises(UserError, match=r"result.json is damaged .* goes on from its records"):
+    with pytest.raises(UserError, match=r"result.json is damaged .* resumes from its records"):
         RunDirectory(tmp_path).result()
 
 
