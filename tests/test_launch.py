@@ -210,7 +210,7 @@ def test_a_mistake_that_a_run_meets_on_its_way_is_one_sentence_and_its_log_has_t
         (("-m", "experiment.queries=5,6"), "there is no experiment.queries; allowed:"),
         (("-m", "experment.n_queries=5,6"), "there is no experment; allowed:"),
         (("seed=[1",), "'seed=[1' cannot be read"),
-        (("dataset.label_words=[ é, b]",), """takes quotes: 'dataset.label_words=["é", b]'"""),
+        (("dataset.label_words=[ é, b]",), """needs quotes: 'dataset.label_words=["é", b]'"""),
         (("model=openai-community/gpt2",), "on disk write model=local 'model.path=\"openai-community/gpt2\"'."),
         (("model=gpt-2",), "tiny. Did you mean gpt2?"),
         (("dataset=reviews.csv",), "your own files write dataset=local 'dataset.path=\"reviews.csv\"'."),
