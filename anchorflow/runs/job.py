@@ -135,9 +135,7 @@ def execute(
     config = {key: value for key, value in config.items() if key not in SWEEP_WIDE}
     settings = read_settings(config)
     config = {key: value for key, value in (recorded or config).items() if key not in SWEEP_WIDE}
-    config |= {
-        "model": {**config["model"], "name": settings.model.name}
-    }  # including the variant that a model adds to its name
+    config |= {"model": {**config["model"], "name": settings.model.name}}  # the name includes the model's variant
     return execute_settings(settings, config, folder, kept or KeptModel(), shard)
 
 
