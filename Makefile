@@ -16,10 +16,10 @@ run: $(VENV)/run.done ## install, then the main job on the embedded defaults (AR
 test: $(VENV)/test.done ## install, then all tests
 	$(BIN)/python -m pytest $(PARALLEL) $(ARGS)
 
-quick: $(VENV)/test.done ## what one runs while editing: no processes, no SLURM, no browser
+quick: $(VENV)/test.done ## the tests to run while editing: no processes, no SLURM, no browser
 	$(BIN)/python -m pytest $(PARALLEL) -m "not (slow or slurm or browser or real)" $(ARGS)
 
-# The libraries below those are as new as can be, and may call them outdated: no error here. Torch brings gigabytes of CUDA.
+# Indirect dependencies are new and may warn about old libraries, which is no error here. Torch brings gigabytes of CUDA.
 oldest: ## all tests with the oldest libraries that pyproject.toml admits
 	$(MAKE) test VENV=.venv-oldest CONSTRAINTS=.venv-oldest.txt ARGS="-W ignore::DeprecationWarning $(ARGS)"
 
@@ -34,7 +34,7 @@ newest: ## all tests with the newest libraries that pyproject.toml admits
 .venv-oldest.txt: pyproject.toml
 	sed -nE 's/^((peft|report|wandb) = \[| *)"([A-Za-z0-9-]+)>=([0-9.]+).*/\3==\4/p' $< > $@
 
-# In an environment of its own, away from the checkout: the main job, then a sweep, a report, a project of one's own.
+# In a separate environment outside the checkout: the main job, then a sweep, a report, a user's own project.
 wheel: $(VENV)/test.done ## build the wheel and the sdist, install the wheel in an empty environment, and use it
 	rm -rf dist build/wheel
 	$(BIN)/python -m build -q
@@ -46,7 +46,7 @@ wheel: $(VENV)/test.done ## build the wheel and the sdist, install the wheel in 
 	ANCHORFLOW_INSTALLED=$(CURDIR)/build/wheel/bin/python $(BIN)/python -m pytest -q tests/test_installed.py
 	tar xzf dist/*.tar.gz -C build/wheel && cd build/wheel/anchorflow-* && $(CURDIR)/$(BIN)/python -m pytest -q tests/prompts tests/results
 
-bench: $(VENV)/test.done ## ours against a plain loop, side by side
+bench: $(VENV)/test.done ## benchmarks against plain loops
 	$(BIN)/python -m tests.bench.experiments
 	$(BIN)/python -m tests.bench.saliency
 	$(BIN)/python -m tests.bench.label_relationships
@@ -57,21 +57,21 @@ bench: $(VENV)/test.done ## ours against a plain loop, side by side
 chaos: $(VENV)/test.done ## sweeps on a real SLURM among seeded faults (SEEDS=100; a minute each)
 	$(BIN)/python -m tests.sweep.chaos $(or $(SEEDS),10)
 
-gpu: $(VENV)/test.done ## what only a GPU can show: right, fast, quiet, long (DEVICE=cpu tries it out)
+gpu: $(VENV)/test.done ## checks that need a GPU: results, speed, warnings, long contexts (DEVICE=cpu tries it out)
 	$(BIN)/python -m tests.bench.gpu --device $(or $(DEVICE),cuda) $(ARGS)
 
 families: $(VENV)/test.done ## every causal language model of transformers in every experiment, as tiny models (an hour)
 	$(BIN)/python -m tests.families --markdown docs/models.md $(ARGS)
 
-# NO_MKDOCS_2_WARNING hides an advertisement of Material's.
-docs: $(VENV)/test.done ## the documentation in site/, which opens from disk; broken links and wrong spelling are errors
+# NO_MKDOCS_2_WARNING hides an advertisement by Material.
+docs: $(VENV)/test.done ## the documentation in site/, which opens from disk; broken links and spelling mistakes are errors
 	$(BIN)/codespell README.md CONTRIBUTING.md docs --skip 'docs/models.md,*.png'
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict
 
 docs-results pictures: $(VENV)/run.done ## the tables of docs/results.md and the pictures of docs/, from the runs of sweep=readme (RUNS=outputs)
 	$(BIN)/python -m tests.results_page $(or $(RUNS),outputs)
 
-# Beside the pinned one. Each lies in a folder of its own, in front of the environment's.
+# In addition to the pinned version. Each is in its own folder, which precedes the environment's on the path.
 versions: $(VENV)/test.done ## twelve families with the oldest and the newest transformers that pyproject.toml admits
 	set -e; for version in 5.21.0 5.24.0; do \
 	  $(BIN)/python -m pip install -q --no-deps --upgrade --target build/transformers-$$version transformers==$$version; \

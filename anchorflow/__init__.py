@@ -1,6 +1,6 @@
 """anchorflow: where label words act as anchors, and what in-context labels teach.
 
-The public names (see `anchorflow.api`) are imported when they are first asked for: importing the package loads no torch.
+The public names (see `anchorflow.api`) are imported on first use: importing the package does not load torch.
 """
 
 from importlib.util import find_spec
@@ -13,7 +13,7 @@ __version__ = "0.2.0"
 
 
 def __getattr__(name: str) -> Any:
-    if not name.startswith("_") and find_spec(f"{__name__}.{name}") is None:  # a module is imported by its own name
+    if not name.startswith("_") and find_spec(f"{__name__}.{name}") is None:  # not a submodule
         from anchorflow import api
 
         if name in api.__all__:

@@ -1,4 +1,4 @@
-"""`python -m anchorflow` is `anchorflow`."""
+"""`python -m anchorflow` is the same as `anchorflow`."""
 
 import sys
 

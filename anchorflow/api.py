@@ -1,4 +1,4 @@
-"""The library: what a notebook needs. It sees no Hydra, and writes no file unless asked to.
+"""The public Python API. It does not use Hydra, and writes files only into a `folder` that you give it.
 
 import anchorflow as af
 
@@ -77,22 +77,26 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class RunResult(Result):
-    """A Result that knows which experiment it is of."""
+    """A `Result` that also holds its experiment and its records, and can draw its figures."""
 
     experiment: Any = None
     title: str = ""
     records: Sequence[Record] = field(default=(), repr=False)
-    """The records that it was reduced from."""
+    """The records that it was reduced from, one per query or repetition."""
 
     def figures(self) -> dict[str, Figure]:
-        """The experiment's figures by name: the same that a run saves in its directory."""
+        """The experiment's figures by name, the same as a run saves in its directory."""
         from anchorflow.report.figures import draw
         from anchorflow.report.view import view_of
 
         return draw(view_of(self.experiment.name, target_of(type(self.experiment))), self, self.title)
 
     def plot(self, name: str | None = None) -> Figure:
-        """The figure of this name, or the experiment's first. UserError for a name that it does not have."""
+        """The figure with this name, or the experiment's first figure.
+
+        Raises:
+            UserError: the experiment has no figure with this name.
+        """
         found = self.figures()
         chosen = name or next(iter(found), "")
         if chosen not in found:
@@ -103,16 +107,16 @@ class RunResult(Result):
 
 
 def load_model(model: str | Path | Model, *, device: str = "auto", dtype: str = "auto") -> LanguageModel:
-    """A decoder language model, ready to be measured.
+    """Load a decoder language model.
 
     Args:
         model: an option of conf/model ("smollm2-135m", "tiny"), a hub id, a directory, a .gguf file, or an object that
             describes a model (`Pretrained`, `Tiny`).
-        device: auto (an accelerator where there is one), cpu, cuda, ...
+        device: auto (an accelerator if the machine has one), cpu, cuda, ...
         dtype: auto (float32 on the CPU, bfloat16 on a GPU), float32, ...
 
     Raises:
-        UserError: where it cannot be had, or does not fit the machine.
+        UserError: the model cannot be found or loaded, or does not fit the device.
     """
     if isinstance(model, str | Path):
         name = str(model)
@@ -122,22 +126,23 @@ def load_model(model: str | Path | Model, *, device: str = "auto", dtype: str = 
 
 
 def load_task(task: str | Path | Source, **settings: Any) -> Task:
-    """Labelled examples and the way they are written.
-
+    """Load a task: labelled examples and the template that writes them.
     Args:
         task: an option of conf/dataset ("sst2", "sentence_answer/sst2"), a file (.jsonl, .csv, .parquet, ...), a directory
             with train and test files, or an object that describes a dataset (`Dataset`, `Hosted`, `Novel`).
-        settings: what differs from the option or, for a directory, from its dataset.yaml: template, label_words, ...
+        settings: settings that override those of the option or of the directory's dataset.yaml: template, label_words, ...
 
     Raises:
-        UserError: where it cannot be had, or for a bad row.
+        UserError: no source has the dataset, or a row is invalid.
     """
     if isinstance(task, str | Path):
         name = str(task)
         found = _option("dataset", name, settings)
         task = found or Dataset(**{"path": name, "source": "directory", **settings})
     elif settings:
-        raise UserError(f"load_task takes no settings ({', '.join(settings)}) beside an object that has its own.")
+        raise UserError(
+            f"load_task takes settings ({', '.join(settings)}) only with a name or a path; this object has its own."
+        )
     return task.load()
 
 
@@ -151,28 +156,28 @@ def run(
     too_long: TooLong = "refuse",
     folder: str | Path | None = None,
 ) -> RunResult:
-    """Run an experiment and give back its result.
+    """Run an experiment and return its result.
 
     Args:
-        experiment: its settings: `Saliency(n_queries=20)`, or an own class.
+        experiment: an experiment with its settings, such as `Saliency(n_queries=20)`, or an object of your own class.
         lm: a loaded model, or what `load_model` takes.
         task: a task, or what `load_task` takes.
-        seed: what queries, demonstrations and random controls are drawn from.
-        batch_tokens: padded tokens in a batch; auto is what fits a GPU, 1024 on the CPU.
-        too_long: what becomes of a prompt longer than the context: refuse it, or skip its query and count it.
-        folder: a run's directory, with result.json, records.jsonl and figures. A run that is there is resumed, and one
-            that is complete is read. Weights are identified by where they were loaded from: do not change them. None
-            writes no file.
+        seed: the seed of all random draws: queries, demonstrations and random controls.
+        batch_tokens: the padded tokens in a batch; auto is as many as fit a GPU, 1024 on the CPU.
+        too_long: for a prompt longer than the model's context: refuse the run, or skip the query and count it.
+        folder: the run's directory, for result.json, records.jsonl and figures. An interrupted run in it is resumed, a
+            complete one is read. The source of the weights identifies the model: do not modify them after loading. With
+            None, nothing is written.
 
     Raises:
-        UserError: for settings that the data or the model cannot satisfy.
+        UserError: the data or the model cannot satisfy the settings.
     """
     if isinstance(experiment, type) or not all(hasattr(experiment, name) for name in get_protocol_members(Experiment)):
         raise UserError(f"experiment is {experiment!r:.60}; allowed: an object such as Saliency(n_queries=20).")
     if not isinstance(lm, LanguageModel | str | Path):
-        raise UserError(f"lm is {lm!r:.60}; allowed: what load_model gives back, or takes.")
+        raise UserError(f"lm is {lm!r:.60}; allowed: what load_model returns or accepts.")
     if not isinstance(task, Task | str | Path):
-        raise UserError(f"task is {task!r:.60}; allowed: what load_task gives back, or takes.")
+        raise UserError(f"task is {task!r:.60}; allowed: what load_task returns or accepts.")
     lm = lm if isinstance(lm, LanguageModel) else load_model(lm)
     task = task if isinstance(task, Task) else load_task(task)
     job = Job(seed=seed, batch_tokens=batch_tokens, too_long=too_long)
@@ -187,19 +192,25 @@ def run(
 
 
 def tapped(lm: LanguageModel, *taps: Tap) -> AbstractContextManager[None]:
-    """Within the block every attention layer of the model goes through the taps, the first one outermost.
+    """Within the block, the attention of every layer passes through the taps; the first tap is the outermost.
 
-    A tap takes an `Attention` and the function that carries it out, and gives its output [batch, head, query, dim].
-    Afterwards, also after an exception, the model is as before. UserError at the first forward pass that does not bring
-    every layer through the taps.
+    A tap takes an `Attention` and the function that computes it, and returns the output [batch, head, query, dim].
+    The block restores the model at its end, also after an exception.
+
+    Raises:
+        UserError: at the first forward pass in which a layer bypasses the taps.
     """
     return attention.tapped(lm.model, *taps)
 
 
 def read_runs(*paths: str | Path) -> pd.DataFrame:
-    """All complete runs at or below the paths: a row each, with what was run and every metric (`NAME_stderr` beside it).
+    """A table of all complete runs at or below the paths: one row per run, with its settings and metrics.
 
-    What was left out, and why, is logged and kept in `attrs["problems"]`. UserError for a path that is not there.
+    Each metric NAME has its standard error in `NAME_stderr`. Runs that are left out are logged and listed with the reason
+    in `attrs["problems"]`.
+
+    Raises:
+        UserError: a path does not exist.
     """
     import pandas as pd
 
@@ -222,7 +233,7 @@ def read_runs(*paths: str | Path) -> pd.DataFrame:
 
 
 def _option(group: str, name: str, settings: Mapping[str, Any] | None = None) -> Any:
-    """The object that an option of conf/ describes, with these settings; None where there is no such option."""
+    """The object that an option of conf/ describes, with these settings; None if there is no such option."""
     if name not in option_groups([conf_dir()])[group] or name == "local":
         return None
     from anchorflow.sweep import compose_node
@@ -232,7 +243,7 @@ def _option(group: str, name: str, settings: Mapping[str, Any] | None = None) ->
 
 @dataclass(frozen=True)
 class _Given:
-    """A task that is there already."""
+    """A task that is already loaded."""
 
     task: Task
 
@@ -246,7 +257,7 @@ class _Given:
 
 def _run_in(folder: Path, experiment: Experiment, lm: LanguageModel, task: Task, job: Job) -> RunResult:
     if attention.in_force():
-        raise UserError("a run in a folder cannot be made within tapped(...): taps are no part of its identity.")
+        raise UserError("a run in a folder cannot be made within tapped(...): taps are not part of a run's identity.")
     if lm.source is None:
         raise UserError("a run in a folder needs a model that load_model loaded: its weights are part of the identity.")
     device, dtype = str(lm.device), str(lm.dtype).removeprefix("torch.")
@@ -259,7 +270,7 @@ def _run_in(folder: Path, experiment: Experiment, lm: LanguageModel, task: Task,
     except OSError as error:
         raise UserError(f"folder is {str(folder)!r}, which cannot be made ({error.strerror}).") from error
     found = execute_settings(settings, {**to_node(job), **nodes}, folder, KeptModel(lm, lm.source, device, dtype))
-    assert found is not None, "only a shard gives back nothing"
+    assert found is not None, "only a shard returns None"
     records = RunDirectory(folder, experiment.unit.key).records()
     return _known(Result.from_json(found), experiment, lm, task, job.seed, records)
 

@@ -1,4 +1,4 @@
-"""`anchorflow COMMAND`: start runs, and read what they left behind."""
+"""`anchorflow COMMAND`: start runs, and read their results."""
 
 import argparse
 import sys
@@ -12,7 +12,7 @@ from anchorflow.paths import expanded
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run one command; the exit code comes back. A user's mistake is one line and 2."""
+    """Run one command and return its exit code. A user's mistake prints one line and returns 2."""
     given = list(sys.argv[1:] if arguments is None else arguments)
     if given[:1] == ["run"]:
         run(given[1:])
@@ -25,13 +25,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return 2
     except KeyboardInterrupt:
         return 130
-    except BrokenPipeError:  # the reader (head, less) has seen enough
+    except BrokenPipeError:  # the reader (head, less) has closed the pipe
         sys.stderr.close()
         return 0
 
 
 def run(arguments: Sequence[str] | None = None) -> None:
-    """One run, or with -m a sweep: `python launch.py` and `anchorflow run`. A mistake ends the program with exit code 1."""
+    """One run, or with -m a sweep: `python launch.py` and `anchorflow run`. A user's mistake exits with code 1."""
     given = list(sys.argv[1:] if arguments is None else arguments)
     if {"-h", "--help"} & set(given):
         from anchorflow.help import page
@@ -42,7 +42,7 @@ def run(arguments: Sequence[str] | None = None) -> None:
         print(f"anchorflow {__version__}")
         return
     here = str(Path.cwd())
-    if here not in sys.path:  # where a user's own classes lie
+    if here not in sys.path:  # so that a user's own classes can be imported
         sys.path.insert(0, here)
     from anchorflow.sweep import start
 
@@ -50,47 +50,47 @@ def run(arguments: Sequence[str] | None = None) -> None:
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="anchorflow", description="How in-context learning works, measured.")
+    parser = argparse.ArgumentParser(prog="anchorflow", description="Experiments on how in-context learning works.")
     parser.add_argument("--version", action="version", version=f"anchorflow {__version__}")
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
 
-    # Never parsed: what follows it is for Hydra.
+    # Never parsed here: Hydra reads the arguments.
     commands.add_parser("run", help="one run, or with -m a sweep (anchorflow run --help)", add_help=False)
 
-    options = commands.add_parser("options", help="the settings of an experiment, or of another option of a group")
+    options = commands.add_parser("options", help="list the settings of an experiment, or of another group's option")
     options.add_argument("option", metavar="[GROUP=]OPTION", help="saliency, model=local, launcher=slurm, ...")
     options.add_argument("--config-dir", type=expanded, metavar="DIR", help="a directory with options of your own")
     options.set_defaults(run=_options)
 
-    check = commands.add_parser("check-model", help="whether a model is what the experiments take it for")
+    check = commands.add_parser("check-model", help="check that the experiments measure a model correctly")
     check.add_argument("model", metavar="MODEL", help="an option of conf/model, a hub id, a directory, a .gguf file")
-    check.add_argument("--device", default="auto", help="default: an accelerator where there is one")
+    check.add_argument("--device", default="auto", help="default: an accelerator if there is one")
     check.add_argument("--dtype", default="auto", help="default: float32 on the CPU, bfloat16 on a GPU")
     check.set_defaults(run=_check_model)
 
-    status = commands.add_parser("status", help="the state of every run at or below the paths")
+    status = commands.add_parser("status", help="show the state of every run at or below the paths")
     status.add_argument("paths", nargs="+", type=expanded, metavar="PATH")
-    status.add_argument("--watch", action="store_true", help="again every few seconds, until nothing runs")
+    status.add_argument("--watch", action="store_true", help="refresh every few seconds until nothing runs")
     status.add_argument("--json", action="store_true", help="for programs")
     status.set_defaults(run=_status)
 
-    clean = commands.add_parser("clean", help="remove failed, lost and superseded runs, after showing them")
+    clean = commands.add_parser("clean", help="list failed, lost and superseded runs, then remove them")
     clean.add_argument("paths", nargs="+", type=expanded, metavar="PATH")
     clean.add_argument("--yes", action="store_true", help="do not ask")
     clean.set_defaults(run=_clean)
 
-    sync = commands.add_parser("sync", help="upload to W&B what was recorded offline, or not at all")
+    sync = commands.add_parser("sync", help="upload runs to W&B that were recorded offline or not at all")
     sync.add_argument("paths", nargs="+", type=expanded, metavar="PATH")
-    sync.add_argument("--dry-run", action="store_true", help="only say what would be uploaded")
+    sync.add_argument("--dry-run", action="store_true", help="only list what would be uploaded")
     sync.set_defaults(run=_sync)
 
     workspace = commands.add_parser(
-        "workspace", help="a report and a saved view of each experiment in W&B; their links"
+        "workspace", help="create a W&B report and saved view of each experiment; print their links"
     )
     workspace.add_argument("paths", nargs="+", type=expanded, metavar="PATH")
     workspace.set_defaults(run=_workspace)
 
-    report = commands.add_parser("report", help="tables and figures of all runs at or below the paths")
+    report = commands.add_parser("report", help="write tables and figures of all runs at or below the paths")
     report.add_argument("paths", nargs="+", type=expanded, metavar="PATH")
     report.add_argument("--out", type=expanded, metavar="DIR", help="default: report/ below the first PATH")
     report.add_argument(
@@ -99,28 +99,30 @@ def _parser() -> argparse.ArgumentParser:
         action="extend",
         default=[],
         metavar="NAME=VALUE",
-        help="of runs those with these settings",
+        help="only runs with these settings",
     )
     report.add_argument(
-        "--only-complete", action="store_true", help="leave out cells that lack a seed that others have"
+        "--only-complete", action="store_true", help="leave out cells that lack seeds which other cells have"
     )
-    report.add_argument("--paper", action="store_true", help="also paper/: figures of a column's width, printed tables")
+    report.add_argument(
+        "--paper", action="store_true", help="also write paper/: figures of one column's width, and the papers' tables"
+    )
     report.set_defaults(run=_report)
 
-    compare = commands.add_parser("compare", help="what differs between sets of runs, with confidence intervals")
+    compare = commands.add_parser("compare", help="differences between sets of runs, with confidence intervals")
     compare.add_argument(
         "paths", nargs="+", type=expanded, metavar="PATH", help="a run, or a directory with runs below it"
     )
     chosen: dict[str, Any] = {"nargs": "+", "action": "append", "metavar": "NAME=VALUE", "default": []}
     compare.add_argument("--where", **chosen, help="the runs of the first set, by their settings: shots_per_class=1")
-    compare.add_argument("--with", dest="others", **chosen, help="those of another set; may be given several times")
-    compare.add_argument("--csv", type=expanded, metavar="FILE", help="write the table there, too")
+    compare.add_argument("--with", dest="others", **chosen, help="the runs of another set; repeatable")
+    compare.add_argument("--csv", type=expanded, metavar="FILE", help="also write the table to this file")
     compare.set_defaults(run=_compare)
     return parser
 
 
 def _config_dir(arguments: Sequence[str]) -> Path | None:
-    """What Hydra's --config-dir (or -cd) names."""
+    """The directory given with Hydra's --config-dir (or -cd)."""
     for at, argument in enumerate(arguments):
         name, _, value = argument.partition("=")
         if name in ("--config-dir", "-cd"):
@@ -185,7 +187,7 @@ def _compare(chosen: argparse.Namespace) -> int:
     first = [[each for given in chosen.where for each in given]] if chosen.where else []
     if bool(first) != bool(chosen.others):
         raise UserError(
-            "--where chooses the first set of runs, --with every other: give both, or two paths and neither."
+            "--where selects the first set of runs, and --with each other set: give both, or give two paths and neither."
         )
     print(compare(chosen.paths, [*first, *chosen.others], chosen.csv))
     return 0

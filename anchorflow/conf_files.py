@@ -1,4 +1,4 @@
-"""Where the configuration's files lie, and which options its groups have. Reads names only, no YAML."""
+"""The configuration directory and the options of its groups. Reads file names only, no YAML."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -8,7 +8,7 @@ CONFIG = "config"
 
 
 def conf_dir() -> Path:
-    """The configuration's files: `conf/` of a checkout, or its copy inside the installed package."""
+    """The configuration directory: `conf/` of a checkout, or its copy inside the installed package."""
     package = Path(__file__).parent
     return next(
         folder for folder in (package / "conf", package.parent / "conf") if (folder / f"{CONFIG}.yaml").exists()
@@ -16,12 +16,12 @@ def conf_dir() -> Path:
 
 
 def option_groups(folders: Sequence[Path]) -> dict[str, list[str]]:
-    """The options of every group in these directories, by the group's name, each once."""
+    """The options of every group in these directories, by the group's name, without duplicates."""
     found: dict[str, list[str]] = {}
     for folder in folders:
         for file in sorted(folder.rglob("*.yaml")):
             group, _, below = str(file.relative_to(folder).with_suffix("")).partition("/")
-            if below and group != "hydra":  # what is set there is Hydra's own
+            if below and group != "hydra":  # Hydra's own settings
                 options = found.setdefault(group, [])
                 if below not in options:
                     options.append(below)

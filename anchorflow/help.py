@@ -1,4 +1,4 @@
-"""The help page of `anchorflow run`, and the list of a class's settings. Both are made from the code and from conf/."""
+"""The help page of `anchorflow run`, and the list of a class's settings, both generated from the code and conf/."""
 
 from __future__ import annotations
 
@@ -26,20 +26,20 @@ python launch.py -m sweep=fig3_saliency sweep.scale=small
 python launch.py -m sweep=fig3_saliency launcher=slurm launcher.partition=gpu sweep.wait=false
 """.strip()
 PAGE = """\
-anchorflow - how in-context learning works, measured. One run, or a sweep with -m.
-python launch.py ... and anchorflow run ... are the same.
+anchorflow - experiments on how in-context learning works. One run, or a sweep with -m.
+`python launch.py ...` and `anchorflow run ...` are the same command.
 
-Choose one option of each group (GROUP=OPTION):
+Choose an option of each group with GROUP=OPTION:
 
 {groups}
 
-Change any setting with KEY=VALUE:
+Change a setting with KEY=VALUE:
 
 {settings}
 
   experiment.KEY, model.KEY, dataset.KEY, tracking.KEY, launcher.KEY: anchorflow options GROUP=OPTION lists them
   hydra.run.dir=DIR (default: outputs/EXPERIMENT/MODEL/DATASET/seedSEED-HASH)
-  --config-dir DIR: a directory with options of your own
+  --config-dir DIR: a directory with your own options
 
 Examples:
 
@@ -61,7 +61,7 @@ def page(config_dir: Path | None = None) -> str:
 
 
 def _top_level(conf: Path) -> Iterator[tuple[str, str]]:
-    """The settings that belong to no group, read from the source: the help page imports nothing."""
+    """The settings outside all groups, read from the source so that the help page needs no imports."""
     package = Path(__file__).parent
     for file, name, prefix in (("runs/settings.py", "Job", ""), ("sweep/settings.py", "Sweep", "sweep.")):
         tree = ast.parse((package / file).read_text(encoding="utf-8"))
@@ -72,9 +72,10 @@ def _top_level(conf: Path) -> Iterator[tuple[str, str]]:
 
 
 def options(option: str, config_dir: Path | None = None) -> str:
-    """The settings of a group's option: name, type, value and a line each. `saliency` is experiment=saliency.
+    """The settings of a group's option: name, type, value and one line of help each. `saliency` means experiment=saliency.
 
-    UserError for an option that there is not.
+    Raises:
+        UserError: there is no such option.
     """
     from anchorflow.settings import locate
     from anchorflow.sweep import compose_node
@@ -90,7 +91,7 @@ def options(option: str, config_dir: Path | None = None) -> str:
             f"anchorflow options {other}={name}" for other in known if name in known[other] and other != "sweep"
         ]
         if elsewhere:
-            raise UserError(f"{name!r} is no experiment; write {' or '.join(elsewhere)}.")
+            raise UserError(f"{name!r} is not an experiment; write {' or '.join(elsewhere)}.")
     if name not in known[group]:
         raise UserError(f"{group} is {name!r}; allowed: {', '.join(known[group])}.{did_you_mean(name, known[group])}")
     node = compose_node(group, name, config_dir=config_dir)
@@ -105,7 +106,7 @@ def options(option: str, config_dir: Path | None = None) -> str:
 
 
 def documentation(cls: type) -> dict[str, str]:
-    """What stands below each field of a dataclass and its bases, on one line."""
+    """The docstring below each field of a dataclass and its bases, on one line."""
     found: dict[str, str] = {}
     for base in reversed(cls.__mro__):
         if "__dataclass_fields__" not in vars(base):
@@ -120,7 +121,7 @@ def documentation(cls: type) -> dict[str, str]:
 
 
 def _documented(node: ast.ClassDef) -> Iterator[tuple[str, ast.expr | None, str]]:
-    """Name, default and docstring of each field in a class's source; of no default None."""
+    """Name, default (None if there is none) and docstring of each field in a class's source."""
     for at, statement in enumerate(node.body):
         if not isinstance(statement, ast.AnnAssign) or "ClassVar" in ast.unparse(statement.annotation):
             continue
@@ -141,7 +142,7 @@ def _type(annotation: Any) -> str:
 
 
 def _written(value: Any) -> str:
-    """As it is typed on the command line."""
+    """A value as one types it on the command line."""
     if isinstance(value, str):
         return repr(value)[1:-1] if value.isprintable() and value and " " not in value else repr(value)
     if isinstance(value, bool) or value is None:

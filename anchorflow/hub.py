@@ -1,4 +1,4 @@
-"""The Hugging Face libraries: whether their hub can be asked, found out once and within seconds; keeping them quiet."""
+"""The Hugging Face hub: check once, within seconds, whether it can be reached; silence its libraries."""
 
 import functools
 import os
@@ -13,9 +13,9 @@ TIMEOUT_S = 4.0
 
 @functools.cache
 def reachable() -> bool:
-    """True when the hub answers. Where it does not, its libraries are told to use their cache and nothing else.
+    """True if the hub answers. Otherwise its libraries are switched to offline mode and use only their cache.
 
-    Ask before importing them: left to themselves they try every file again and again, with long timeouts.
+    Call this before importing them: without a network they retry every file, with long timeouts.
     """
     if os.environ.get("HF_HUB_OFFLINE", "").upper() in ("1", "ON", "YES", "TRUE"):
         return False
@@ -23,7 +23,7 @@ def reachable() -> bool:
         request = urllib.request.Request(os.environ.get("HF_ENDPOINT", "https://huggingface.co"), method="HEAD")
         urllib.request.urlopen(request, timeout=TIMEOUT_S).close()
     except urllib.error.HTTPError:
-        return True  # an answer, if an unfriendly one
+        return True  # an HTTP error is an answer too
     except (OSError, ValueError):
         os.environ["HF_HUB_OFFLINE"] = "1"
         for module in ("huggingface_hub.constants", "datasets.config"):
@@ -35,7 +35,7 @@ def reachable() -> bool:
 
 @contextmanager
 def quiet_library() -> Iterator[None]:
-    """transformers' progress bars and remarks stay off the screen while a model loads."""
+    """Silence transformers' progress bars and remarks within the block."""
     from transformers.utils import logging as library
 
     level = library.get_verbosity()

@@ -1,4 +1,4 @@
-"""Label-word probabilities of prompts: shared demonstrations read once, logits only where they are needed."""
+"""Label-word probabilities of prompts: shared demonstrations are prefilled once, logits computed only where needed."""
 
 import math
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -18,21 +18,21 @@ from anchorflow.prompts import Prompt, Series
 
 T = TypeVar("T", bound=Any)
 TOP = 5
-"""How many of the most probable next words a record keeps (word loyalty compares them)."""
+"""The number of most probable next words that a record keeps; word loyalty (sec. 2.2) compares them."""
 
 ENOUGH, PADDING = 1024, 0.1
-"""Padded tokens that keep a device busy, and the share of padding that a batch of that size may reach."""
+"""The padded tokens that keep a device busy, and the share of padding that a batch of that size may have."""
 
 LENT = 8
-"""So many tokens of a shared context count as one of the budget: only one layer's copy of them is alive at a time."""
+"""This many tokens of a shared context count as one token of the budget: only one layer's copy of them is alive at a time."""
 
 
 @dataclass(frozen=True)
 class Batch:
-    """Prompts that go on from the same context (or from none): what follows it, padded on the right.
+    """Prompts that continue the same context (or none): the tokens after it, padded on the right.
 
-    Padding on the right leaves every position, causal mask and sliding window as they are in a prompt alone.
-    `anchors` count from the prompt's first token, `targets` within `ids`.
+    With padding on the right, positions, causal masks and sliding windows are those of a single prompt.
+    `anchors` count from the prompt's first token, `targets` from the first column of `ids`.
     """
 
     context: tuple[int, ...]
@@ -43,10 +43,10 @@ class Batch:
     labels: Int[Tensor, " batch"]
     label_tokens: Int[Tensor, " label"]
     positions: Int[Tensor, "batch position"] | None = None
-    """Of `ids`, where they do not go on from the context one by one."""
+    """Positions of `ids`, if they do not simply continue those of the context."""
 
     def targets_alone(self, of: Sequence[int] | None = None) -> "Batch":
-        """The last token of each prompt, or of some: what is left to read where all that it sees was kept."""
+        """The last token of each prompt, or of the prompts `of`: all that is left to compute if the KV cache has the rest."""
         rows = to_device(range(len(self.ids)) if of is None else of, self.ids.device)
         targets = self.targets[rows]
         return replace(
@@ -62,10 +62,10 @@ class Batch:
 
 
 def plan(prompts: Sequence[Prompt], batch_tokens: int, shared: bool = False) -> list[list[Prompt]]:
-    """Batches of prompts of similar length whose padded size is at most `batch_tokens` (a longer prompt goes alone).
+    """Batches of prompts of similar length with at most `batch_tokens` padded tokens; a longer prompt is a batch of its own.
 
-    With `shared`, prompts of a batch have all in common that comes before their own text, and only an eighth of it counts.
-    It depends on nothing but the prompts and the budget: a resumed run makes the same batches.
+    With `shared`, all prompts of a batch share everything before their own text, and only an eighth of it counts.
+    Batches depend only on the prompts and the budget: a resumed run makes the same ones.
     """
     groups: dict[tuple[int, ...], list[Prompt]] = {}
     for prompt in prompts:
@@ -79,9 +79,9 @@ def plan(prompts: Sequence[Prompt], batch_tokens: int, shared: bool = False) -> 
 
 
 def pack(items: Sequence[T], sizes: Sequence[int | float], budget: int) -> list[list[T]]:
-    """Batches of items, largest first, whose size padded to the largest is at most `budget` (a larger one goes alone).
+    """Batches of items, largest first, whose padded size is at most `budget`; a larger item is a batch of its own.
 
-    A batch that is large enough takes no more items that would make more than a tenth of it padding.
+    A batch that keeps the device busy takes no further item that would raise its padding above a tenth.
     """
     batches: list[list[T]] = []
     largest: int | float = 0
@@ -98,8 +98,8 @@ def pack(items: Sequence[T], sizes: Sequence[int | float], budget: int) -> list[
 
 
 def readable(lm: LanguageModel, batches: Sequence[Sequence[T]], batch_tokens: int) -> list[Sequence[T]]:
-    """The batches as this model reads them right: whole prompts where it does not continue from its KV cache, of equal
-    length where padding changes its numbers.
+    """Batches that this model computes correctly: whole prompts if it cannot continue from a KV cache, of equal length if
+    padding changes its numbers.
     """
     if "padding" in lm.can and "context" in lm.can:
         return list(batches)
@@ -114,9 +114,9 @@ def readable(lm: LanguageModel, batches: Sequence[Sequence[T]], batch_tokens: in
 
 
 def collate(prompts: Sequence[Prompt], device: torch.device | str, context: tuple[int, ...] = ()) -> Batch:
-    """One tensor of each kind. The prompts all begin with `context`, and `ids` is what follows it.
+    """The batch of these prompts, which all begin with `context`; `ids` holds the tokens after it.
 
-    Shorter prompts are padded on the right, fewer anchors filled up with the first.
+    Shorter prompts are padded on the right; missing anchors repeat the first one.
     """
     if any(p.ids[: len(context)] != context for p in prompts):
         raise ValueError("prompts of one batch must begin with its context")
@@ -137,14 +137,14 @@ def collate(prompts: Sequence[Prompt], device: torch.device | str, context: tupl
 
 
 class Contexts(Generic[T]):
-    """What `make` reads of the part of a prompt that others share, kept as long as prompts with the same part come."""
+    """A cache of one context: what `make` computes from the shared part of a prompt, until a prompt with another part comes."""
 
     def __init__(self, make: Callable[[Prompt], T]) -> None:
         self._make = make
         self._last: tuple[tuple[int, ...], T] | None = None
 
     def __call__(self, prompt: Prompt) -> T:
-        """What was read for this prompt or for the last one like it."""
+        """The context of this prompt, computed only if the previous prompt had another one."""
         if self._last is None or self._last[0] != prompt.shared:
             self._last = prompt.shared, self._make(prompt)
         return self._last[1]
@@ -153,9 +153,9 @@ class Contexts(Generic[T]):
 def after_demonstrations(
     lm: LanguageModel, batches: Iterable[Sequence[Prompt]]
 ) -> Iterator[tuple[Sequence[Prompt], Batch, Context]]:
-    """The prompts of each batch, the batch, and the context of its demonstrations, read once for all that share it.
+    """The prompts of each batch, the batch, and the context of its demonstrations, prefilled once for all that share it.
 
-    Of a model that does not continue from its KV cache the prompts are whole, and the context is empty.
+    If the model cannot continue from a KV cache, batches hold whole prompts and the context is empty.
     """
     if "context" not in lm.can:
         yield from ((prompts, collate(prompts, lm.device), Context((), (), 0)) for prompts in batches)
@@ -166,12 +166,12 @@ def after_demonstrations(
 
 
 def only(lm: LanguageModel, batch: Batch) -> Int[Tensor, " batch"] | None:
-    """What `tapped` may compute alone behind the last layer's attention."""
+    """The positions to which `tapped` may restrict the computation after the last layer's attention."""
     return batch.targets if "cut" in lm.can else None
 
 
 def predict(lm: LanguageModel, prompts: Sequence[Prompt]) -> list[dict[str, Any]]:
-    """What a record keeps of each prompt of a batch, read whole: for prompts that share nothing."""
+    """`scores` of whole prompts in one batch, for prompts that share no context."""
     batch = collate(prompts, lm.device)
     with torch.no_grad():
         return scores(next_word_logits(lm, batch), batch)
@@ -180,12 +180,12 @@ def predict(lm: LanguageModel, prompts: Sequence[Prompt]) -> list[dict[str, Any]
 def next_word_logits(
     lm: LanguageModel, batch: Batch, context: Context | None = None, label_words_only: bool = False
 ) -> Float[Tensor, "batch word"]:
-    """Logits over the vocabulary, or over the label words, at the target positions, and nowhere else; at least float32.
+    """Logits over the vocabulary, or over the label words, at the target positions only; at least float32.
 
-    The label words' own are computed in float32 at least: rounded to bfloat16 many would be equal. Gradients flow through
-    them alone: no loss here is of other words, and the way back through the whole vocabulary is as long as the way there.
-    `context` is what `batch.ids` go on from. Its `next_position` may differ from the number of its positions, if the
-    model takes positions (UserError if not).
+    The logits of label words are computed in float32 or more: rounded to bfloat16, many would be equal. Only they carry
+    gradients: no loss here uses other words, and a backward pass through the whole vocabulary costs as much as a forward one.
+    `batch.ids` continue `context`. Its `next_position` may differ from its number of positions if the model accepts
+    position ids (UserError if not).
     """
     given: dict[str, Any] = {}
     if batch.positions is not None:
@@ -204,10 +204,10 @@ def next_word_logits(
 def label_log_probabilities_along(
     lm: LanguageModel, batch: Sequence[Series], after: Context | None = None
 ) -> list[Float[Tensor, "target label"]]:
-    """Log-probabilities at every target of each series, normalised over its own label words' first tokens, on the CPU.
+    """Log-probabilities at every target of each series, normalised over the first tokens of its label words, on the CPU.
 
-    One pass for all of them, padded on the right; logits at the targets alone, of the batch's label words alone. With
-    `after`, all of them begin with this context, and the targets are those behind it.
+    One forward pass for all series, padded on the right, with logits only at the targets and only of the batch's label
+    words. With `after`, all series begin with this context, and the targets are those after it.
     """
     start, cache = (0, None) if after is None else (len(after), after.cache())
     words = sorted({token for series in batch for token in series.label_tokens})
@@ -225,7 +225,7 @@ def logits_along(
 ) -> Float[Tensor, "row target word"]:
     """Logits of these words at these positions of each row, at least float32, on the CPU; short rows are padded.
 
-    A `cache` holds what comes before all rows, or takes what is read.
+    A `cache` holds the keys and values before all rows; those of the rows are appended to it.
     """
     length, most = max(map(len, ids)), max(map(len, targets))
     given = {"use_cache": False} if cache is None else cache_given(lm.model, cache)
@@ -239,13 +239,13 @@ def logits_along(
 def normalised(
     logits: Float[Tensor, "target word"], words: Sequence[int], series: Series
 ) -> Float[Tensor, "target label"]:
-    """Log-probabilities over the label words of a series, of logits over `words`."""
+    """Log-probabilities over the label words of a series, from logits over `words`."""
     return torch.log_softmax(logits[:, [words.index(token) for token in series.label_tokens]], dim=-1)
 
 
 @contextmanager
 def _at(lm: LanguageModel, targets: Int[Tensor, "batch target"]) -> Iterator[None]:
-    """Within the block the model's head sees the hidden states of these positions alone."""
+    """Within the block, the LM head sees only the hidden states of these positions."""
 
     def pick(_: Any, inputs: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
         hidden = inputs[0]
@@ -261,14 +261,14 @@ def _at(lm: LanguageModel, targets: Int[Tensor, "batch target"]) -> Iterator[Non
 
 @contextmanager
 def _words(lm: LanguageModel, words: Int[Tensor, " word"], others: bool = False) -> Iterator[None]:
-    """Within the block the model's head computes the logits of these words, at least in float32, and of no `others`, or
-    of those without gradients.
+    """Within the block, the LM head computes the logits of these words in float32 or more, and, with `others`, of all other
+    words without gradients.
     """
     head = lm.model.get_output_embeddings()
     whole = head.forward
 
     def part(hidden: Tensor) -> Tensor:
-        if type(head) is not nn.Linear:  # quantised: its rows cannot be picked
+        if type(head) is not nn.Linear:  # quantised: single rows cannot be selected
             return whole(hidden) if others else whole(hidden)[..., words.to(hidden.device)]
         precision = torch.promote_types(hidden.dtype, torch.float32)
         chosen = words.to(head.weight.device)
@@ -290,7 +290,7 @@ def label_log_probabilities(logits: Float[Tensor, "batch word"], batch: Batch) -
 
 
 def scores(logits: Float[Tensor, "batch word"], batch: Batch) -> list[dict[str, Any]]:
-    """What a record keeps of each prompt: `probs` over the label words, `top5` token ids over the vocabulary."""
+    """The part of a record about each prompt: `probs` over the label words, `top5` token ids over the vocabulary."""
     with torch.no_grad():
         probs = label_log_probabilities(logits, batch).exp().tolist()
         top = logits.topk(TOP).indices.tolist()

@@ -1,9 +1,9 @@
-"""Settings: what a field means is said once, beside the field; a YAML node becomes a checked object.
+"""Settings: a field declares its meaning where it is defined; a YAML node becomes a validated object.
 
 One YAML node is one constructor call: the fields of a `configurable` class are the node's schema, with their types and
 defaults. Each field has a kind, from which a run's directory, its identity and the columns of a report follow.
 
-Nothing here, and no class of the configuration, imports torch: a mistake is answered before anything heavy loads.
+Neither this module nor any class of the configuration imports torch, so a mistake is reported before anything slow loads.
 """
 
 import dataclasses
@@ -26,16 +26,15 @@ T = TypeVar("T")
 Kind = Literal["number", "source", "run", "shown"]
 """What a setting does.
 
-`number` changes a number of the result: it is part of the run's identity, and a column of reports.
-`source` says where content is found; the identity holds that content's hash instead.
-`run` says where and how fast a run computes, `shown` what is kept and shown of it: neither gives a run another identity
-or another directory.
+`number`: changes a number of the result. It is part of the run's identity and a column of reports.
+`source`: where content is found. The identity holds the hash of that content instead.
+`run`: where and how fast a run computes. `shown`: what a run keeps and shows. Neither changes a run's identity or directory.
 """
 KINDS: tuple[Kind, ...] = get_args(Kind)
 
 
 class SettingError(UserError, ValueError):
-    """A setting that is unknown or has a value that is not allowed."""
+    """An unknown setting, or a value that is not allowed."""
 
 
 def setting(*, default: Any = MISSING, kind: Kind) -> Any:
@@ -47,8 +46,8 @@ def setting(*, default: Any = MISSING, kind: Kind) -> Any:
 def configurable(cls: type[T]) -> type[T]:
     """Make `cls` a frozen dataclass with keyword arguments, checked when it is constructed.
 
-    The constructor raises SettingError for an unknown setting, a wrong type, or what `__post_init__` refuses with a
-    ValueError: the same sentences as for a node of the configuration.
+    The constructor raises SettingError for an unknown setting, a wrong type, and a ValueError of `__post_init__`, with the
+    same messages as for a node of the configuration.
     """
     made: Any = validated_dataclass(frozen=True, kw_only=True, config=ConfigDict(extra="forbid"))(cls)
     checked = made.__init__
@@ -70,13 +69,13 @@ def build(node: Mapping[str, Any], where: str, default: type | None = None, like
     """Make the object that `node` describes: `_target_` names its class, the rest are its arguments.
 
     Args:
-        node: JSON's types.
-        where: the node's place in the configuration, with which every message begins ("experiment").
+        node: a mapping of JSON types.
+        where: the node's place in the configuration ("experiment"); every message begins with it.
         default: the class of a node without `_target_`.
         like: a protocol whose members the class must have.
 
     Raises:
-        SettingError: for an unknown target or key, a value of the wrong type, or one that the class itself refuses.
+        SettingError: the target or a key is unknown, a value has the wrong type, or the class refuses it.
     """
     arguments = {str(key): value for key, value in node.items() if key != "_target_"}
     target = default or locate(node.get("_target_"), where)
@@ -92,16 +91,16 @@ def build(node: Mapping[str, Any], where: str, default: type | None = None, like
 
 
 def locate(path: Any, where: str) -> type:
-    """The class at an import path. SettingError where there is none that a node can describe."""
+    """The class at an import path. SettingError if it cannot be imported or is not `configurable`."""
     if not isinstance(path, str) or "." not in path:
         raise SettingError(f"{where}._target_ is {path!r}; allowed: the import path of a class, MODULE.CLASS.")
     module, _, name = path.rpartition(".")
     try:
         found = getattr(importlib.import_module(module), name)
-    except Exception as error:  # the module is perhaps a user's own: anything may be wrong with it
+    except Exception as error:  # the module may be a user's own and fail in any way
         kind = "" if isinstance(error, ImportError | AttributeError) else f"{type(error).__name__}: "
         raise SettingError(f"{where}._target_ is {path!r}, which cannot be imported ({kind}{error}).") from error
-    # Not is_dataclass, which is also true of a subclass whose own fields nobody has looked at.
+    # Not is_dataclass: it is also true of an undecorated subclass, whose own fields were never processed.
     if not (isinstance(found, type) and "__dataclass_fields__" in vars(found)):
         raise SettingError(
             f"{where}._target_ is {path!r}; allowed: a class with @configurable (anchorflow.settings) above it."
@@ -110,13 +109,13 @@ def locate(path: Any, where: str) -> type:
 
 
 def target_of(cls: type) -> str:
-    """The import path of a class as a configuration writes it: of this package's classes, from the room's door."""
+    """The import path of a class as a configuration writes it; for classes of this package, that of the room's `__init__`."""
     module = cls.__module__.split(".")
     return ".".join([*(module[:2] if module[0] == __package__ else module), cls.__qualname__])
 
 
 def defaults_of(cls: type) -> dict[str, Any]:
-    """The settings that have a default, by name, as JSON's types."""
+    """The settings that have a default, by name, as JSON types."""
     found = {}
     for each in fields(cls):
         if each.default is not MISSING:
@@ -127,9 +126,9 @@ def defaults_of(cls: type) -> dict[str, Any]:
 
 
 def values(node: Any, *kinds: Kind) -> dict[str, Any]:
-    """The settings of these kinds (default: all) by name, as JSON's types.
+    """The settings of these kinds (default: all) by name, as JSON types.
 
-    Left out are those that `node.unused()` names: they have no effect, given the others.
+    Settings that `node.unused()` names are left out: they have no effect, given the others.
     """
     unused = node.unused() if hasattr(node, "unused") else ()
     return {
@@ -140,15 +139,15 @@ def values(node: Any, *kinds: Kind) -> dict[str, Any]:
 
 
 def kind_of(each: "dataclasses.Field[Any]") -> Kind:
-    """What a field does."""
+    """The kind of a field; `number` if it declares none."""
     kind: Kind = each.metadata.get("kind", "number")
     return kind
 
 
 def fingerprint(node: Any) -> dict[str, Any]:
-    """Everything of a node that can change a number: its class, its `number` settings, its `version`.
+    """Everything about a node that can change a number: its class, its `number` settings, its `version`.
 
-    In the place of its `source` settings stands what `node.content()` says of what lies there.
+    `node.content()` replaces the `source` settings: it identifies the content that they point to.
     """
     found = {"_target_": target_of(type(node)), **values(node, "number")}
     if hasattr(node, "version"):
@@ -157,11 +156,11 @@ def fingerprint(node: Any) -> dict[str, Any]:
 
 
 FROM_ENVIRONMENT = "${oc.env:"
-"""How a configuration names a variable of the environment. What holds it is recorded as written: it may be a secret."""
+"""How a configuration refers to an environment variable. Such a value may be secret, so it is recorded as written."""
 
 
 def as_written(found: Mapping[str, Any], node: Mapping[str, Any]) -> dict[str, Any]:
-    """These settings, with what `node` has in their place where that names a variable of the environment."""
+    """These settings, but as written in `node` where that refers to an environment variable."""
     return {key: node[key] if FROM_ENVIRONMENT in repr(node.get(key)) else value for key, value in found.items()}
 
 
@@ -171,14 +170,14 @@ def to_node(node: Any) -> dict[str, Any]:
 
 
 def require(config: Mapping[str, Any], keys: Iterable[str]) -> None:
-    """SettingError for one of these keys that the configuration does not have."""
+    """Raise SettingError if the configuration lacks one of these keys."""
     for key in keys:
         if config.get(key) is None:
             raise SettingError(f"{key} is missing; every run needs it ({key}=..., not ~{key}).")
 
 
 def digest(value: Any) -> str:
-    """A hash (16 hexadecimal digits) of a value made of JSON's types, whatever the order of its keys."""
+    """A hash (16 hexadecimal digits) of a value of JSON types; the order of keys does not matter."""
     text = json.dumps(value, sort_keys=True, ensure_ascii=False, separators=(",", ":"), default=str)
     return hashlib.sha256(text.encode()).hexdigest()[:16]
 
@@ -209,7 +208,7 @@ def _refuse_unknown(target: type, arguments: Mapping[str, Any], where: str) -> N
 
 
 def _refuse_disguised(built: Any, arguments: Mapping[str, Any], where: str) -> None:
-    """Pydantic takes 1.0 and true for 1."""
+    """Refuse 1.0 and true for a whole number: pydantic accepts them as 1."""
     for key, value in arguments.items():
         if isinstance(value, bool) and type(getattr(built, key)) is float:
             raise SettingError(f"{_join(where, key)} is {value!r}; allowed: a number.")
@@ -235,7 +234,7 @@ def _refuse_lacking(target: type, like: type, where: str, path: Any) -> None:
 
 
 MISSING_ONE = ("missing", "missing_keyword_only_argument", "missing_argument")
-"""What pydantic calls an argument that is not given."""
+"""Pydantic's error types for a missing argument."""
 
 
 def _refusal(error: ValidationError, where: str) -> SettingError:
@@ -243,7 +242,7 @@ def _refusal(error: ValidationError, where: str) -> SettingError:
 
 
 def _of_one_value(problems: Sequence[Any]) -> list[dict[str, Any]]:
-    """Of a value that fits none of several types, one problem: what each of them wants, joined by "or"."""
+    """Merge the problems of a value that fits none of several types into one, with the expectations joined by "or"."""
     found: dict[Any, dict[str, Any]] = {}
     for problem in problems:
         place = problem["loc"]
@@ -263,7 +262,7 @@ def _of_one_value(problems: Sequence[Any]) -> list[dict[str, Any]]:
 def _explain(problem: Mapping[str, Any], where: str) -> str:
     message = str(problem["msg"]).removeprefix("Value error, ").rstrip(".")
     place = [str(part) for part in problem["loc"]]
-    if not place:  # the class's own check, which names its settings
+    if not place:  # from the class's own check, whose message names the setting
         return f"{where}: {message}." if where else f"{message}."
     if problem["type"] in MISSING_ONE:
         return f"{_join(where, '.'.join(place))} is missing."

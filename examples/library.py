@@ -1,4 +1,4 @@
-"""From a prompt to the flow picture, as in a notebook: `python examples/library.py [MODEL] [FOLDER]`."""
+"""The library in one script: a run, a tap, a table of runs: `python examples/library.py [MODEL] [FOLDER]`."""
 
 import sys
 from dataclasses import replace

@@ -1,4 +1,7 @@
-"""The tables of options in docs/, made from the classes: `python -m tests.documentation` writes them."""
+"""The generated parts of docs/: tables of options, made from the classes, and those of the tour.
+
+`python -m tests.documentation` writes them.
+"""
 
 import re
 from dataclasses import fields
@@ -48,5 +51,8 @@ def updated(page: str) -> str:
 
 
 if __name__ == "__main__":
+    from tests import rooms, tour
+
     for file in DOCS.rglob("*.md"):
-        file.write_text(updated(file.read_text()))
+        file.write_text(tour.updated(updated(file.read_text())))
+    rooms.FILE.write_text(rooms.svg())

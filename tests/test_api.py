@@ -116,7 +116,7 @@ def test_taps_are_in_force_for_a_block(lm: af.LanguageModel) -> None:
         (af.Saliency, {"n_queries": 2.0}, "n_queries is 2.0; allowed: a whole number, written as one (2)"),
         (af.Saliency, {"queries": 2}, "queries is not a setting of Saliency; allowed: n_queries, "),
         (af.Isolation, {"first_or_last_k": [0]}, "first_or_last_k is [0]"),
-        (af.LabelRelationships, {"regimes": ["fliped"]}, "regimes holds 'fliped'"),
+        (af.LabelRelationships, {"regimes": ["fliped"]}, "regimes has 'fliped'"),
         (af.Tiny, {"family": "bert"}, "family is 'bert'"),
         (af.Dataset, {}, "path is missing; dataset=local needs dataset.path=DIR, or a file"),
     ],
@@ -172,7 +172,7 @@ def test_models_and_tasks_by_name_path_or_object(tmp_path: Path) -> None:
     assert (task.name, len(task.test)) == ("my-data", 8)
     assert af.load_task("novel", n_test=7).test[6].row == 6
     assert af.load_task(af.Novel(name="x", template="{text}:{label}", label_words=(" a", " b"), n_test=2)).name == "x"
-    with pytest.raises(af.UserError, match="takes no settings"):
+    with pytest.raises(af.UserError, match="only with a name or a path"):
         af.load_task(af.Dataset(name="x", path=str(data)), separator="x")
     with pytest.raises(af.UserError, match=r"dataset.n_testt is not a setting of Novel"):
         af.load_task("novel", n_testt=7)
@@ -187,7 +187,7 @@ def test_a_run_in_a_folder_is_refused_where_its_identity_would_not_say_what_ran(
         return attend(attention)
 
     experiment = af.Classification(n_queries=2)
-    with af.tapped(lm, through), pytest.raises(af.UserError, match="taps are no part of its identity"):
+    with af.tapped(lm, through), pytest.raises(af.UserError, match="taps are not part of a run's identity"):
         af.run(experiment, lm, task, folder=tmp_path / "run")
     af.run(experiment, lm, task, folder=tmp_path / "run")
     with pytest.raises(af.UserError, match="holds records of another run"):

@@ -50,7 +50,7 @@ def test_one_run_and_a_sweep_and_a_report_without_the_repository(tmp_path: Path)
 def test_a_project_of_ones_own(project: Path) -> None:
     listed = anchorflow("options", "recency", "--config-dir", "conf", cwd=project)
     assert "experiment.at_most = 4" in listed.stdout, listed.stderr
-    assert "How many of the last demonstrations to look at." in listed.stdout
+    assert "The number of last demonstrations to look at." in listed.stdout
     assert "recency" in anchorflow("run", "--help", "--config-dir", "conf", cwd=project).stdout
 
     own = ("run", "--config-dir", "conf", "experiment=recency", "model=toy-gpt2", "dataset=weather", "tracking=csv")

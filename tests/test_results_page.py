@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -56,9 +57,17 @@ def test_thirds_are_means_over_the_first_and_the_last_layers(tmp_path: Path) -> 
     assert "Made from 1 runs of gpt2: 100 queries, seed 0, version" in found
 
 
-def test_every_claim_is_about_numbers_that_its_experiment_has(tmp_path: Path) -> None:
+def test_every_claim_is_in_its_table(tmp_path: Path) -> None:
+    isolated = ("label_first_5", "label_last_5", "random_first_5")
+    names = [f"{variant}/{measure}" for variant in isolated for measure in ("label_loyalty", "word_loyalty")]
+    names += [f"{variant}/accuracy" for variant in ("vanilla", "reweighted", "full")]
     for experiment in CLAIMS:
-        cells(tmp_path / experiment, [made_up(experiment, known(), classes=2)], experiment)
+        result = made_up(experiment, known(), classes=2)
+        cells(
+            tmp_path / experiment,
+            [replace(result, metrics={**dict.fromkeys(names, 0.5), **result.metrics})],
+            experiment,
+        )
     metrics = {"default_minus_random": 0.1, "default_minus_random_p": 0.01}
     write_run(tmp_path / "labels", "label_relationships", Result(metrics, {"default_minus_random": 0.02}))
     found = parts(into_cells(collect([tmp_path]).runs)[0])

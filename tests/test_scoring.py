@@ -138,7 +138,7 @@ def test_a_part_of_a_context_needs_a_model_that_takes_positions() -> None:
     lm = LanguageModel("any", model, None)
     batch = collate([Prompt(0, 0, (1, 2, 3, 4, 5), (), (1, 2), "")], "cpu", (1, 2, 3))
     part = read(model, (1, 2, 3), "cpu").select([0, 2])
-    with pytest.raises(UserError, match="'bloom' takes no positions"):
+    with pytest.raises(UserError, match="'bloom' accepts no position ids"):
         next_word_logits(lm, batch, part)
 
 

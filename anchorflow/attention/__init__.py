@@ -1,7 +1,7 @@
-"""Everything that reaches inside a model's attention.
+"""Access to a model's attention.
 
-`tapped(model, tap, ...)` puts taps in force for a block. A tap is a callable between a layer and its
-attention: it receives an `Attention` and the function that carries it out, and returns the output.
+`tapped(model, tap, ...)` applies taps within a block. A tap is a callable between a layer and its
+attention: it receives an `Attention` and the function that computes it, and returns the output.
 """
 
 from anchorflow.attention.backend import Tap, in_force, tapped

@@ -1,4 +1,4 @@
-"""Put taps into a model's attention for a block, and find out when one of its layers cannot be reached."""
+"""Apply taps to a model's attention within a block, and detect layers that the taps do not reach."""
 
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
@@ -17,30 +17,30 @@ from anchorflow.errors import UserError
 from anchorflow.models import attention_layers
 
 Tap = Callable[[Attention, Attend], Tensor]
-"""Reads or changes one layer's attention. It calls the given `attend` unless it computes the output itself."""
+"""Reads or changes one layer's attention. It calls the given `attend`, or computes the output itself."""
 
 
 @contextmanager
 def tapped(
     model: PreTrainedModel, *taps: Tap, only: Int[Tensor, " batch"] | None = None, start: int = 0
 ) -> Iterator[None]:
-    """Within the block every attention layer of `model` goes through `taps`, the first one outermost.
+    """Within the block, the attention of every layer of `model` passes through `taps`; the first tap is the outermost.
 
-    With `only`, a position of each prompt, what follows the last layer's attention is computed there alone, which
-    is right if nothing else is read: one layer less of nearly all matrix products. Layers below `start` (from 0) are not
-    run (see Halfway).
+    `only` gives one position of each prompt. Everything after the last layer's attention is then computed for that
+    position only, which saves nearly all matrix products of one layer; read no other position. Layers below `start`
+    (from 0) are not run (see Halfway).
 
-    Afterwards, also after an exception, the model is as before. Blocks nest (around one
-    model): the taps of the inner one come after those of the outer one.
+    The block restores the model at its end, also after an exception. Blocks around one model nest: the taps of the inner
+    block run after those of the outer one.
 
-    Raises UserError at the first forward pass that did not bring every attention layer through the taps, which is
-    how a model family whose attention cannot be reached shows itself.
+    Raises UserError at the first forward pass in which an attention layer bypasses the taps: the attention of this model
+    family cannot be reached.
     """
     seen: list[int] = []
     blocks = decoder_layers(model)
     layers = [layer for layer in attention_layers(decoder_config(model)) if layer >= start]
     if not layers:
-        raise UserError(f"model type {model.config.model_type!r} has no attention layers, which this needs.")
+        raise UserError(f"model type {model.config.model_type!r} has no attention layers; this needs some.")
 
     def begin(module: nn.Module, arguments: Any) -> None:
         seen.clear()
@@ -58,7 +58,7 @@ def tapped(
         return attend(attention)
 
     def cut(module: nn.Module, inputs: tuple[Any, ...]) -> tuple[Any, ...] | None:
-        """One row into a linear map, one row out; the residual sum spreads it over the others, which nobody reads."""
+        """One row into a linear layer, one row out; the residual sum broadcasts it to the other rows, which are not read."""
         if seen and seen[-1] == layers[-1] and inputs[0].ndim == 3 and inputs[0].shape[1] > 1 and only is not None:
             rows = torch.arange(len(inputs[0]), device=inputs[0].device)
             return (inputs[0][rows, only.to(rows.device)][:, None], *inputs[1:])
@@ -86,12 +86,12 @@ _taps: ContextVar[tuple[Tap, ...]] = ContextVar("taps", default=())
 
 
 def in_force() -> bool:
-    """Whether this is within a block of `tapped`."""
+    """Whether this code runs within a block of `tapped`."""
     return bool(_taps.get())
 
 
 def _run(attention: Attention, vanilla: Attend) -> Tensor:
-    """The taps in force, each around the next, the model's own attention innermost."""
+    """Call the active taps, each around the next, with the model's own attention innermost."""
 
     def attend(level: int, attention: Attention) -> Tensor:
         taps = _taps.get()

@@ -1,7 +1,7 @@
-"""A layer's attention taken backwards: the flow |Σ_h A ⊙ ∂L/∂A| beside the gradients of queries, keys and values.
+"""The backward pass of a layer's attention: the flow |Σ_h A ⊙ ∂L/∂A| and the gradients of queries, keys and values.
 
-Keeping the attention maps of all layers for the backward pass would take layers × heads × N² numbers. Here the maps are
-computed again, a few rows at a time, and nothing of the size N² is ever held.
+Keeping the attention maps of all layers for the backward pass would take layers × heads × N² numbers. Instead, the maps are
+recomputed a few rows at a time, and nothing of size N² is ever held.
 """
 
 from collections.abc import Callable, Iterator
@@ -17,17 +17,17 @@ from torch import Tensor
 from anchorflow.attention.core import Attention, attention_weights, fold_mask, fold_sinks
 
 MAP_BYTES = 64 * 2**20
-"""How much of a layer's attention maps the backward pass holds at a time, in each of its two or three buffers."""
+"""Bytes of a layer's attention maps that the backward pass holds at a time, in each of its two or three buffers."""
 
 MIN_ROWS = 128
-"""Fewer rows at a time cost more in calls than they save in keys."""
+"""The fewest rows at a time: fewer cost more in calls than they save in keys."""
 
 Rows = Callable[[int, Float[Tensor, "batch row key"]], None]
-"""Takes some rows of a layer's I, from a number on: of all prompts, up to the last key that any of these rows sees."""
+"""Receives a block of rows of a layer's I: the first row's index, and the rows of all prompts up to the last visible key."""
 
 
 class Gradients(NamedTuple):
-    """Of L, in the dtype of a layer's inputs."""
+    """The gradients of the loss L, in the dtype of a layer's inputs."""
 
     query: Float[Tensor, "batch head query dim"]
     key: Float[Tensor, "batch kv_head key dim"]
@@ -35,7 +35,7 @@ class Gradients(NamedTuple):
 
 
 def plain_weights(attention: Attention) -> Float[Tensor, "batch head query key"]:
-    """A layer's attention maps, whole, as its definition says; gradients flow through all of it."""
+    """The complete attention maps of a layer, computed by definition and fully differentiable."""
     precision = torch.promote_types(attention.query.dtype, torch.float32)
     query, key = attention.query.to(precision), attention.key.to(precision)
     scores = query @ key.repeat_interleave(attention.group, dim=1).mT * attention.scaling
@@ -50,10 +50,7 @@ def plain_weights(attention: Attention) -> Float[Tensor, "batch head query key"]
 def plain_flow_and_gradients(
     attention: Attention, grad_output: Float[Tensor, "batch head query dim"]
 ) -> tuple[Float[Tensor, "batch query key"], Gradients]:
-    """I and the gradients as `flow_and_gradients` computes them, written down: whole maps, and autograd's own gradients.
-
-    Tests compare the two.
-    """
+    """The reference for `flow_and_gradients`: I and the gradients from complete maps and autograd. Tests compare the two."""
     query, key, value = (t.detach().requires_grad_() for t in (attention.query, attention.key, attention.value))
     with torch.enable_grad():
         weights = plain_weights(replace(attention, query=query, key=key, value=value))
@@ -69,11 +66,11 @@ def flow_and_gradients(
     gradients: bool = True,
     per_head: bool = False,
 ) -> Gradients | None:
-    """The gradients of a layer's inputs from that of its output (None where they are not needed), and its flow.
+    """The gradients of a layer's inputs, given that of its output (None without `gradients`), and its flow.
 
-    The queries are the last rows of the keys' positions, and no row sees a later position. `flow` is given the rows of
-    I = |Σ_h A ⊙ ∂L/∂A|, or of Σ_h |A ⊙ ∂L/∂A| with `per_head`, in blocks, the last ones first, in float32 at least; it
-    may change them.
+    The queries are the last of the keys' positions, and no row sees a later position. `flow` receives the rows of
+    I = |Σ_h A ⊙ ∂L/∂A|, or of Σ_h |A ⊙ ∂L/∂A| with `per_head`, in blocks from the last to the first, in float32 or more;
+    it may overwrite them.
     """
     query, key, value = attention.query, attention.key, attention.value
     batch, kv_heads, length = key.shape[:3]
@@ -84,7 +81,7 @@ def flow_and_gradients(
 
     of_query: list[Tensor] = []
     of_key = of_value = torch.empty(0)
-    # A block of rows takes the keys up to its own end. The last block comes first: it takes all of them.
+    # A block of rows needs the keys up to its own end. The last block comes first: it needs all keys.
     for start, stop in reversed(row_blocks(n_rows, batch * query.shape[1] * q.element_size())):
         end = length - n_rows + stop
         rows, drows = (t[:, :, :, start:stop].reshape(batch, kv_heads, -1, t.shape[-1]) for t in (q, dout))
@@ -122,7 +119,7 @@ def flow_and_gradients(
 
 @contextmanager
 def matmul_precision(precision: str) -> Iterator[None]:
-    """Torch's float32 matmul precision within the block."""
+    """Set torch's float32 matmul precision within the block."""
     before = torch.get_float32_matmul_precision()
     torch.set_float32_matmul_precision(precision)
     try:
@@ -132,7 +129,7 @@ def matmul_precision(precision: str) -> Iterator[None]:
 
 
 def row_blocks(length: int, row_bytes: int) -> list[tuple[int, int]]:
-    """Blocks of the rows of a map with `row_bytes` a key: small enough for the budget, and several where that saves work."""
+    """Blocks of rows of a map with `row_bytes` bytes per key: small enough for the budget, several if that saves work."""
     size = max(1, min(MAP_BYTES // (row_bytes * length), max(MIN_ROWS, length // 8)))
-    count = -(-length // size)  # of even size: a last block of a few rows would take as many calls
+    count = -(-length // size)  # of equal size: a small last block would take as many calls
     return list(pairwise(length * i // count for i in range(count + 1)))

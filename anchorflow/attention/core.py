@@ -9,11 +9,11 @@ from torch import Tensor
 
 @dataclass(frozen=True)
 class Attention:
-    """What a layer is about to compute. `layer` counts from 0.
+    """The inputs of one layer's attention. `layer` counts from 0.
 
-    Grouped-query models have fewer key than query heads; query head h reads key head h // group.
-    `mask` is added to the scores (0 where a position may be seen); position biases (ALiBi) are part of it.
-    `sinks` are scores of one more key that has no value (gpt_oss): it takes its share of each row's softmax.
+    Grouped-query models have fewer key heads than query heads; query head h reads key head h // group.
+    `mask` is added to the scores (0 where a position is visible); position biases (ALiBi) are part of it.
+    `sinks` are the scores of an extra key without a value (gpt_oss), which takes a share of each row's softmax.
     """
 
     layer: int
@@ -27,16 +27,16 @@ class Attention:
 
     @property
     def group(self) -> int:
-        """Query heads to a key head."""
+        """Query heads per key head."""
         return self.query.shape[1] // self.key.shape[1]
 
 
 def fold_mask(
     mask: Float[Tensor, "mask_batch mask_head query key"], kv_heads: int, group: int
 ) -> Float[Tensor, "mask_batch folded_head row key"]:
-    """The mask for rows that hold the `group` query heads of a key head one after another.
+    """The mask for rows that concatenate the `group` query heads of each key head.
 
-    In this form a grouped-query layer is a plain batched product, without repeating keys or values.
+    In this form, a grouped-query layer is a plain batched product; keys and values need not be repeated.
     """
     if mask.shape[1] > 1:
         return mask.reshape(mask.shape[0], kv_heads, group * mask.shape[2], -1)
@@ -46,7 +46,7 @@ def fold_mask(
 def fold_sinks(
     sinks: Float[Tensor, "sink_batch head sink_query 1"] | None, kv_heads: int, rows: int
 ) -> Float[Tensor, "sink_batch kv_head row 1"] | None:
-    """The sinks for rows that hold a key head's query heads one after another, each for `rows` query positions."""
+    """The sinks for rows that concatenate the query heads of each key head, with `rows` query positions per head."""
     if sinks is None:
         return None
     return sinks.expand(-1, -1, rows, -1).reshape(len(sinks), kv_heads, -1, 1)
@@ -60,9 +60,9 @@ def attention_weights(
     softcap: float | None = None,
     sinks: Float[Tensor, "sink_batch kv_head row 1"] | None = None,
 ) -> Float[Tensor, "batch kv_head row key"]:
-    """softmax(query · key × scaling + mask), at least in float32, as transformers' eager attention computes it.
+    """softmax(query · key × scaling + mask) in float32 or more, as in transformers' eager attention.
 
-    Rows are query positions, of one head or (see `fold_mask`) of a group of heads.
+    Rows are query positions of one head or (see `fold_mask`) of a group of heads.
     """
     precision = torch.promote_types(query.dtype, torch.float32)
     products = torch.matmul(query.to(precision), key.to(precision).transpose(-1, -2))
@@ -76,7 +76,7 @@ def softmax_of(
     softcap: float | None = None,
     sinks: Float[Tensor, "sink_batch kv_head row 1"] | None = None,
 ) -> Float[Tensor, "batch kv_head row key"]:
-    """softmax(products × scaling + mask), without the sinks' column; the products of queries and keys are consumed."""
+    """softmax(products × scaling + mask) without the column of the sinks; overwrites `products` (queries · keys)."""
     scores = products.mul_(scaling)
     if softcap is not None:
         scores = softcap * torch.tanh(scores / softcap)

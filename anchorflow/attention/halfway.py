@@ -1,4 +1,4 @@
-"""Begin a forward pass in the middle: layers whose output is known already are not run again."""
+"""Start a forward pass at a middle layer: layers with known output are not run again."""
 
 from collections.abc import Collection, Iterator
 from contextlib import ExitStack, contextmanager
@@ -11,7 +11,7 @@ from anchorflow.attention.reach import decoder_layers, replaced
 
 
 class Halfway:
-    """What came out of some layers in one pass, for passes of the same tokens that differ only further up."""
+    """The hidden states between layers in one pass, for passes over the same tokens that differ only in higher layers."""
 
     def __init__(self, model: PreTrainedModel) -> None:
         self._layers = decoder_layers(model)
@@ -19,7 +19,7 @@ class Halfway:
 
     @contextmanager
     def noting(self, starts: Collection[int]) -> Iterator[None]:
-        """Within the block a pass leaves what the layers (from 0) named in `starts` begin from."""
+        """Within the block, a pass stores the input of the layers (from 0) in `starts`."""
         with ExitStack() as stack:
             for start in starts:
                 if start > 0:
@@ -28,7 +28,7 @@ class Halfway:
 
     @contextmanager
     def beginning(self, start: int) -> Iterator[None]:
-        """Within the block the layers below `start` give back what was noted, without being run."""
+        """Within the block, the layers below `start` are skipped; the stored input of layer `start` is used."""
         with ExitStack() as stack:
             for layer in list(self._layers)[:start]:
                 stack.enter_context(replaced(layer, "forward", lambda *_, **__: self._found[start]))

@@ -1,4 +1,4 @@
-"""Positions that lose their view of what came before (Label Words are Anchors, sec. 2.2)."""
+"""Isolate positions from all earlier ones (Label Words are Anchors, sec. 2.2)."""
 
 from collections.abc import Mapping
 from dataclasses import replace
@@ -12,11 +12,11 @@ from anchorflow.attention.reach import Attend
 
 
 class Isolate:
-    """A tap: `A(p, j) = 0` for every j < p, for each of the positions p of a layer (from 0).
+    """A tap that sets `A(p, j) = 0` for every j < p, for the given positions p of each layer (from 0).
 
-    Scores are masked before the softmax, so the row is left with itself alone. Positions count from the first token
-    of the text, also where a pass begins in the middle of it. A layer has a row of positions for each prompt of the batch, or
-    one row for all of them; position 0, which sees nothing but itself anyway, fills up a shorter row.
+    Scores are masked before the softmax, so the position sees only itself. Positions count from the first token of the
+    text, also if a pass continues a KV cache. A layer has one row of positions for each prompt of the batch, or one for all;
+    shorter rows are padded with position 0, which sees only itself anyway.
     """
 
     def __init__(self, positions: Mapping[int, Int[Tensor, "rows position"]]) -> None:
@@ -28,7 +28,9 @@ class Isolate:
         if positions is None:
             return attend(attention)
         mask, last = attention.mask, self._last
-        if last is None or last[0] is not mask or last[1] is not positions:  # layers often share both
+        if (
+            last is None or last[0] is not mask or last[1] is not positions
+        ):  # layers often share both, so that the result is reused
             self._last = last = mask, positions, isolated(mask, positions)
         return attend(replace(attention, mask=last[2]))
 
@@ -36,7 +38,7 @@ class Isolate:
 def isolated(
     mask: Float[Tensor, "mask_batch mask_head query key"], positions: Int[Tensor, "rows position"]
 ) -> Float[Tensor, "batch mask_head query key"]:
-    """The mask under which these positions see themselves alone."""
+    """The mask with which these positions see only themselves."""
     length, total = mask.shape[2:]
     places = torch.arange(total - length, total, device=mask.device)
     alone = (positions.to(mask.device)[:, :, None] == places).any(dim=1)  # [rows, query]

@@ -1,4 +1,4 @@
-"""The keys and values of a text that was read once: what later tokens see of it."""
+"""The KV cache of a text that is prefilled once and seen by many continuations."""
 
 from __future__ import annotations
 
@@ -22,9 +22,9 @@ from anchorflow.results import write_atomically
 
 @dataclass(frozen=True)
 class Context:
-    """Keys and values of some positions, for every layer; `next_position` is where the text goes on.
+    """Keys and values of some positions in every layer; `next_position` is the position of the next token.
 
-    Queries that share their demonstrations share this, however many they are.
+    All queries with the same demonstrations share one context.
     """
 
     keys: tuple[Float[Tensor, "1 kv_head position dim"], ...]
@@ -32,16 +32,16 @@ class Context:
     next_position: int
 
     def __len__(self) -> int:
-        """How many positions are kept."""
+        """The number of kept positions."""
         return self.keys[0].shape[2] if self.keys else 0
 
     @property
     def bytes(self) -> int:
-        """What the kept keys and values take in memory."""
+        """The memory of the keys and values in bytes."""
         return sum(t.numel() * t.element_size() for t in (*self.keys, *self.values))
 
     def select(self, positions: Sequence[int], next_position: int | None = None) -> Context:
-        """The same with these of the kept positions alone; the text goes on where it did, or at `next_position`."""
+        """A context with only these of the kept positions; the text continues where it did, or at `next_position`."""
 
         def kept(tensors: Sequence[Tensor]) -> tuple[Tensor, ...]:
             places = to_device(positions, tensors[0].device)
@@ -52,7 +52,7 @@ class Context:
         )
 
     def cache(self) -> Cache | None:
-        """As transformers wants it, for a batch of any size that goes on from here; None if nothing is kept."""
+        """The context as a transformers cache, for a batch of any size that continues it; None if the context is empty."""
         return Cache(layers=[_Lent(k, v) for k, v in zip(self.keys, self.values, strict=True)]) if len(self) else None
 
     def save(self, path: Path) -> None:
@@ -65,7 +65,7 @@ class Context:
 
     @classmethod
     def load(cls, path: Path, device: torch.device | str = "cpu") -> Context:
-        """What `save` wrote. UserError for a file that is something else."""
+        """Read what `save` wrote. UserError for any other file."""
         from safetensors import SafetensorError, safe_open
 
         try:
@@ -79,9 +79,9 @@ class Context:
 
 
 class _Growing(DynamicLayer):  # type: ignore[misc]
-    """One layer of a text that is read, which may begin with what was read before.
+    """One layer's cache during a prefill, which may continue an earlier text.
 
-    Transformers' own begins with two empty tensors, which it copies to the device: waiting for a GPU in each layer.
+    Transformers' own class starts with two empty tensors, whose copy to the device waits for the GPU in each layer.
     """
 
     def __init__(self, keys: Tensor | None = None, values: Tensor | None = None) -> None:
@@ -94,7 +94,7 @@ class _Growing(DynamicLayer):  # type: ignore[misc]
         self.dtype, self.device, self.is_initialized = keys.dtype, keys.device, True
 
     def update(self, key_states: Tensor, value_states: Tensor, *_: object, **__: object) -> tuple[Tensor, Tensor]:
-        """What is there and new positions after one another."""
+        """Append new positions and return all."""
         if self.is_initialized:
             key_states = torch.cat([self.keys, key_states], dim=2)
             value_states = torch.cat([self.values, value_states], dim=2)
@@ -103,10 +103,10 @@ class _Growing(DynamicLayer):  # type: ignore[misc]
 
 
 class _Lent(_Growing):
-    """One layer of a context: every prompt of a batch sees it and none adds to it, so nothing new is kept."""
+    """One layer's cache of a context that every prompt of a batch sees and none extends: new positions are not kept."""
 
     def update(self, key_states: Tensor, value_states: Tensor, *_: object, **__: object) -> tuple[Tensor, Tensor]:
-        """Context and new positions after one another, in every prompt."""
+        """Return the context followed by the new positions, for every prompt."""
         batch = key_states.shape[0]
         keys, values = (t.expand(batch, -1, -1, -1) for t in (self.keys, self.values))
         return torch.cat([keys, key_states], dim=2), torch.cat([values, value_states], dim=2)
@@ -115,7 +115,7 @@ class _Lent(_Growing):
 def read(
     model: PreTrainedModel, ids: Sequence[int], device: torch.device | str, after: Context | None = None
 ) -> Context:
-    """Read a text, alone or `after` another, under the taps in force: every layer's keys and values of all positions."""
+    """Prefill a text, alone or `after` another, under the active taps; returns the keys and values of all positions."""
     if not len(ids):
         return after or Context((), (), 0)
     cache = growing(after)
@@ -128,22 +128,22 @@ def read(
 
 
 def growing(after: Context | None = None) -> Cache:
-    """The cache of a text that is to be read, alone or `after` another, as transformers wants it."""
-    # Layers of one kind, whatever the model's own are: these also keep what a sliding window would drop.
+    """A transformers cache for the prefill of a text, alone or `after` another."""
+    # The same class for all layers: unlike a model's own, it also keeps what a sliding window would drop.
     if after is None or not len(after):
         return Cache(layer_class_to_replicate=_Growing)
     return Cache(layers=[_Growing(k, v) for k, v in zip(after.keys, after.values, strict=True)])
 
 
 def kept(cache: Cache, next_position: int) -> Context:
-    """What such a cache holds once the text was read."""
+    """The context in such a cache after the prefill."""
     return Context(
         tuple(layer.keys for layer in cache.layers), tuple(layer.values for layer in cache.layers), next_position
     )
 
 
 def cache_given(module: nn.Module, cache: Cache | None) -> dict[str, Any]:
-    """The arguments with which a model continues from a cache; transformers 5.24 gave it another name."""
+    """The keyword arguments that pass a cache to a model; transformers 5.24 renamed one."""
     name = "cache" if "cache" in inspect.signature(module.forward).parameters else "past_key_values"
     return {name: cache, "use_cache": True}
 
@@ -151,18 +151,18 @@ def cache_given(module: nn.Module, cache: Cache | None) -> dict[str, Any]:
 def positions_after(
     model: PreTrainedModel, context: Context, shape: tuple[int, int], device: torch.device | str
 ) -> dict[str, Tensor]:
-    """What to tell the model of the positions after a context: nothing, unless some of the context was left out.
+    """The position arguments for tokens after a context; empty unless some positions of the context were dropped.
 
-    UserError then for a model that takes no positions, or whose layers see a window shorter than the text: they count
-    the positions that are there.
+    Then UserError for a model that accepts no position ids, or with a sliding window shorter than the text: the window
+    counts the positions that are present.
     """
     if context.next_position == len(context):
         return {}
     longest, window = max(context.next_position, len(context)) + shape[1], shortest_window(model)
     if window is not None and longest > window:
         raise UserError(
-            f"{model.config.model_type!r} has layers that see {window} tokens; with positions left out they see others than "
-            f"in the whole prompt of {longest}. Use fewer or shorter demonstrations."
+            f"{model.config.model_type!r} has layers that see {window} tokens; without some positions they see other "
+            f"tokens than in the whole prompt of {longest}. Use fewer or shorter demonstrations."
         )
     if counts_positions(model):
         raise _no_positions(model)
@@ -170,19 +170,19 @@ def positions_after(
 
 
 def shortest_window(model: PreTrainedModel) -> int | None:
-    """How many tokens the layers see that do not see all; None without such layers."""
+    """The size in tokens of the shortest sliding window; None without such layers."""
     config = decoder_config(model)
     kinds = getattr(config, "layer_types", None) or getattr(config, "attention_layers", None)
     if kinds and not {"sliding_attention", "chunked_attention", "local"} & set(kinds):
-        return None  # where layers differ, none has the window that the configuration knows
+        return None  # if layers differ, the configuration's window applies to none
     names = ("sliding_window", "attention_chunk_size", "window_size")
     return next((size for name in names if (size := getattr(config, name, None))), None)
 
 
 def positions_given(model: PreTrainedModel, positions: Int[Tensor, "batch position"]) -> dict[str, Tensor]:
-    """How to tell the model the positions of its tokens. UserError for a model that cannot be told.
+    """The keyword arguments that give the model the positions of its tokens. UserError if it accepts none.
 
-    Nothing where positions are no part of a token's state, but of the mask alone.
+    Empty if positions affect only the mask.
     """
     if "position_ids" in inspect.signature(model.forward).parameters:
         return {"position_ids": positions + _first_position(model)}
@@ -192,7 +192,7 @@ def positions_given(model: PreTrainedModel, positions: Int[Tensor, "batch positi
 
 
 def _first_position(model: PreTrainedModel) -> int:
-    """Where a model begins to count: behind the place of its padding, in RoBERTa's family."""
+    """A model's first position id: in RoBERTa's family, the one after the padding index."""
     embeddings: Any = getattr(model.base_model, "embeddings", None)
     if not hasattr(embeddings, "create_position_ids_from_input_ids"):
         return 0
@@ -200,7 +200,7 @@ def _first_position(model: PreTrainedModel) -> int:
 
 
 def counts_positions(model: PreTrainedModel) -> bool:
-    """Whether distances are counted in the positions that are there, and added to the scores (ALiBi)."""
+    """Whether distances between the present positions are added to the scores (ALiBi)."""
     said = getattr(model.config, "alibi", None)
     return (
         any(name.startswith("build_") and "alibi" in name for name in dir(model.base_model)) if said is None else said
@@ -209,5 +209,5 @@ def counts_positions(model: PreTrainedModel) -> bool:
 
 def _no_positions(model: PreTrainedModel) -> UserError:
     return UserError(
-        f"model type {model.config.model_type!r} takes no positions, so a token can only follow right on those before it."
+        f"model type {model.config.model_type!r} accepts no position ids, so a token must directly follow those before it."
     )

@@ -1,7 +1,7 @@
-"""The target alone: a prompt is read once, and then its last position goes through the model again and again.
+"""Compute only the last token: prefill a prompt once, then run only its target position through the model repeatedly.
 
-What changes row q of the attention maps and no other leaves the keys and values of all other positions as they were.
-Re-weighting is such a change (Label Words are Anchors, sec. 3.1).
+A change of row q of the attention maps leaves the keys and values of all other positions unchanged. Re-weighting is such a
+change (Label Words are Anchors, sec. 3.1).
 """
 
 from __future__ import annotations
@@ -21,12 +21,12 @@ from anchorflow.attention.target import mask_of_target
 from anchorflow.models import to_device
 
 Change = Callable[[int, Tensor], Tensor]
-"""Takes a layer and row q of its attention maps, [batch, head, position], and gives another row q."""
+"""Maps a layer and row q of its attention maps, [batch, head, position], to the changed row q."""
 
 
 @dataclass(frozen=True)
 class _Layer:
-    """What the targets see in a layer: prompts share the first positions, and of the others each has its own."""
+    """What the targets see in a layer: the first positions are shared by all prompts, each has its own others."""
 
     shared_key: Tensor
     """[1, kv_head, shared, dim], as `shared_value`; `key` and `value` are [batch, kv_head, own, dim]."""
@@ -36,16 +36,16 @@ class _Layer:
     mask: Tensor
     """[batch, mask_head, 1, shared + own]"""
     itself: Tensor
-    """[batch, mask_head, 1, 1]: the target comes again after all others, and does not see what it was."""
+    """[batch, mask_head, 1, 1]: the target is appended after all others and does not see its earlier self."""
 
     def of(self, rows: Int[Tensor, " row"]) -> _Layer:
-        """Of these prompts."""
+        """The same for these prompts only."""
         parts = (self.key, self.value, self.mask, self.itself)
         key, value, mask, itself = (t.index_select(0, rows.to(t.device)) for t in parts)
         return replace(self, key=key, value=value, mask=mask, itself=itself)
 
     def joined(self, others: Sequence[_Layer]) -> _Layer:
-        """Of these prompts and those of other passes, all as long as the longest; nobody sees what fills them up."""
+        """These prompts and those of other passes, padded to the longest; the padding is masked."""
         every = (self, *others)
         lowest, longest = torch.finfo(self.mask.dtype).min, max(a.key.shape[2] for a in every)
         more = [longest - a.key.shape[2] for a in every]
@@ -56,11 +56,11 @@ class _Layer:
 
 
 class Seen:
-    """A tap that notes what the targets see in a pass; then they can go through the model again, alone.
+    """A tap that stores what the targets see in a pass, so that later passes need only the target tokens.
 
     Args:
         targets: the last position q of each prompt, within the queries of the pass.
-        shared: so many positions at the beginning are the same in all prompts, and are kept once.
+        shared: the number of leading positions that all prompts share; they are stored once.
     """
 
     def __init__(self, targets: Int[Tensor, " batch"], shared: int = 0) -> None:
@@ -79,14 +79,14 @@ class Seen:
         return attend(attention)
 
     def of(self, rows: Sequence[int]) -> Seen:
-        """The same for some prompts of the batch, in this order; one may come several times."""
+        """The same for some prompts of the batch, in this order; a prompt may occur several times."""
         places = to_device(rows, self._targets.device)
         found = Seen(self._targets[places], self._shared)
         found._layers = {layer: noted.of(places) for layer, noted in self._layers.items()}
         return found
 
     def joined(self, others: Sequence[Seen]) -> Seen:
-        """One for these prompts and those of other passes, which all share the same positions."""
+        """Join these prompts with those of other passes that share the same leading positions."""
         found = Seen(torch.cat([self._targets, *(other._targets for other in others)]), self._shared)
         found._layers = {
             layer: noted.joined([other._layers[layer] for other in others]) for layer, noted in self._layers.items()
@@ -94,7 +94,7 @@ class Seen:
         return found
 
     def alone(self, change: Change | None = None) -> Tap:
-        """A tap for passes that take the targets' tokens, at their positions, and nothing else."""
+        """A tap for passes over the target tokens only, at their positions."""
 
         def tap(attention: Attention, attend: Attend) -> Tensor:
             seen = self._layers[attention.layer]
@@ -120,14 +120,14 @@ class Seen:
 def _with_shared(
     rows: Float[Tensor, "batch kv_head row x"], shared: Float[Tensor, "1 kv_head x y"]
 ) -> Float[Tensor, "batch kv_head row y"]:
-    """rows @ shared, with the rows of all prompts as those of one: what they share is read once, and not copied."""
+    """rows @ shared, as one product over the rows of all prompts: the shared tensor is read once and not copied."""
     batch, kv_heads, row, _ = rows.shape
     folded = rows.transpose(0, 1).reshape(kv_heads, batch * row, -1)
     return (folded @ shared[0]).view(kv_heads, batch, row, -1).transpose(0, 1)
 
 
 def reweighted(beta: Float[Tensor, "batch layer head anchor"], anchors: Int[Tensor, "batch anchor"]) -> Change:
-    """A'[l,h](q, p_k) = exp(β[l,h,k]) · A[l,h](q, p_k), not renormalised (sec. 3.1); every prompt may have a β of its own."""
+    """A'[l,h](q, p_k) = exp(β[l,h,k]) · A[l,h](q, p_k), not renormalised (sec. 3.1); each prompt has its own β."""
     factors = beta.exp()
 
     def change(layer: int, weights: Tensor) -> Tensor:

@@ -1,8 +1,8 @@
-"""Ways into a model's attention: the only place that knows how families compute it.
+"""Intercept a model's attention: the only module that knows how model families compute it.
 
-A layer is reached by what its modules have, whatever the family is called. Most ask transformers' AttentionInterface for
-their attention function. Some have a method `_attn` (GPT-J, GPT-Neo, CodeGen). In the others the calls in the middle of
-the layer's forward are caught: of scaled_dot_product_attention (Falcon), or of softmax between two products (BLOOM, MPT).
+The structure of a layer's modules decides, not the name of the family. Most families look up their attention function in
+transformers' AttentionInterface. Some have a method `_attn` (GPT-J, GPT-Neo, CodeGen). In the others, calls within the
+layer's forward are intercepted: scaled_dot_product_attention (Falcon), or a softmax between two products (BLOOM, MPT).
 """
 
 from __future__ import annotations
@@ -24,19 +24,19 @@ from anchorflow.attention.core import Attention
 from anchorflow.errors import UserError
 
 Attend = Callable[[Attention], Tensor]
-"""Carries out an attention: [batch, head, query, dim]."""
+"""Computes an attention; returns [batch, head, query, dim]."""
 
 Run = Callable[[Attention, Attend], Tensor]
-"""Is given each layer's attention and what carries it out as the model would."""
+"""Called with each layer's attention and the function that computes it as the model would."""
 
 
 def decoder_config(model: PreTrainedModel) -> Any:
-    """The configuration of the decoder, also where it is one part of a model."""
+    """The configuration of the decoder, also if it is one part of a larger model."""
     return model.config.get_text_config(decoder=True)
 
 
 def decoder_layers(model: PreTrainedModel) -> nn.ModuleList:
-    """The model's layers in order. UserError where they are not in one list."""
+    """The model's decoder layers in order. UserError if they are not in one list."""
     n_layers = decoder_config(model).num_hidden_layers
     for name, module in model.base_model.named_modules():
         of_text = not any(part in name for part in ("vision", "visual", "image", "audio"))
@@ -47,7 +47,7 @@ def decoder_layers(model: PreTrainedModel) -> nn.ModuleList:
 
 @contextmanager
 def reached(model: PreTrainedModel, run: Run) -> Iterator[None]:
-    """Within the block every attention layer calls `run`."""
+    """Within the block, every attention layer calls `run`."""
     if model not in _WAYS:
         _WAYS[model] = _Ways.of(model)
     ways = _WAYS[model]
@@ -62,7 +62,7 @@ def reached(model: PreTrainedModel, run: Run) -> Iterator[None]:
 
 @contextmanager
 def replaced(module: nn.Module, name: str, function: Callable[..., Any]) -> Iterator[None]:
-    """Put `function` over a method of this one module; what an offloading library put there comes back."""
+    """Override a method of this one module within the block; an override by an offloading library is restored."""
     before = {name: module.__dict__[name]} if name in module.__dict__ else {}
     module.__dict__[name] = function
     try:
@@ -74,7 +74,7 @@ def replaced(module: nn.Module, name: str, function: Callable[..., Any]) -> Iter
 
 @dataclass(frozen=True)
 class _Ways:
-    """What of a model is to be changed for a block."""
+    """The parts of a model to override within a block."""
 
     configs: tuple[Any, ...]
     methods: tuple[tuple[int, nn.Module], ...]
@@ -111,15 +111,15 @@ def _asks_interface(module: nn.Module) -> bool:
 # --- AttentionInterface ---------------------------------------------------------------------------
 
 _EAGER = "eager"
-"""Modules look at this name, too: for it alone all of them fold what they know of the mask into the mask."""
+"""Modules check this name, too: only for it do all of them merge everything they know about visibility into the mask."""
 
 _UNDERSTOOD = {"dropout", "softcap", "position_bias", "sinks", "s_aux", "sliding_window"}
-"""What an eager attention may take besides the tensors, the mask and the scaling; the mask knows of the window."""
+"""Further arguments of an eager attention; the mask already includes the sliding window."""
 
 
 @contextmanager
 def _through_interface(configs: tuple[Any, ...], run: Run) -> Iterator[None]:
-    # The setter of PreTrainedModel walks all modules and may warn; the attribute is what layers look at.
+    # The setter of PreTrainedModel walks all modules and may warn; layers read the attribute.
     before = [(config, config._attn_implementation) for config in configs]
     implementation = next((name for _, name in before if name is not None), "sdpa")
 
@@ -153,9 +153,9 @@ def _interface_attention(
     scaling: float | None = None,
     **others: Any,
 ) -> tuple[Tensor, None]:
-    """In the place of the module's eager attention, which defines what it computes.
+    """Replaces the module's eager attention, which defines what it computes.
 
-    [batch, head, query, dim] in, [batch, query, head, dim] out, as transformers wants.
+    [batch, head, query, dim] in, [batch, query, head, dim] out, as in transformers.
     """
     eager = getattr(sys.modules[type(module).__module__], "eager_attention_forward", None)
     named = set(inspect.signature(eager).parameters) if eager is not None else set()
@@ -166,10 +166,10 @@ def _interface_attention(
     softcap, sinks = others.get("softcap"), _sinks(others, query)
     scale = query.shape[-1] ** -0.5 if scaling is None else scaling
     bias = others.pop("position_bias", None)
-    if attention_mask is None:  # then every position sees every other
+    if attention_mask is None:  # every position sees every other
         attention_mask = query.new_zeros(1, 1, query.shape[2], key.shape[2])
     mask = attention_mask if bias is None else attention_mask + bias
-    # Torch's kernel where it computes the same as the eager function, of which it knows neither of these.
+    # Torch's kernel, unless the eager function has one of these, which the kernel lacks.
     plain = implementation == "sdpa" and softcap is None and sinks is None
     function: Any = AttentionInterface().get("sdpa") if plain or eager is None else eager
 
@@ -182,7 +182,7 @@ def _interface_attention(
 
 
 def _sinks(others: dict[str, Any], query: Tensor) -> Tensor | None:
-    """One for each head, or for each row of each head as well."""
+    """The sinks, one per head or one per row and head."""
     given = others.get("sinks")
     given = others.get("s_aux") if given is None else given
     if given is None:
@@ -194,7 +194,7 @@ def _sinks(others: dict[str, Any], query: Tensor) -> Tensor | None:
 
 
 def _by_kernel(a: Attention) -> Tensor:
-    """Torch's kernel for the formula of a method or a layer, which would keep the whole map, and may round float64."""
+    """Torch's kernel instead of a family's own formula, which would keep the whole map and may round float64."""
     mask = a.mask.to(a.query.dtype)
     return nn.functional.scaled_dot_product_attention(a.query, a.key, a.value, attn_mask=mask, scale=a.scaling)
 
@@ -210,13 +210,13 @@ def _method_attention(layer: int, module: nn.Module, run: Run) -> Callable[..., 
 
 
 def _local_mask(module: Any, query: Tensor, key: Tensor) -> Tensor | None:
-    """GPT-Neo's local layers see a window that the model's mask does not tell of."""
+    """GPT-Neo's local layers have a window that is not in the model's mask."""
     if getattr(module, "attention_type", None) != "local":
         return None
     n, m = query.shape[-2], key.shape[-2]
     visible = module.bias[:, :, m - n : m, :m]
     precision = torch.promote_types(query.dtype, torch.float32)
-    # Large but far from the smallest float, since the model's own mask is added to it.
+    # Large, but far from the smallest float: the model's own mask is added to it.
     return torch.zeros(visible.shape, dtype=precision, device=query.device).masked_fill(~visible, -1e9)
 
 
@@ -240,19 +240,19 @@ _OVER = {"div", "div_", "__truediv__", "__itruediv__", "true_divide", "divide"}
 
 
 class _Caught(TorchFunctionMode):
-    """Catches the one attention of a layer's forward: a call of torch's kernel, or products around a softmax."""
+    """Intercepts the one attention of a layer's forward: a call of torch's kernel, or products around a softmax."""
 
     def __init__(self, layer: int, run: Run) -> None:
         super().__init__()
         self._layer, self._run = layer, run
         self._batch = 1
         self._product: tuple[Tensor, Tensor, Tensor, float] | None = None
-        """Queries, keys, and what became of their product: itself, and by what it was multiplied."""
+        """Queries, keys, their product after scaling, and the scale."""
         self._scores: Tensor | None = None
 
     @contextmanager
     def of_batch(self, size: int) -> Iterator[None]:
-        """Within the block the calls of a pass of so many prompts are caught."""
+        """Within the block, the calls of a pass over this number of prompts are intercepted."""
         self._batch, self._product, self._scores = size, None, None
         with self:
             yield
@@ -277,7 +277,7 @@ class _Caught(TorchFunctionMode):
         return found
 
     def _scaled(self, func: Any, args: Any, found: Any) -> None:
-        """The product may be scaled before anything is added to it."""
+        """Track a scaling of the product before anything is added to it."""
         assert self._product is not None
         name = getattr(func, "__name__", "")
         if len(args) > 1 and name in _TIMES | _OVER and (not isinstance(args[1], Tensor) or args[1].ndim == 0):
@@ -286,7 +286,7 @@ class _Caught(TorchFunctionMode):
             self._product = (rows, columns, found, alpha * factor if name in _TIMES else alpha / factor)
 
     def _attention(self, value: Tensor) -> Tensor:
-        """The product of weights and values, once both sides of the softmax are known."""
+        """Replace the product of weights and values: both sides of the softmax are now known."""
         assert self._product is not None
         assert self._scores is not None
         (rows, columns, product, alpha), scores = self._product, self._scores
@@ -294,20 +294,20 @@ class _Caught(TorchFunctionMode):
         query, key, values = (self._split(t) for t in (rows, columns.mT, value))
         scores, product = (t.reshape(*query.shape[:3], key.shape[2]) for t in (scores, product))
         precision = torch.promote_types(query.dtype, torch.float32)
-        # Whatever is added to the products: masks, position biases.
+        # Everything that is added to the products: masks, position biases.
         mask = scores.to(precision) - product.to(precision)
         found = self._run(Attention(self._layer, query, key, values, mask, alpha), _by_kernel)
         return found.reshape(*rows.shape[:-1], value.shape[-1])
 
     def _split(self, tensor: Tensor) -> Tensor:
-        """As [batch, head, position, dim]."""
+        """The tensor as [batch, head, position, dim]."""
         return tensor.reshape(self._batch, -1, *tensor.shape[-2:])
 
     def _kernel(
         self, func: Any, query: Tensor, key: Tensor, value: Tensor, attn_mask: Tensor | None = None, **others: Any
     ) -> Tensor:
         mask = attn_mask
-        if mask is None:  # the call says that it is causal, or one query sees all
+        if mask is None:  # the call is causal, or has a single query that sees all
             n, m = query.shape[-2], key.shape[-2]
             mask = torch.ones(n, m, dtype=torch.bool, device=query.device).tril(m - n)[None, None]
         if mask.dtype == torch.bool:

@@ -1,8 +1,7 @@
-"""Information flow: |Σ_h A ⊙ ∂L/∂A| of every layer, averaged at once (Label Words are Anchors, sec. 2.1), or
-Σ_h |A ⊙ ∂L/∂A| (its footnote 3).
+"""Information flow: |Σ_h A ⊙ ∂L/∂A| of every layer (Label Words are Anchors, sec. 2.1), or Σ_h |A ⊙ ∂L/∂A| (footnote 3).
 
-A layer keeps its queries, keys and values; its backward pass computes the maps again, a few rows at a time (see
-`backward`), and leaves three numbers per prompt: the means S_wp, S_pq and S_ww.
+A layer keeps its queries, keys and values. Its backward pass recomputes the maps, a few rows at a time (see `backward`), and
+reduces them to three numbers per prompt: the means S_wp, S_pq and S_ww.
 """
 
 from collections.abc import Mapping, Sequence
@@ -21,21 +20,21 @@ from anchorflow.attention.target import of_target
 from anchorflow.models import Shape
 
 STRONGEST = 200
-"""So many single flows of a layer are kept for a prompt that is kept at all."""
+"""The number of single flows that are kept per layer of a kept prompt."""
 
 
 class SaliencyFlow:
     """A tap that turns the gradient of a loss into the flow between the parts of the prompt.
 
     Args:
-        shape: of the model; flows are of its attention layers.
+        shape: the model's shape; there is one flow per attention layer.
         anchors: positions p_k of the label words; every prompt has at least one.
-        is_anchor: False where `anchors` is filler, for prompts with fewer demonstrations than others.
-        targets: the last position q of each prompt, where the loss is taken, and nowhere else; padding may follow.
+        is_anchor: False where `anchors` is padding, for prompts with fewer demonstrations than others.
+        targets: the last position q of each prompt, the only one in the loss; padding may follow it.
         keep: rows of the batch whose strongest flows are kept.
-        per_head: the absolute value is taken of every head's A ⊙ ∂L/∂A, before heads are summed.
-        cut: behind the last layer's attention the target's row suffices (see `PROPERTIES`).
-        tf32: products of float32 numbers in the backward pass may round these to 10 bits, where a GPU does so.
+        per_head: take the absolute value of A ⊙ ∂L/∂A per head, before heads are summed.
+        cut: after the last layer's attention, compute only the target's row (see `PROPERTIES`).
+        tf32: allow float32 products of the backward pass to round their inputs to 10 bits, on GPUs that have it.
 
     Use it as `with tapped(model, flow): loss = ...`, then `flow.gather(loss)`, and then `flow.strongest(row)`.
     """
@@ -54,8 +53,8 @@ class SaliencyFlow:
         self.tf32, self.per_head = tf32, per_head
         # Apple's GPUs have no float64.
         self._precision = torch.float32 if targets.device.type == "mps" else torch.float64
-        # Nothing else in the graph needs a gradient: these zeros are what a layer's backward pass hangs on,
-        # and the flow arrives as their "gradient".
+        # Nothing else in the graph needs a gradient: these zeros trigger each layer's backward pass, and the
+        # flow arrives as their "gradient".
         self._means = torch.zeros(
             len(shape.attending), len(targets), 3, dtype=self._precision, device=targets.device, requires_grad=True
         )
@@ -73,7 +72,7 @@ class SaliencyFlow:
 
     def __call__(self, attention: Attention, attend: Attend) -> Tensor:
         length = attention.query.shape[2]
-        # Of what the last layer gives, the loss sees the target's row alone.
+        # The loss depends only on the target's row of the last layer's output.
         if attention.layer == self._last:
             attention = of_target(attention, self._targets)
         output: Tensor = _Flow.apply(  # type: ignore[no-untyped-call]
@@ -82,18 +81,16 @@ class SaliencyFlow:
         return output.expand(-1, -1, length, -1)
 
     def gather(self, loss: Float[Tensor, ""]) -> Float[Tensor, "layer batch 3"]:
-        """S_wp, S_pq and S_ww of every layer and prompt, from the sum of the losses; nan where no pair is of a kind."""
+        """S_wp, S_pq and S_ww of every layer and prompt, from the sum of the losses; nan if there is no pair of a kind."""
         return torch.autograd.grad(loss, self._means)[0]
 
     def strongest(self, row: int) -> tuple[list[list[tuple[int, int, float]]], list[float]]:
-        """Of a row of `keep`, layer by layer: its flows (to, from, I), strongest first and none of them zero; the sum of
-        all I.
-        """
+        """For a row of `keep` and each layer: its nonzero flows (to, from, I), strongest first, and the sum of all I."""
         kept = [self._kept[layer, row].read() for layer in self._place]
         return [flows for flows, _ in kept], [total for _, total in kept]
 
     def of_layer(self, layer: int, length: int, device: torch.device) -> "_LayerFlow":
-        """What takes the rows of one layer's I."""
+        """The object that receives the rows of one layer's I."""
         anchors, counts, targets = (t.to(device) for t in (self._anchors, self._is_anchor, self._targets))
         is_anchor = torch.zeros(len(targets), length, dtype=torch.int32, device=device)
         is_anchor = is_anchor.scatter_add_(1, anchors, counts.int()) > 0
@@ -102,7 +99,7 @@ class SaliencyFlow:
         return _LayerFlow(is_anchor, targets, self._precision, kept)
 
     def mean(self, flow: "_LayerFlow") -> Float[Tensor, "batch 3"]:
-        """S_wp, S_pq and S_ww of one layer, once it has all rows."""
+        """S_wp, S_pq and S_ww of one layer, after all its rows were added."""
         return flow.sums.to(self._means.device) / self._pairs
 
 
@@ -124,10 +121,10 @@ class _LayerFlow:
         self.sums = torch.zeros(len(targets), 3, dtype=precision, device=targets.device)
 
     def add(self, positions: Int[Tensor, "batch row"], flow: Float[Tensor, "batch row key"]) -> None:
-        """These rows of I, which are consumed: those of `positions`, up to some key."""
+        """Add the rows of I at `positions`, up to some key; overwrites `flow`."""
         columns = self._columns[: flow.shape[2]]
         is_anchor = self._is_anchor[:, : flow.shape[2]]
-        flow.scatter_(2, positions[:, :, None], 0)  # what flows from a position to itself
+        flow.scatter_(2, positions[:, :, None], 0)  # the flow from a position to itself
         for row, strongest in self._kept.items():
             strongest.add(positions[row], flow[row] * (columns < positions[row][:, None]), self._precision)
         sums = flow.sum(dim=2, dtype=self._precision)
@@ -136,7 +133,7 @@ class _LayerFlow:
         here = to_target.any(dim=1)
         place = (self._targets - positions[:, 0]).clamp(0, flow.shape[1] - 1)
         of_target = flow[torch.arange(len(place), device=place.device), place]
-        # The target's row is split by where it comes from: a difference of large sums would lose digits.
+        # The target's row is summed by source: a difference of large sums would lose digits.
         wp = (sums * to_anchor).sum(dim=1)
         pq = (of_target * is_anchor).sum(dim=1, dtype=self._precision) * here
         ww = (sums * ~(to_anchor | to_target)).sum(dim=1)
@@ -145,7 +142,7 @@ class _LayerFlow:
 
 
 class _Strongest:
-    """The strongest flows of one prompt in one layer, and the sum of all; they stay on the device until they are read."""
+    """The strongest flows of one prompt in one layer, and the sum of all; they stay on the device until read."""
 
     def __init__(self, length: int) -> None:
         self._length = length
@@ -154,14 +151,14 @@ class _Strongest:
         self._totals: list[Tensor] = []
 
     def add(self, positions: Int[Tensor, " row"], flow: Float[Tensor, "row key"], precision: torch.dtype) -> None:
-        """These rows of I, zero but for pairs j < i."""
+        """Add rows of I, which are zero except for pairs j < i."""
         values, at = flow.flatten().topk(min(STRONGEST, flow.numel()))
         self._values.append(values)
         self._places.append(positions[at // flow.shape[1]] * self._length + at % flow.shape[1])
         self._totals.append(flow.sum(dtype=precision))
 
     def read(self) -> tuple[list[tuple[int, int, float]], float]:
-        """Flows (to, from, I), strongest first and none of them zero; the sum of all I."""
+        """The nonzero flows (to, from, I), strongest first, and the sum of all I."""
         values, places = torch.cat(self._values), torch.cat(self._places)
         values, best = values.topk(min(STRONGEST, len(values)))
         found = zip(places[best].tolist(), values.tolist(), strict=True)
@@ -183,7 +180,7 @@ class _Flow(torch.autograd.Function):
         attention: Attention,
         attend: Attend,
     ) -> Tensor:
-        ctx.save_for_backward(query, key, value, attention.mask)  # the model's one, not a folded copy for every layer
+        ctx.save_for_backward(query, key, value, attention.mask)  # the model's own mask, not a folded copy per layer
         ctx.flow, ctx.layer = flow, attention.layer
         ctx.scaling, ctx.softcap, ctx.sinks = attention.scaling, attention.softcap, attention.sinks
         return attend(attention)
@@ -193,10 +190,10 @@ class _Flow(torch.autograd.Function):
     def backward(ctx: Any, grad_output: Tensor) -> tuple[Tensor | None, ...]:
         query, key, value, mask = ctx.saved_tensors
         attention = Attention(ctx.layer, query, key, value, mask, ctx.scaling, ctx.softcap, ctx.sinks)
-        inputs = any(ctx.needs_input_grad[:3])  # not so in the first layer: its inputs depend on nothing
+        inputs = any(ctx.needs_input_grad[:3])  # False in the first layer, whose inputs need no gradient
         rows, length = query.shape[2], key.shape[2]
         flow = ctx.flow.of_layer(ctx.layer, length, query.device)
-        if rows < length:  # the target's row alone
+        if rows < length:  # only the target's row
             positions = ctx.flow._targets.to(query.device)[:, None]
         else:
             positions = torch.arange(length, device=query.device).expand(len(query), -1)

@@ -1,7 +1,7 @@
-"""Is this model what the experiments take it for? A few passes of a few tokens tell, before any number is made.
+"""Check that a model has the properties that experiments rely on, with a few short passes before any result.
 
-Each property is an identity of the model's own logits: with and without taps, from its KV cache and in one go, alone and
-in a batch. What fails decides what the model can be asked, and how (`LanguageModel.can`).
+Each property is an identity of the model's own logits: with and without taps, from its KV cache and in one pass, alone and
+in a batch. The properties that fail decide which experiments the model supports, and how they run (`LanguageModel.can`).
 """
 
 from __future__ import annotations
@@ -28,20 +28,20 @@ from anchorflow.models.language_model import WITHOUT_ATTENTION
 from anchorflow.settings import digest, fingerprint
 
 LENGTH, BEGIN, DROPPED = 16, 10, (2, 3, 6)
-"""Tokens of the text that is tried and of its beginning, and positions of that which a KV cache leaves out."""
+"""Tokens of the test text and of its beginning, and positions of the beginning that a KV cache drops."""
 
 TRIES = 3
-"""So many texts: a property holds if one of them shows it, since a router of experts may turn on a last digit."""
+"""The number of texts. A property holds if one text shows it: rounding may change the choice of a router of experts."""
 
 TOLERANCE = {torch.float64: 1e-6, torch.float32: 1e-4, torch.float16: 0.05, torch.bfloat16: 0.25}
-"""Mean difference of logits, in their standard deviations, from which on two passes are said to differ."""
+"""The mean difference of logits, in standard deviations of the logits, above which two passes differ."""
 
 VERSION = 1
-"""Raise it when the check changes: what was found before is found again."""
+"""The version of the check. Raise it when the check changes, to invalidate cached findings."""
 
 
 def checked(lm: LanguageModel) -> LanguageModel:
-    """The same model, which says what it can be asked. What was found for the same weights before is not tried again."""
+    """The model with its abilities. Findings for the same weights are cached."""
     key = _key(lm)
     lacking = _recalled(key) if key else None
     if lacking is None:
@@ -52,7 +52,7 @@ def checked(lm: LanguageModel) -> LanguageModel:
 
 
 def check(lm: LanguageModel) -> dict[str, str]:
-    """The properties (see `PROPERTIES`) that this model lacks, each with how far it is off, or the error that it gave."""
+    """The properties (see `PROPERTIES`) that this model lacks, each with the size of the error or the exception."""
     lacking = {}
     texts = [_Text.of(lm, start) for start in range(TRIES)]
     for name in PROPERTIES:
@@ -74,7 +74,7 @@ def _key(lm: LanguageModel) -> bytes | None:
 
 
 def _recalled(key: bytes) -> dict[str, str] | None:
-    """What was found before; None where nothing is kept, or something else."""
+    """Cached findings; None if there are none or they are invalid."""
     try:
         found = json.loads(weights_cache.recall("self-check", key))
     except ValueError:
@@ -84,7 +84,7 @@ def _recalled(key: bytes) -> dict[str, str] | None:
 
 @dataclass(frozen=True)
 class _Text:
-    """Some tokens, and what the model says at each of them when it reads them without anything of ours."""
+    """A test text and the model's own logits at each of its tokens."""
 
     lm: LanguageModel
     ids: Tensor
@@ -108,19 +108,19 @@ class _Text:
 
 
 def _differs(text: _Text, pair: Callable[[_Text], tuple[Tensor, Tensor]]) -> str:
-    """How far two ways to the same logits are apart; nothing where that is rounding."""
+    """The difference between two ways to compute the same logits, in words; empty if it is only rounding."""
     try:
         one, other = pair(text)
     except (UserError, ValueError) as error:
         return first_line(error)
-    except Exception as error:  # a family that lacks a property shows it in dozens of ways
+    except Exception as error:  # a family that lacks a property may raise anything
         return f"its code ends in {type(error).__name__} ({first_line(error)})"
     off = float((one - other).abs().mean() / text.plain.std())
     return "" if off <= TOLERANCE.get(text.lm.dtype, 0.25) else f"off by {off:.2g} standard deviations of the logits"
 
 
 def _refuse_choosing(text: _Text) -> None:
-    """Layers may choose what they see, by scores that tie, out of texts longer than the one that is tried here."""
+    """Refuse layers that select visible positions by score: they do so only in texts longer than the test text."""
     config = decoder_config(text.lm.model)
     chosen = sorted(set(getattr(config, "layer_types", None) or ()) - _WHOLE)
     chosen += [name for name in ("index_topk", "keep_window_size") if getattr(config, name, None)]
@@ -167,7 +167,7 @@ def _context(text: _Text) -> tuple[Tensor, Tensor]:
         raise ValueError("not all positions are in the KV cache")
     after = text.ids[:, BEGIN:]
     given = positions_after(text.lm.model, context, (1, after.shape[1]), text.lm.device)
-    both = text.ids.new_tensor(after.tolist() * 2)  # as a batch, whose prompts share it
+    both = text.ids.new_tensor(after.tolist() * 2)  # a batch whose prompts share the context
     return text.logits(both, **cache_given(text.lm.model, context.cache()), **given)[1:], text.plain[:, BEGIN:]
 
 
@@ -176,7 +176,7 @@ def _taps(text: _Text) -> tuple[Tensor, Tensor]:
 
     def look(attention: Attention, attend: Attend) -> Tensor:
         if attention.key.shape[2] != LENGTH or attention.query.shape[2] != LENGTH:
-            raise ValueError(f"layer {attention.layer + 1} attends to something else than the text's positions")
+            raise ValueError(f"layer {attention.layer + 1} attends to something other than the positions of the text")
         seen.append(attention.layer)
         return attend(attention)
 
@@ -194,7 +194,7 @@ def _cut(text: _Text) -> tuple[Tensor, Tensor]:
 
 
 def _gradients(text: _Text) -> tuple[Tensor, Tensor]:
-    """Saliency against autograd's own gradients of the maps; both in units of the largest, times the logits' spread."""
+    """Saliency against autograd's gradients of the maps; both in units of the largest, times the spread of the logits."""
     anchors = torch.tensor([[2, BEGIN - 1]], device=text.lm.device)
     last = torch.tensor([LENGTH - 1], device=text.lm.device)
     flow = SaliencyFlow(text.lm.shape, anchors, torch.ones_like(anchors, dtype=torch.bool), last, cut=False)
@@ -242,7 +242,7 @@ def _last_token(text: _Text) -> tuple[Tensor, Tensor]:
 
 
 def _gaps(text: _Text) -> tuple[Tensor, Tensor]:
-    """Positions that are left out are positions that no later one sees."""
+    """Dropping positions from a KV cache against masking them for all later positions."""
     model, after = text.lm.model, text.ids[:, BEGIN:]
     context = read(model, text.ids[0, :BEGIN].tolist(), text.lm.device)
     context = context.select([i for i in range(BEGIN) if i not in DROPPED], BEGIN)

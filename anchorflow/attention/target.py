@@ -1,4 +1,4 @@
-"""The target position's view of the other positions, above all of the label words (Label Words are Anchors, sec. 2.3)."""
+"""The attention of the target position to other positions, in particular label words (Label Words are Anchors, sec. 2.3)."""
 
 from collections.abc import Mapping
 from dataclasses import replace
@@ -24,7 +24,7 @@ def target_weights(attention: Attention, targets: Int[Tensor, " batch"]) -> Floa
 
 
 def of_target(attention: Attention, targets: Int[Tensor, " batch"]) -> Attention:
-    """The same with the query position q alone."""
+    """The attention of the query position q only."""
     targets = targets.to(attention.query.device)
     rows = torch.arange(len(targets), device=targets.device)
     sinks = attention.sinks
@@ -35,7 +35,7 @@ def of_target(attention: Attention, targets: Int[Tensor, " batch"]) -> Attention
 
 
 def mask_of_target(attention: Attention, targets: Int[Tensor, " batch"]) -> Float[Tensor, "batch mask_head 1 key"]:
-    """What the mask says of q."""
+    """The row of the mask for q."""
     mask = attention.mask.expand(len(targets), -1, -1, -1)
     return mask[torch.arange(len(targets), device=targets.device), :, targets][:, :, None]
 
@@ -53,11 +53,11 @@ class LabelAttention:
         return attend(attention)
 
     def read(self) -> Float[Tensor, "layer batch anchor"]:
-        """What the last pass found, on the CPU, in float64."""
+        """The attention in the last pass, on the CPU in float64."""
         return by_layer(self._found)
 
 
 def by_layer(found: Mapping[int, Float[Tensor, "..."]]) -> Float[Tensor, "layer ..."]:
-    """The layers' tensors in one, on the CPU, in float64: it waits for a GPU once, not once a layer."""
+    """The tensors of all layers stacked, on the CPU in float64; it waits for a GPU once, not once per layer."""
     device = next(iter(found.values())).device
     return torch.stack([found[layer].to(device) for layer in sorted(found)]).cpu().double()

@@ -1,4 +1,4 @@
-"""Query vectors of the target and key vectors of the label words, as they meet in the scores (sec. 3.3)."""
+"""Query vectors of the target and key vectors of the label words, as they enter the scores (sec. 3.3)."""
 
 import torch
 from jaxtyping import Float, Int
@@ -10,9 +10,9 @@ from anchorflow.attention.target import by_layer
 
 
 class Vectors:
-    """A tap that reads q's query vector, all heads one after another, and its product with each anchor's key vector.
+    """A tap that reads q's query vector, with all heads concatenated, and its product with each anchor's key vector.
 
-    Both are taken as the scores take them: after rotary positions, before scaling. Keys of grouped-query models stand
+    Both are taken as they enter the scores: after rotary embedding, before scaling. In grouped-query models, a key counts
     once for every query head.
     """
 

@@ -1,4 +1,4 @@
-"""Data: a task's labelled examples, where they come from, and how they are written in a prompt."""
+"""Data: a task's labelled examples, their source, and the template that writes them in a prompt."""
 
 from anchorflow.data.dataset import Dataset, Source
 from anchorflow.data.hosted import Hosted

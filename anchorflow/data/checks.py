@@ -1,4 +1,4 @@
-"""What may be wrong with a task as a whole: texts that come twice, with two labels, or in both splits."""
+"""Problems of a task as a whole: duplicate texts, texts with two labels, texts in both splits."""
 
 import logging
 from collections.abc import Collection
@@ -10,9 +10,9 @@ log = logging.getLogger(__name__)
 
 
 def refuse_problems(task: Task, refuse: Collection[str], where: str) -> None:
-    """UserError, with an example, for a problem that is to be refused; a line in the log counts the others.
+    """Raise UserError, with an example, for a problem in `refuse`; one log line counts the others.
 
-    The overlap, which a run tells of itself, is no part of that line.
+    That line leaves out the overlap, which every run reports by itself.
     """
     counted = {
         "duplicates": (task.provenance.duplicates, "repeat the text and label of an earlier row", _twice),
@@ -23,7 +23,7 @@ def refuse_problems(task: Task, refuse: Collection[str], where: str) -> None:
         if count and kind in refuse:
             others = [other for other in refuse if other != kind]
             raise UserError(
-                f"{where}: {count} {what}, for one {find(task)[0]!r:.80}. Take them out, or let them through with "
+                f"{where}: {count} {what}, such as {find(task)[0]!r:.80}. Remove them, or accept them with "
                 f"{typed('dataset.refuse', others)}."
             )
     told = [f"{count} {what}" for kind, (count, what, _) in counted.items() if count and kind != "overlap"]

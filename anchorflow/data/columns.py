@@ -1,4 +1,4 @@
-"""Which column of a table is the text, and which the label."""
+"""Find the columns of a table that hold the text and the label."""
 
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ from anchorflow.errors import UserError, did_you_mean, typed
 log = logging.getLogger(__name__)
 
 NUMBERING = {"", "idx", "id", "index", "demonstrations"}
-"""Columns that are neither text nor label: a row's number, and its own demonstrations."""
+"""Columns that are neither text nor label: a row's index, and its own demonstrations."""
 
 
 def find(table: Table, given: Mapping[str, str], pair: bool, known: Collection[str]) -> dict[str, str]:
-    """The column of each field: as given, else the one of its name, else the only one that is left, which is said.
+    """The column of each field: the given one, else the one with the field's name, else the only candidate (logged).
 
-    `known` are the labels' names. UserError where a column is not there, or more than one may be meant.
+    `known` are the names of the labels. UserError if a column is missing or ambiguous.
     """
     columns = table.columns
     fields = ["text", "label", *(["text_pair"] if pair else [])]
@@ -25,7 +25,7 @@ def find(table: Table, given: Mapping[str, str], pair: bool, known: Collection[s
     for field, column in found.items():
         if column not in columns and columns:
             raise UserError(
-                f"dataset.columns says that {field} is {column!r}, which {table.place} does not have; it has "
+                f"dataset.columns maps {field} to {column!r}, which {table.place} does not have; it has "
                 f"{', '.join(columns)}.{did_you_mean(column, columns)}"
             )
     missing = [field for field in fields if field not in found]
@@ -36,18 +36,18 @@ def find(table: Table, given: Mapping[str, str], pair: bool, known: Collection[s
     if guessed is None:
         example = {field: found.get(field, f"COLUMN{i + 1}") for i, field in enumerate(fields)}
         raise UserError(
-            f"{table.place} has no column {' and no '.join(missing)}; it has {', '.join(columns)}. Say which is which: "
+            f"{table.place} has no column {' and no '.join(missing)}; it has {', '.join(columns)}. Name the columns: "
             f"{typed('dataset.columns', example)}. Its first row: {dict(table.rows[0].values)!r:.150}"
         )
     said = ", ".join(f"{field} is {column!r}" for field, column in guessed.items())
-    log.info("columns: %s in %s, the only choice", said, table.place)
+    log.info("columns: %s in %s, the only candidates", said, table.place)
     return found | guessed
 
 
 def _only_choice(
     table: Table, missing: Sequence[str], spare: Sequence[str], known: Collection[str]
 ) -> dict[str, str] | None:
-    """One column for each missing field; None where several, or none, would do."""
+    """One column for each missing field; None if a field has several candidates or none."""
     if len(spare) != len(missing):
         return None
     if len(missing) == 1:
@@ -60,7 +60,7 @@ def _only_choice(
 
 
 def _may_be_label(table: Table, column: str, known: Collection[str]) -> bool:
-    """Whether all values are numbers of classes or known names; of unknown names, whether few come again and again."""
+    """Whether all values are class numbers or known names; if the names are unknown, whether there are few and they repeat."""
     values = [str(row.values.get(column)) for row in table.rows]
     if all(value.isdecimal() or value in known for value in values):
         return True

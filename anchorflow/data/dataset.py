@@ -1,7 +1,7 @@
-"""Load a task: its examples, how they are written in a prompt, and where they came from.
+"""Load a task from files, the hub, or a Python package.
 
-A dataset comes from files, the hub, or a Python package. Copies of one dataset differ, so that every source says what it
-holds, and a sweep freezes what `auto` chose. Labels are matched by name, so that a source's own numbering does not matter.
+Copies of one dataset differ. Every source therefore declares what it holds, and a sweep freezes the source that `auto` chose.
+Labels are matched by name, so the numbering of a source does not matter.
 """
 
 import logging
@@ -25,54 +25,55 @@ from anchorflow.settings import build, configurable, setting
 log = logging.getLogger(__name__)
 
 SOURCES = ("directory", "hub", "package")
-"""What `auto` tries, in this order."""
+"""The sources that `auto` tries, in this order."""
 Column = Literal["text", "text_pair", "label"]
 Problem = Literal["missing", "nul", "duplicates", "conflicts", "overlap"]
 DESCRIBED = ("template", "label_words", "label_names", "separator", "holds", "columns")
-"""What a `dataset.yaml` may say."""
+"""The keys that a `dataset.yaml` may have."""
 
 
 @configurable
 class Dataset:
-    """A dataset of the configuration: how it is written, and where it can be had."""
+    """A dataset: how its examples are written in a prompt, and where they are found."""
 
     name: str = ""
-    """What results, directories and instructions call it; left out, the last part of `path`."""
+    """The name in results, directories and instructions; default: the last part of `path`."""
     template: str | None = None
-    """How an example is written, with {text}, {text_pair} and, last, {label}."""
+    """How an example is written: fixed text around {text}, {text_pair} and, at the end, {label}."""
     label_words: tuple[str, ...] | None = None
-    """The word of each class, with the blank in front of it."""
+    """The word of each class, including the blank before it."""
     label_names: tuple[str, ...] | None = setting(default=None, kind="source")
-    """What a row's `label` may say instead of a number."""
+    """Class names that a row's `label` may have instead of a number."""
     separator: str | None = None
-    """The text between examples; null is one newline."""
+    """The text between examples; null means one newline."""
     rows_per_class: int | None = setting(default=None, kind="source")
-    """Use only the first rows of each class in the train split, this many; null uses all."""
+    """Use only this many rows of each class of the train split, from its beginning; null uses all."""
     source: Literal["auto", "directory", "hub", "package"] = setting(default="auto", kind="source")
-    """Where to look; auto takes the first of directory, hub and package that has it. A sweep freezes that choice."""
+    """Where to look; auto takes the first of directory, hub and package that has the dataset. A sweep freezes that choice."""
     holds: str | None = setting(default=None, kind="shown")
-    """What a directory's files hold, in a few words that results show ("sentences"); hub and package have their own."""
+    """A short description of the directory's files for results ("sentences"); hub and package have their own."""
     path: str | None = setting(default=None, kind="source")
-    """A directory with `train_file` and `test_file`, or one file, which is split by a hash of its texts: JSON lines, JSON,
-    CSV, TSV (these may be gzipped), Parquet, or what `datasets.save_to_disk` wrote."""
+    """A directory with `train_file` and `test_file`, or one file, which is split by a hash of its texts. Formats: JSON lines,
+    JSON, CSV, TSV (all may be gzipped), Parquet, and the output of `datasets.save_to_disk`."""
     root: str | None = setting(default=None, kind="source")
-    """A directory of datasets: without `path`, `root`/`name` is looked for."""
+    """A directory of datasets; without `path`, the dataset is read from `root`/`name`."""
     train_file: str = setting(default="train.jsonl", kind="source")
-    """The train split in the directory; a file of another kind (train.csv) does, too."""
+    """The file of the train split; the same name with another ending (train.csv) is found, too."""
     test_file: str = setting(default="test.jsonl", kind="source")
-    """The test split in the directory."""
+    """The file of the test split."""
     hub: Hub | None = setting(default=None, kind="source")
-    """Where it lies on the hub."""
+    """Its place on the hub."""
     package: Package | None = setting(default=None, kind="source")
-    """The Python package that carries it."""
+    """The Python package that contains it."""
     columns: dict[Column, str] | None = setting(default=None, kind="source")
-    """Which column is what, where they have other names: {text: sentence, label: polarity}."""
+    """The columns of the fields, if they have other names: {text: sentence, label: polarity}."""
     refuse: tuple[Problem, ...] = setting(default=("missing", "nul"), kind="source")
-    """What is refused: rows with a missing (or empty) text, texts with a NUL, duplicates (texts and label of an earlier row),
-    conflicts (a text with two labels), overlap (test texts in train). The rest is counted, and rows without text left out."""
+    """Problems that are errors: rows with a missing (or empty) text, texts with a NUL, duplicates (same texts and label as an
+    earlier row), conflicts (one text, two labels), overlap (test texts in train). The others are counted, and rows without
+    text are left out."""
 
     def __post_init__(self) -> None:
-        for key in ("template", "separator"):  # a command line has no line breaks: what is typed as \n stands for one
+        for key in ("template", "separator"):  # a command line has no line breaks: one types \n
             if (given := getattr(self, key)) is not None:
                 object.__setattr__(self, key, given.replace("\\n", "\n").replace("\\t", "\t"))
         if self.template is not None:
@@ -89,7 +90,7 @@ class Dataset:
             raise ValueError(f"rows_per_class is {self.rows_per_class}; allowed: 1 or more, or null for all")
         for kind in ("hub", "package"):
             if self.source == kind and getattr(self, kind) is None:
-                raise ValueError(f"source is {kind!r}, but {self.name} is not known there; allowed: auto, directory")
+                raise ValueError(f"source is {kind!r}, which does not have {self.name}; allowed: auto, directory")
 
     def _named(self) -> str:
         if self.path is None:
@@ -100,7 +101,7 @@ class Dataset:
         return name.removesuffix(suffix(Path(name))) or name
 
     def load(self) -> Task:
-        """The task, from the first source that has it. UserError where none has, or for a bad row."""
+        """The task, from the first source that has it. UserError if none has it, or for an invalid row."""
         sources = SOURCES if self.source == "auto" else (self.source,)
         reasons = []
         for source in sources:
@@ -121,23 +122,23 @@ class Dataset:
         raise UserError(f"dataset {self.name} was not found. " + "; ".join(reasons) + ".")
 
     def frozen(self, task: Task) -> dict[str, Any]:
-        """The settings that make sure that `task` comes from the source it came from now, or from none."""
+        """The settings that tie the dataset to the source `task` came from: later loads use it or fail."""
         source = task.provenance.source
         return {"source": source} if self.source == "auto" and source in SOURCES else {}
 
     def without_split(self, task: Task) -> str | None:
-        """What to say where `task` comes from a source without the test split that others have; None where it does not."""
+        """The objection if the source of `task` lacks the test split that other sources have; else None."""
         official = None if self.hub is None else self.hub.test
         if official is None or task.provenance.split is not None:
             return None
         files = f"{self.name}/{self.train_file} and {self.name}/{self.test_file}"
         return (
             f"{task.shown} has no {official} split of its own. Set ANCHORFLOW_DATA to a directory with {files}, or "
-            f"take a fifth of its rows all the same with dataset.source={task.provenance.source}."
+            f"accept a fifth of its rows as test split with dataset.source={task.provenance.source}."
         )
 
     def task(self, train: list[Example], test: list[Example], provenance: Provenance, where: str) -> Task:
-        """The checked task of these examples; `where` is what a complaint calls their place."""
+        """The checked task of these examples; error messages call their place `where`."""
         if self.template is None:
             raise UserError(self._missing("template", "Review: {text}\nSentiment:{label}", where))
         if self.label_words is None:
@@ -149,9 +150,9 @@ class Dataset:
                 raise UserError(f"{where}: no train example of class {label} ({word.strip()!r}).")
         warn_of_missing_blank(Template(self.template), self.label_words)
         if not test:
-            raise UserError(f"{where}: the test split holds no example.")
+            raise UserError(f"{where}: the test split has no examples.")
         if Template(self.template).pair and any(example.text_pair is None for example in (*train, *test)):
-            raise UserError(f"dataset.template asks for {{text_pair}}, but the rows of {where} have one text only.")
+            raise UserError(f"dataset.template uses {{text_pair}}, but the rows of {where} have only one text.")
         made = Task(
             name=self.name,
             template=Template(self.template),
@@ -165,7 +166,7 @@ class Dataset:
         return made
 
     def from_tables(self, splits: directory.Splits, provenance: Provenance, where: str) -> Task:
-        """The task of the rows of these splits. Without a test split, the train split's rows are split by a hash."""
+        """The task of the rows of these splits. Without a test split, a hash of the texts splits the train rows."""
         train, test = splits
         if self.template is None:
             raise UserError(self._missing("template", "Review: {text}\nSentiment:{label}", where))
@@ -181,15 +182,15 @@ class Dataset:
         examples = reading.examples(train)
         if test is None:
             examples, queries = split_by_text(examples)
-            log.info("split: %s has no test split; a fifth of its rows, by a hash of their texts, is one", train.place)
+            log.info("split: %s has no test split; a hash of the texts selects a fifth of its rows as one", train.place)
         else:
             queries = reading.examples(test)
         return replace(self, label_words=words).task(examples, queries, provenance, where)
 
     def _missing(self, key: str, example: object, where: str) -> str:
         return (
-            f"dataset.{key} is missing. Write, for one, {typed(f'dataset.{key}', example)}, or put {key}: into a "
-            f"dataset.yaml beside {where}."
+            f"dataset.{key} is missing. Write, for example, {typed(f'dataset.{key}', example)}, or put {key}: into a "
+            f"dataset.yaml next to {where}."
         )
 
     def _from_directory(self) -> Task:
@@ -199,8 +200,8 @@ class Dataset:
             place = expanded(self.root) / self.name
             if not place.parent.is_dir():
                 raise UserError(
-                    f"ANCHORFLOW_DATA (dataset.root) is {self.root!r}, which is no directory; looked for {place}. Correct it, "
-                    "or unset it to take another source."
+                    f"ANCHORFLOW_DATA (dataset.root) is {self.root!r}, which is not a directory; looked for {place}. Correct "
+                    "it, or unset it to use another source."
                 )
         else:
             raise NotHere("neither ANCHORFLOW_DATA nor dataset.path is set")
@@ -220,47 +221,47 @@ class Dataset:
 
     def _from_hub(self) -> Task:
         if self.hub is None:
-            raise NotHere("no hub id is known for it")
+            raise NotHere("it has no hub id")
         return self.task(*self.hub.find())
 
     def _from_package(self) -> Task:
         if self.package is None:
-            raise NotHere("no Python package is known to carry it")
+            raise NotHere("it is in no known Python package")
         return self.task(*self.package.find())
 
 
 class Source(Protocol):
-    """Where a task comes from: a node of the configuration."""
+    """What the node `dataset` of the configuration describes: something that loads a task."""
 
     @property
     def name(self) -> str:
-        """What results and directories call it."""
+        """The name in results and directories."""
         ...
 
     def load(self) -> Task:
-        """The task. UserError where it cannot be had, or for a bad row."""
+        """Load the task. UserError if it cannot be found, or for an invalid row."""
         ...
 
 
 def check_label_words(words: Sequence[str]) -> None:
-    """ValueError unless there are two or more label words, none empty, no two alike."""
+    """Raise ValueError unless there are two or more label words, none empty, all different."""
     if len(words) < 2:
         raise ValueError(f"label_words is {list(words)}; allowed: two or more words")
     for word in words:
         if not word.strip():
-            raise ValueError(f"label_words holds {word!r}; allowed: words with at least one letter or sign")
+            raise ValueError(f"label_words has {word!r}; allowed: words with at least one visible character")
         if list(words).count(word) > 1:
-            raise ValueError(f"label_words holds {word!r} twice; every class needs a word of its own")
+            raise ValueError(f"label_words has {word!r} twice; every class needs its own word")
 
 
 def warn_of_missing_blank(template: Template, words: Sequence[str]) -> None:
-    """A line in the log where label words follow the template's last sign at once: models have seen a blank there."""
+    """Log a warning if no blank separates the template from the label words: models are trained on text that has one."""
     before = template.before_label
     if before[-1:].isspace() or not before[-1:].isascii():
         return
     if odd := [word for word in words if word[:1].isascii() and word[:1].isalnum()]:
         log.warning(
-            "dataset.label_words: %r follows %r without a blank, as no text has it; write %s",
+            "dataset.label_words: %r follows %r without the blank that ordinary text has; write %s",
             *(odd[0], before.rsplit("\n")[-1], typed("dataset.label_words", [f" {word.lstrip()}" for word in words])),
         )
 

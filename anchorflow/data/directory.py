@@ -1,4 +1,4 @@
-"""The files of a dataset: one file, a directory with a file for each split, or what `datasets.save_to_disk` wrote."""
+"""The files of a dataset: one file, a directory with a file per split, or the output of `datasets.save_to_disk`."""
 
 from __future__ import annotations
 
@@ -10,13 +10,14 @@ from anchorflow.data.tables import READERS, Table, from_disk, read_table, suffix
 from anchorflow.errors import UserError, did_you_mean
 
 Splits = tuple[Table, Table | None]
-"""Train and test; None where the test split is to be taken from the same rows."""
+"""Train and test; None if the test split must be taken from the train rows."""
 
 
 def read_splits(place: Path, train: str, test: str, instead: str = "") -> Splits:
-    """The splits at a path; `train` and `test` name their files. UserError where one is not there.
+    """The splits at a path; `train` and `test` name their files.
 
-    It ends with what to do `instead`.
+    Raises:
+        UserError: a split is missing. The message ends with `instead`, an alternative.
     """
     if place.is_file():
         return read_table(place), None
@@ -33,7 +34,7 @@ def read_splits(place: Path, train: str, test: str, instead: str = "") -> Splits
 
 
 def chosen(splits: dict[str, Table], place: str, train: str, test: str, key: str = "_file") -> Splits:
-    """Two of the splits by name. Where there is one alone, its rows are split."""
+    """Two of the splits by name. Of a single split, the rows will be split."""
     if train in splits and len(splits) == 1:
         return splits[train], None
     for name, which in ((train, "train"), (test, "test")):
@@ -46,7 +47,7 @@ def chosen(splits: dict[str, Table], place: str, train: str, test: str, key: str
 
 
 def _file(there: dict[str, Path], name: str) -> Path | None:
-    """The file of this name, or the only one that differs in its kind (train.csv for train.jsonl)."""
+    """The file with this name, or the only one with another ending (train.csv for train.jsonl)."""
     if name in there:
         return there[name]
     others = [file for other, file in there.items() if _stem(other) == _stem(name)]
@@ -59,7 +60,7 @@ def _file(there: dict[str, Path], name: str) -> Path | None:
 
 
 def _lacks(place: Path, name: str, key: str, there: list[str], instead: str) -> str:
-    """What to write where the file of a split is not there."""
+    """The message for a missing file of a split."""
     if not there:
         return f"{place} has no {name}, and no other file of examples; allowed: {', '.join(READERS)}."
     one = f", or dataset.path={place / there[0]} to split that file" if len(there) == 1 else ""
@@ -71,7 +72,7 @@ def _stem(name: str) -> str:
 
 
 class _Loader(yaml.SafeLoader):
-    """YAML in which a key that is given twice is an error."""
+    """YAML that refuses duplicate keys."""
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[object, object]:
         keys = [key.value for key, _ in node.value]
@@ -81,7 +82,7 @@ class _Loader(yaml.SafeLoader):
 
 
 def described(place: Path, allowed: tuple[str, ...]) -> dict[str, object]:
-    """What the `dataset.yaml` in a directory, or beside a file, says. UserError for a key that it may not have."""
+    """The settings of the `dataset.yaml` in a directory or next to a file. UserError for an unknown key."""
     path = (place if place.is_dir() else place.parent) / "dataset.yaml"
     if not path.is_file():
         return {}

@@ -1,4 +1,4 @@
-"""Any dataset of the hub, by its id: `dataset=hub dataset.id=nyu-mll/glue dataset.subset=sst2`."""
+"""Any dataset on the hub, by its id: `dataset=hub dataset.id=nyu-mll/glue dataset.subset=sst2`."""
 
 from anchorflow.data import directory
 from anchorflow.data.dataset import Dataset
@@ -11,33 +11,33 @@ from anchorflow.settings import configurable, setting
 
 @configurable
 class Hosted(Dataset):
-    """A dataset on the hub: which columns and splits it has is said here, or seen there."""
+    """A dataset on the hub; columns and splits are set here or detected."""
 
     id: str | None = setting(default=None, kind="source")
-    """What the hub calls it: OWNER/NAME."""
+    """Its id on the hub: OWNER/NAME."""
     subset: str | None = setting(default=None, kind="source")
-    """One of several datasets under this id (sst2 of nyu-mll/glue)."""
+    """One of several datasets with this id (sst2 of nyu-mll/glue)."""
     revision: str | None = setting(default=None, kind="source")
     """A branch, tag or commit."""
     train_split: str = setting(default="train", kind="source")
-    """The split that demonstrations come from."""
+    """The split from which demonstrations are drawn."""
     test_split: str = setting(default="test", kind="source")
-    """The split that queries come from (validation, where the labels of test are withheld). A dataset with one split alone
-    is split by a hash of its texts."""
+    """The split from which queries are drawn (validation if the test labels are withheld). A dataset with a single split is
+    split by a hash of its texts."""
 
     def _named(self) -> str:
         if self.id is None:
-            raise ValueError("id is missing; write dataset.id=OWNER/NAME, as dataset.id=stanfordnlp/imdb")
+            raise ValueError("id is missing; write dataset.id=OWNER/NAME, such as dataset.id=stanfordnlp/imdb")
         name = self.id.rpartition("/")[2]
         return name if self.subset is None else f"{name}-{self.subset}"
 
     def load(self) -> Task:
-        """The task. UserError where the hub cannot be reached, or for a bad row."""
+        """Load the task. UserError if the hub cannot be reached, or for an invalid row."""
         assert self.id is not None
         try:
             splits, revision = hub_splits(self.id, self.subset, self.revision)
         except NotHere as reason:
-            raise UserError(f"dataset.id is {self.id!r}, which cannot be had: {reason}.") from reason
+            raise UserError(f"dataset.id is {self.id!r}, which cannot be loaded: {reason}.") from reason
         tables = {name: of_split(f"{self.id}, split {name}", split) for name, split in splits.items()}
         chosen = directory.chosen(tables, self.id, self.train_split, self.test_split, "_split")
         split = None if chosen[1] is None else self.test_split

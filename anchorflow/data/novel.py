@@ -1,8 +1,7 @@
-"""A task that no pre-training can know: made-up creatures belong to one of two clans, by lot.
+"""A synthetic task that no pre-training can know: invented creatures are assigned to one of two clans at random.
 
-The rule is easy to state (the clan of the creature that a sentence begins with is its label) and can be
-learned from context alone. It stands in for the private data of the label-relationships paper, which was
-never released.
+The label of a sentence is the clan of the creature that it begins with, a rule that can be learned from
+context alone. The task replaces the private data of the label-relationships paper, which was never released.
 """
 
 import random
@@ -18,12 +17,12 @@ _TIMES = ("at dawn", "at noon", "in the rain", "on Monday", "before supper", "al
 
 @configurable
 class Novel(Dataset):
-    """Sentences about made-up creatures."""
+    """Synthetic sentences about invented creatures; the label is the clan of the first creature."""
 
     rule_seed: int = 0
-    """What decides the creatures' names and clans."""
+    """The seed of the creatures' names and clans."""
     creatures: int = 12
-    """How many there are, from 4 to 200."""
+    """The number of creatures, from 4 to 200."""
     n_train: int = 2000
     """Train examples."""
     n_test: int = 500
@@ -38,7 +37,7 @@ class Novel(Dataset):
                 raise ValueError(f"{key} is {getattr(self, key)}; allowed: 2 or more")
 
     def load(self) -> Task:
-        """The task; the same settings give the same sentences."""
+        """Generate the task; the same settings give the same sentences."""
         generator = random.Random(f"novel/{self.rule_seed}")
         names: list[str] = []
         while len(names) < self.creatures:

@@ -1,4 +1,4 @@
-"""Examples out of the rows of a table; a row that cannot be one is refused with its place."""
+"""Turn the rows of a table into examples; an invalid row is refused with its place."""
 
 from __future__ import annotations
 
@@ -17,9 +17,9 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class Reading:
-    """How rows become examples: the column of each field, and what their labels may say.
+    """How rows become examples: the column of each field, and the allowed labels.
 
-    `names` are the classes' names in order. `refuse` says what of a text is an error (see `Dataset.refuse`).
+    `names` are the names of the classes in order. `refuse` lists the problems that are errors (see `Dataset.refuse`).
     """
 
     columns: Mapping[str, str]
@@ -27,7 +27,7 @@ class Reading:
     refuse: Collection[str]
 
     def examples(self, table: Table) -> list[Example]:
-        """The examples of a table. UserError with its place for a row that cannot be one."""
+        """The examples of a table. UserError, with the place, for an invalid row."""
         coded = table.names.get(self.columns["label"], ())
         found, empty, nul = [], [], []
         for row in table.rows:
@@ -45,10 +45,10 @@ class Reading:
         if empty:
             row, field = empty[0]
             value = row.values.get(self.columns[field])
-            what = f"{field} is {value!r:.60}; it must be a text that is not empty."
+            what = f"{field} is {value!r:.60}; allowed: a text that is not empty."
             self._judge("missing", row, what, f"Of {len(table.rows)} rows {len(empty)} have none", "are left out")
         if nul:
-            what = "a text holds the character NUL; it may be damaged, or in another encoding than UTF-8."
+            what = "a text contains the character NUL; it may be damaged, or not encoded in UTF-8."
             self._judge("nul", nul[0], what, f"Of {len(table.rows)} rows {len(nul)} hold one", "are taken")
         return found
 
@@ -64,7 +64,7 @@ class Reading:
         return json.dumps({column: values[field] for field, column in self.columns.items()}, ensure_ascii=False)
 
     def _lacking(self, values: Mapping[str, Any]) -> str | None:
-        """The field that has no text, if one has none."""
+        """The first field without text, or None."""
         for field in ("text", "text_pair"):
             if field in self.columns:
                 value = values.get(self.columns[field])
@@ -78,7 +78,7 @@ class Reading:
         label = self._label(values.get(self.columns["label"]), coded)
         own = values.get("demonstrations")
         if own is not None and (not isinstance(own, list) or not own):
-            raise ValueError(f"demonstrations is {own!r:.60}; it must be a list of rows that is not empty")
+            raise ValueError(f"demonstrations is {own!r:.60}; allowed: a list of rows that is not empty")
         shown = None if own is None else tuple(self._example(i, each, ()) for i, each in enumerate(own))
         pair = self._text(values, "text_pair") if "text_pair" in self.columns else None
         return Example(number, self._text(values, "text"), label, pair, shown)
@@ -86,15 +86,15 @@ class Reading:
     def _text(self, values: Mapping[str, Any], field: str) -> str:
         value = values[self.columns[field]]
         if not isinstance(value, str):
-            raise ValueError(f"{field} is {value!r:.60}; it must be a text that is not empty")
-        value.encode()  # half a surrogate pair is a UnicodeEncodeError, which is a ValueError
+            raise ValueError(f"{field} is {value!r:.60}; allowed: a text that is not empty")
+        value.encode()  # an unpaired surrogate raises UnicodeEncodeError, which is a ValueError
         return value.strip()
 
     def _label(self, value: Any, coded: Sequence[str]) -> int:
-        """The class: the place of its name, or its number. `coded` are the names that numbers of this column stand for."""
+        """The class of a label: the index of its name, or its number. `coded` are the names that a column's numbers encode."""
         classes = len(self.names)
         if value == -1 and coded:
-            raise ValueError("label is -1, as where labels are withheld; take another split")
+            raise ValueError("label is -1, which marks withheld labels; use another split")
         if isinstance(value, int) and 0 <= value < len(coded) and set(self.names) <= set(coded):
             value = coded[value]
         if not isinstance(value, bool | float) and str(value) in self.names:
@@ -107,9 +107,9 @@ class Reading:
 
 
 def names_in(table: Table, column: str) -> tuple[str, ...]:
-    """The names of the classes that a table's own labels give: of its numbers, or its words in alphabetical order.
+    """The class names that a table itself gives: the names of its codes, or its label words in alphabetical order.
 
-    Empty where labels are plain numbers.
+    Empty if labels are plain numbers.
     """
     if column in table.names:
         return table.names[column]

@@ -1,4 +1,4 @@
-"""Places other than files that have a dataset: the hub, and Python packages."""
+"""Sources other than files: the hub, and Python packages."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from anchorflow.settings import configurable
 log = logging.getLogger(__name__)
 
 Found = tuple[list[Example], list[Example], Provenance, str]
-"""Train, test, where they came from, and what a complaint calls the place."""
+"""Train, test, their provenance, and the name of the place in error messages."""
 
 
 class NotHere(Exception):
@@ -27,9 +27,9 @@ class NotHere(Exception):
 
 @configurable
 class Hub:
-    """A dataset on the hub. `names` are the source's label names in our order of classes; rows of others are left out.
+    """A dataset on the hub. `names` are the source's label names in our order of classes; rows with other labels are left out.
 
-    Where `test` is null, a fifth of the rows (chosen by a hash of their text) is the test split.
+    If `test` is null, a hash of the texts selects a fifth of the rows as the test split.
     """
 
     id: str
@@ -44,7 +44,7 @@ class Hub:
     test: str | None = "test"
 
     def find(self) -> Found:
-        """Its examples. NotHere where the hub and its cache do not have it."""
+        """The examples. NotHere if neither the hub nor its cache has the dataset."""
         splits, revision = hub_splits(self.id, self.config, self.revision)
         for name in filter(None, (self.train, self.test)):
             if name not in splits:
@@ -73,7 +73,7 @@ class Hub:
 class Package:
     """A pickled list of ([texts], label) inside an installed Python package; `labels` are its numbers in our order.
 
-    It has no splits: a fifth of the rows (chosen by a hash of their text) is the test split.
+    It has no splits: a hash of the texts selects a fifth of the rows as the test split.
     """
 
     name: str
@@ -82,7 +82,7 @@ class Package:
     labels: tuple[int, ...]
 
     def find(self) -> Found:
-        """Its examples. NotHere where the package is not installed, or has no such file."""
+        """The examples. NotHere if the package is not installed or lacks the file."""
         found = importlib.util.find_spec(self.name)
         if found is None or not found.submodule_search_locations:
             raise NotHere(f"the package {self.name} is not installed (pip install {self.name})")
@@ -103,29 +103,29 @@ class Package:
 
 
 def hub_splits(id_: str, config: str | None, revision: str | None) -> tuple[Any, str | None]:
-    """The splits of a dataset on the hub, and its commit. NotHere where neither the hub nor its cache has it."""
+    """The splits of a dataset on the hub, and its commit. NotHere if neither the hub nor its cache has it."""
     online = hub.reachable()
     from datasets import load_dataset
 
     try:
         splits = load_dataset(id_, config, revision=revision)
-    except Exception as error:  # the library raises dozens of kinds; every one of them means "not from here"
+    except Exception as error:  # the library raises dozens of types; each means that this source does not have it
         if online:
             log.debug("the hub failed", exc_info=True)
-        cause = first_line(error) if online else "the hub is out of reach and its cache has no copy"
+        cause = first_line(error) if online else "the hub cannot be reached and its cache has no copy"
         raise NotHere(f"{id_}: {cause}") from error
     return splits, _commit(id_, revision) if online else revision
 
 
 class _PlainUnpickler(pickle.Unpickler):
-    """Reads lists, tuples, strings and numbers, and refuses everything that could run code."""
+    """Reads lists, tuples, strings and numbers; refuses everything that could run code."""
 
     def find_class(self, module: str, name: str) -> NoReturn:
-        raise UserError(f"a packaged dataset asks for {module}.{name}; only plain lists are read.")
+        raise UserError(f"a packaged dataset refers to {module}.{name}; allowed: plain lists.")
 
 
 def split_by_text(rows: list[Example]) -> tuple[list[Example], list[Example]]:
-    """Train and test for a source without splits: a hash of the text sends every fifth to test, equal texts together."""
+    """Train and test of a source without splits: a hash of the text assigns a fifth to test; equal texts stay together."""
     train: list[Example] = []
     test: list[Example] = []
     for row in rows:
@@ -139,6 +139,6 @@ def _commit(id_: str, revision: str | None) -> str | None:
 
     try:
         return HfApi().dataset_info(id_, revision=revision, timeout=hub.TIMEOUT_S).sha
-    except Exception:  # the rows are here and have their hash; the commit's name is a courtesy
-        log.warning("the hub did not say which revision of %s this is", id_)
+    except Exception:  # the hash of the rows identifies them; the commit is only informative
+        log.warning("the hub did not name the revision of %s", id_)
         return revision

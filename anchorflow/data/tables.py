@@ -1,6 +1,6 @@
-"""Rows out of files: JSON lines, JSON, CSV, TSV and Parquet, plain or gzipped, and what `datasets` saved to disk or has.
+"""Read rows: JSON lines, JSON, CSV, TSV (plain or gzipped), Parquet, and datasets of the library `datasets`.
 
-Every value of a CSV is the text that is written there: "NA" is a text, and 007 keeps its zeros.
+Values of a CSV stay text: "NA" is not missing, and 007 keeps its zeros.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from anchorflow.errors import UserError, first_line
 
 
 class Row(NamedTuple):
-    """A row of a table: its number from 0, what messages call its place, and its values by column."""
+    """A row of a table: its index from 0, its place for error messages, and its values by column."""
 
     number: int
     where: str
@@ -28,7 +28,7 @@ class Row(NamedTuple):
 
 @dataclass(frozen=True)
 class Table:
-    """The rows of a file or of a split. `names` are the label names of columns whose numbers stand for names."""
+    """The rows of a file or of a split. `names` are the label names of columns that encode them as numbers."""
 
     place: str
     rows: list[Row]
@@ -36,20 +36,20 @@ class Table:
 
     @property
     def columns(self) -> list[str]:
-        """In the order in which they first come."""
+        """All columns, in order of first appearance."""
         return list(dict.fromkeys(column for row in self.rows for column in row.values))
 
 
 def suffix(path: Path) -> str:
-    """The ending of a file's name that says how to read it; empty where none does."""
+    """The ending of a file name that selects a reader; empty if there is none."""
     return next((known for known in READERS if path.name.lower().endswith(known)), "")
 
 
 def read_table(path: Path) -> Table:
-    """The rows of a file. UserError with its line for one that cannot be read."""
+    """The rows of a file. UserError, with the line, if it cannot be read."""
     ending = suffix(path)
     if not ending:
-        raise UserError(f"{path} is no file of examples; allowed: {', '.join(READERS)}.")
+        raise UserError(f"{path} is not a file of examples; allowed: {', '.join(READERS)}.")
     try:
         return READERS[ending](path)
     except (csv.Error, EOFError, gzip.BadGzipFile, ValueError) as error:
@@ -57,7 +57,7 @@ def read_table(path: Path) -> Table:
 
 
 def from_disk(folder: Path) -> dict[str, Table]:
-    """The splits that `datasets.save_to_disk` wrote, by name; one without a name is called `train`."""
+    """The splits that `datasets.save_to_disk` wrote, by name; a split without a name is called `train`."""
     import datasets
 
     try:
@@ -75,7 +75,7 @@ def of_split(place: str, split: Any) -> Table:
 
 
 def without_doubles(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    """An object of JSON. ValueError for a key that it has twice: a reader keeps the last one without a word."""
+    """A JSON object. ValueError for a duplicate key, of which a JSON reader would silently keep the last."""
     found = dict(pairs)
     if len(found) < len(pairs):
         keys = [key for key, _ in pairs]
@@ -88,14 +88,14 @@ def _bytes(path: Path) -> BinaryIO:
 
 
 def _opened(path: Path) -> TextIO:
-    """The file as text: UTF-8, perhaps behind a BOM, its line breaks as they are."""
+    """The file as text: UTF-8, with or without a BOM, line breaks unchanged."""
     return TextIOWrapper(_bytes(path), encoding="utf-8-sig", newline="")
 
 
 def _json_lines(path: Path) -> Table:
     rows: list[Row] = []
     with _bytes(path) as content:
-        for number, line in enumerate(content, start=1):  # of bytes: a text may hold Unicode's own line breaks
+        for number, line in enumerate(content, start=1):  # as bytes: a text may contain Unicode line breaks
             where = f"{path}, line {number}"
             if line.strip():
                 encoding = "utf-8-sig" if number == 1 else "utf-8"
@@ -115,12 +115,12 @@ def _object(line: bytes, encoding: str, where: str) -> Mapping[str, Any]:
 
 def _mapping(found: Any, where: str) -> Mapping[str, Any]:
     if not isinstance(found, dict):
-        raise UserError(f"{where}: a row is an object with text and label, not {found!r:.60}.")
+        raise UserError(f"{where}: the row is {found!r:.60}; allowed: an object with text and label.")
     return found
 
 
 def _json(path: Path) -> Table:
-    """A list of objects; what is called .json may as well be JSON lines."""
+    """A list of objects; a .json file may also contain JSON lines."""
     with _opened(path) as stream:
         try:
             text = stream.read()
@@ -153,14 +153,16 @@ def _separated(delimiter: str) -> Callable[[Path], Table]:
                         continue
                     if len(values) != len(header):
                         raise UserError(
-                            f"{where}: {len(values)} values, but the {len(header)} columns {', '.join(header)}; a value "
-                            f"with {delimiter!r} in it takes quotes. Found: {values!r:.120}."
+                            f"{where}: {len(values)} values for the {len(header)} columns {', '.join(header)}; a value that "
+                            f"contains {delimiter!r} needs quotes. Found: {values!r:.120}."
                         )
                     rows.append(Row(len(rows), where, dict(zip(header, values, strict=True))))
             except UnicodeDecodeError as error:
-                raise UserError(f"{path}, behind line {reader.line_num}: not UTF-8 ({error}).") from error
+                raise UserError(f"{path}, after line {reader.line_num}: not UTF-8 ({error}).") from error
             except csv.Error as error:
-                raise UserError(f"{path}, line {reader.line_num}: {error}; a quote in a value is doubled.") from error
+                raise UserError(
+                    f"{path}, line {reader.line_num}: {error}; double the quotes inside a value."
+                ) from error
         return Table(str(path), rows)
 
     return read
@@ -172,11 +174,11 @@ def _parquet(path: Path) -> Table:
     shown = datasets.is_progress_bar_enabled()
     datasets.disable_progress_bars()
     try:
-        with tempfile.TemporaryDirectory() as cache:  # its own would keep a copy of every file that is read
+        with tempfile.TemporaryDirectory() as cache:  # the default cache would keep a copy of every file
             split = datasets.Dataset.from_parquet(str(path), cache_dir=cache, keep_in_memory=True)
             return of_split(str(path), split)
     except Exception as error:  # damaged files show themselves in many ways
-        raise UserError(f"{path}: no Parquet ({first_line(error.__cause__ or error)}).") from error
+        raise UserError(f"{path}: not Parquet ({first_line(error.__cause__ or error)}).") from error
     finally:
         if shown:
             datasets.enable_progress_bars()
@@ -193,4 +195,4 @@ READERS: Mapping[str, Callable[[Path], Table]] = {
     ".tsv.gz": _separated("\t"),
     ".parquet": _parquet,
 }
-"""By the end of a file's name, how it is read."""
+"""The reader for each file ending."""

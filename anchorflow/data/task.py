@@ -1,4 +1,4 @@
-"""A task: labelled examples, how they are written in a prompt, and where they came from; the draws from it."""
+"""A task: labelled examples, their template and provenance, and the draws of queries and demonstrations."""
 
 import hashlib
 import json
@@ -15,7 +15,7 @@ from anchorflow.errors import UserError
 
 @dataclass(frozen=True)
 class Example:
-    """A labelled text. `row` is its index in the split's source; `demonstrations` are its own context, if it has one."""
+    """A labelled text. `row` is its index in the source's split; `demonstrations` are its fixed context, if it has one."""
 
     row: int
     text: str
@@ -28,11 +28,11 @@ class Example:
 class Provenance:
     """Where the examples came from, and what they are.
 
-    `source` is `directory`, `hub`, `package`, `synthetic` or `given`; `place` is what people call it (StaICC), `holds` what
-    it says of itself (phrases), `split` the name of its test split (None: a share of its rows was taken). A Task counts the
-    rest itself: each split's hash and size, a hash of the test split's texts and labels in any order, the `overlap`, which
-    is how many test examples have the texts of a train example, `duplicates`, how many examples repeat texts and label of an
-    earlier one of their split, and `conflicts`, how many texts have more than one label.
+    `source` is `directory`, `hub`, `package`, `synthetic` or `given`; `place` its common name (StaICC); `holds` the source's
+    description of its content (phrases); `split` the name of its test split (None: a share of the rows was taken). A Task
+    computes the rest: each split's hash and size, an order-independent hash of the test split's texts and labels, and three
+    counts: `overlap` (test examples with the texts of a train example), `duplicates` (examples with the texts and label of an
+    earlier one of their split) and `conflicts` (texts with more than one label).
     """
 
     source: str
@@ -52,11 +52,11 @@ Texts = tuple[str, str | None]
 
 
 def content_hash(examples: Sequence[Example]) -> str:
-    """The same rows, under the same numbers, give the same hash, wherever they were read."""
+    """A hash of rows and their indices; it does not depend on where they were read."""
     state = hashlib.sha256()
     for e in examples:
         own = [[d.text, d.text_pair, d.label] for d in e.demonstrations] if e.demonstrations else None
-        # The row as well: what is drawn for a query depends on it.
+        # The row counts, too: a query's draws depend on it.
         state.update(
             json.dumps([e.row, e.text, e.text_pair, e.label, own], ensure_ascii=False).encode("utf-8", "replace")
         )
@@ -64,13 +64,13 @@ def content_hash(examples: Sequence[Example]) -> str:
 
 
 def texts(example: Example) -> Texts:
-    """The texts of an example, by which two are the same: trimmed, whatever their labels."""
+    """The trimmed texts of an example. Examples with the same texts count as the same, whatever their labels."""
     return example.text.strip(), None if example.text_pair is None else example.text_pair.strip()
 
 
 @dataclass(frozen=True, kw_only=True)
 class Task:
-    """Examples and the way they are written."""
+    """Train and test examples, and the template, label words and separator that write them."""
 
     name: str
     template: Template
@@ -79,7 +79,7 @@ class Task:
     test: tuple[Example, ...]
     separator: str = "\n"
     provenance: Provenance = field(default_factory=lambda: Provenance("given", None, {}))
-    """Where they came from; what is counted is always of the examples that are here."""
+    """Where the examples came from; its counts are always those of the examples in this task."""
 
     def __post_init__(self) -> None:
         hashes = {"train": content_hash(self.train), "test": content_hash(self.test)}
@@ -99,18 +99,18 @@ class Task:
 
     @property
     def shown(self) -> str:
-        """Its name with what its source holds: sst2, phrases (StaICC)."""
+        """The name with the content of the source: sst2, phrases (StaICC)."""
         given = self.provenance
         holds = f", {given.holds}" if given.holds else ""
         return f"{self.name}{holds}" + (f" ({given.place})" if given.place else "")
 
     @property
     def labels(self) -> tuple[str, ...]:
-        """The label words as people read them, without the blank in front."""
+        """The label words without the blank before them."""
         return tuple(word.strip() for word in self.label_words)
 
     def description(self) -> dict[str, Any]:
-        """What the data is and how it is written, without its texts."""
+        """The provenance and the template of the data, without its texts."""
         return {
             "name": self.name,
             "shown": self.shown,
@@ -126,7 +126,7 @@ class Task:
             return list(self.test)
         if n > len(self.test):
             raise UserError(
-                f"experiment.n_queries is {n}; {self.name} has {len(self.test)} test examples (null takes them all)."
+                f"experiment.n_queries is {n}; {self.name} has {len(self.test)} test examples (null uses all)."
             )
         return random.Random(f"{seed}/queries").sample(self.test, n)
 
@@ -137,11 +137,11 @@ class Task:
         setting: str = "experiment.shots_per_class",
         apart_from: Collection[Texts] = (),
     ) -> list[Example]:
-        """`per_class` train examples of every class; `key` is all that the draw depends on.
+        """Draw `per_class` train examples of every class; the draw depends only on `key`.
 
-        They come in rounds of one example per class, each round in shuffled order. So draws are nested: more per class
-        begin with all that fewer give. Examples with the texts of a query, `apart_from`, are passed over: no other draw
-        changes. UserError, naming `setting`, where a class has too few.
+        They come in rounds of one example per class, each round in shuffled order. Draws are therefore nested: a larger
+        `per_class` begins with the examples of a smaller one. Examples with the texts of a query (`apart_from`) are skipped,
+        which changes no other draw. UserError, naming `setting`, if a class has too few examples.
         """
         for pool, count, word in zip(self._pools, self._counts, self.labels, strict=True):
             left = len(pool) - sum(count[given] for given in set(apart_from))
@@ -153,7 +153,7 @@ class Task:
         steps = [0] * len(pools)
 
         def step(label: int) -> Example:
-            """One of Fisher and Yates's shuffle."""
+            """One step of a Fisher-Yates shuffle."""
             pool, i = pools[label], steps[label]
             other = generator.randrange(i, len(pool))
             pool[i], pool[other] = pool[other], pool[i]
@@ -178,5 +178,5 @@ class Task:
 
     @cached_property
     def _counts(self) -> list[Counter[Texts]]:
-        """How many train examples of each class have the same texts."""
+        """For each class, how often each text occurs in its train examples."""
         return [Counter(map(texts, pool)) for pool in self._pools]

@@ -1,4 +1,4 @@
-"""A dataset's template: an example becomes text whose characters know what they are."""
+"""A dataset's template: renders an example and records which characters belong to which field."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -9,7 +9,7 @@ FIELDS = ("text", "text_pair", "label")
 
 
 class Piece(NamedTuple):
-    """A stretch of rendered text: characters [start, stop) come from `field` (None: the template's own)."""
+    """A span of rendered text: characters [start, stop) come from `field` (None: from the template itself)."""
 
     field: str | None
     start: int
@@ -20,8 +20,8 @@ class Piece(NamedTuple):
 class Template:
     """`Review: {text}\\nSentiment:{label}`: fixed characters around {text}, {text_pair} and one {label}.
 
-    Raises ValueError for a template without {text} or with other than one {label}, with unknown
-    fields, or where nothing stands between the text and its label.
+    Raises ValueError for a template without {text}, without exactly one {label} after all other fields, with
+    unknown fields, or with nothing between the text and its label.
     """
 
     source: str
@@ -34,9 +34,9 @@ class Template:
                     f"template {self.source!r} has the field {{{name}}}; allowed: {{text}}, {{text_pair}}, {{label}}"
                 )
         if "text" not in names or names.count("label") != 1 or names[-1] != "label":
-            raise ValueError(f"template {self.source!r} must hold {{text}} and then, once and last, {{label}}")
+            raise ValueError(f"template {self.source!r} must contain {{text}} and, as its last field, one {{label}}")
         if not self._pieces[-1 if self._pieces[-1][1] else -2][0].strip():
-            raise ValueError(f"template {self.source!r} needs words or signs in front of {{label}}")
+            raise ValueError(f"template {self.source!r} needs words or punctuation before {{label}}")
 
     @property
     def _pieces(self) -> list[tuple[str, str | None]]:
@@ -50,7 +50,7 @@ class Template:
 
     @property
     def fields(self) -> list[str | None]:
-        """The fields in order; None for a closing literal."""
+        """The fields in order; None for trailing text."""
         return [field for _, field in self._pieces]
 
     @property
@@ -60,13 +60,13 @@ class Template:
 
     @property
     def before_label(self) -> str:
-        """The template's own characters right in front of the label."""
+        """The template's own characters directly before the label."""
         return next(literal for literal, field in self._pieces if field == "label")
 
     def render(self, values: Mapping[str, str]) -> tuple[str, list[Piece]]:
-        """The text for `values`, which gives every field its words, and the pieces it is made of.
+        """The text with these `values` of the fields, and the pieces that it consists of.
 
-        A field without words takes the blank in front of it along.
+        An empty field also removes the blank before it.
         """
         text, pieces = "", []
         for literal, field in self._pieces:

@@ -1,6 +1,6 @@
 """The experiments: each maps prompts to records and reduces records to a Result.
 
-The classes are nodes of the configuration, so importing them loads no torch.
+The classes are nodes of the configuration; importing them does not load torch.
 """
 
 from anchorflow.experiments.attention_prediction import AttentionPrediction

@@ -1,4 +1,4 @@
-"""Which experiments a model can take: what it was found to lack when it was loaded decides."""
+"""Decide which experiments a model supports, from the properties that it was found to lack when it was loaded."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def lacking(experiment: Any, can: Abilities) -> Sequence[str]:
 
 
 def refuse_unable(experiment: Any, lm: LanguageModel) -> None:
-    """UserError for an experiment that this model cannot take: the property, how far it is off, what is left."""
+    """Raise UserError for an experiment that this model does not support, with the missing property and alternatives."""
     from anchorflow.models import PROPERTIES
 
     if missing := lacking(experiment, lm.can):
@@ -38,7 +38,7 @@ def refuse_unable(experiment: Any, lm: LanguageModel) -> None:
 
 
 def table(lm: LanguageModel) -> str:
-    """What a model was found to be, and which experiments it can take, for people."""
+    """A readable table of a model's properties and the experiments that it supports."""
     from anchorflow.models import PROPERTIES
 
     layers = (
@@ -55,7 +55,7 @@ def table(lm: LanguageModel) -> str:
         missing = lacking(each, lm.can)
         lines.append(f"  {each.name}: {'yes' if not missing else 'no, it needs ' + ', '.join(missing)}")
     if "context" not in lm.can:
-        lines.append("  Every prompt is read whole.")
+        lines.append("  Every prompt is computed whole, without a shared KV cache.")
     if "padding" not in lm.can:
-        lines.append("  A batch takes prompts of one length.")
+        lines.append("  All prompts of a batch have the same length.")
     return "\n".join(lines)

@@ -1,4 +1,4 @@
-"""Does attention to the label words tell the prediction? (Label Words are Anchors, sec. 2.3, fig. 5)"""
+"""Does attention to label words predict the answer? (Label Words are Anchors, sec. 2.3, fig. 5)"""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ class AttentionPrediction(FewShot):
             ]
 
     def reduce(self, records: Sequence[Record], labels: Sequence[str]) -> Result:
-        """Curves `AUCROC` and `R` over the layers; what is undefined is nan, and a note says why."""
+        """Curves `AUCROC` and `R` over the layers; undefined values are nan, with a note that gives the reason."""
         probs = variants.probs(records)
         accuracy = metrics.accuracy(variants.truth(records), probs)
         predicted = probs.argmax(axis=1)
@@ -64,7 +64,7 @@ class AttentionPrediction(FewShot):
             only = labels[int(predicted[0])]
             notes.append(f"AUCROC and R are undefined: the model predicts {only!r} for all {len(records)} queries")
         elif never:
-            notes.append(f"left out, since the model never predicts them: {', '.join(never)}")
+            notes.append(f"left out because the model never predicts them: {', '.join(never)}")
         if abs(whole) < its_stderr:
             notes.append(metrics.UNDEFINED_R.format(whole, its_stderr))
         layers = variants.layers(records, len(areas))
@@ -80,7 +80,7 @@ class AttentionPrediction(FewShot):
 
 
 def _by_class(prompt: Prompt, attention: np.ndarray) -> np.ndarray:
-    """[layer, class] from [layer, anchor], filler left out."""
+    """[layer, class] from [layer, anchor], without padding."""
     found = np.zeros((len(attention), len(prompt.label_tokens)))
     for k, demonstration in enumerate(prompt.demonstrations):
         found[:, demonstration.label] += attention[:, k]

@@ -1,4 +1,4 @@
-"""What every experiment has: it maps prompts to records (touching the model) and reduces records to a Result."""
+"""The interface of experiments: map prompts to records (with the model), and reduce records to a Result (without)."""
 
 from __future__ import annotations
 
@@ -17,18 +17,18 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class UnitKind:
-    """What an experiment makes a record of."""
+    """The kind of unit that gets a record: a query or a repetition."""
 
     key: str
-    """The field of a record that holds the unit's number ("query")."""
+    """The field of a record with the unit's number ("query")."""
     several: str
-    """Its plural, as in the counts of a result ("queries")."""
+    """The plural, used in the counts of a result ("queries")."""
     place: str
-    """What error messages call one ("test row")."""
+    """The name in error messages ("test row")."""
     variant: str = "variant"
-    """What the predictions of one unit are told apart by."""
+    """What distinguishes the predictions of one unit ("variant", "regime")."""
     shared: bool = False
-    """Whether runs of several seeds have most of their units in common, so that their spread says nothing."""
+    """Whether runs with different seeds share most of their units, so that their spread is no measure of error."""
 
 
 QUERY = UnitKind("query", "queries", "test row")
@@ -36,11 +36,11 @@ REPETITION = UnitKind("repetition", "repetitions", "repetition", "regime", share
 
 
 class Unit(Protocol):
-    """What a record is made of: a prompt, or a repetition with a prompt for each of its regimes."""
+    """What gets one record: a prompt, or a repetition with a prompt for each regime."""
 
     @property
     def number(self) -> int:
-        """What tells it from the other units."""
+        """Its number among the units of the run."""
         ...
 
     @property
@@ -50,60 +50,60 @@ class Unit(Protocol):
 
     @property
     def head(self) -> dict[str, Any]:
-        """What its record begins with: its number, under the key of its kind, and its true labels."""
+        """The first fields of its record: its number, under the key of its kind, and its true labels."""
         ...
 
     def predictions(
         self, record: Record, decode: Callable[[Sequence[int]], str]
     ) -> Iterator[tuple[str, int, list[float], str]]:
-        """Of each variant in its record: the name, the true class, the classes' probabilities and the prompt's text."""
+        """For each variant in its record: the name, the true class, the class probabilities and the text of the prompt."""
         ...
 
 
 class Work(Protocol):
-    """What `prepare` makes of a task: the units, and whatever else the experiment's own `map` needs."""
+    """What `prepare` makes of a task: the units, and anything else that the experiment's `map` needs."""
 
     @property
     def units(self) -> Sequence[Any]:
-        """What gets a record each (see Unit)."""
+        """The units, each of which gets one record (see Unit)."""
         ...
 
 
 class Experiment(Protocol):
-    """A frozen dataclass (`configurable`) of settings with these members. FewShot has most of them already."""
+    """A frozen dataclass (`configurable`) of settings with these members. FewShot already has most of them."""
 
     name: ClassVar[str]
-    """What results and directories call it: lower case, with underscores."""
+    """The name in results and directories: lower case, with underscores."""
     unit: ClassVar[UnitKind]
-    """What it makes a record of."""
+    """The kind of its units."""
     version: ClassVar[str]
-    """Part of a run's identity: raise it when a change of the code changes numbers."""
+    """Part of a run's identity. Raise it when a change of the code changes numbers."""
 
     def check(self, task: Task, shape: Shape) -> None:
-        """UserError for settings that this data or a model of this shape cannot satisfy; nothing is loaded yet."""
+        """Raise UserError for settings that the data or a model of this shape cannot satisfy. No weights are loaded yet."""
         ...
 
     def prepare(self, task: Task, builder: PromptBuilder, seed: int) -> Any:
-        """The work (see Work): its units, and what else they take."""
+        """The work (see Work): the units, and anything else that `map` needs."""
         ...
 
     def plan(self, units: Sequence[Any], batch_tokens: int) -> Sequence[Sequence[Any]]:
-        """Batches of these units, which depend on nothing but them and the budget of padded tokens."""
+        """Batches of these units, which depend only on the units and the budget of padded tokens."""
         ...
 
     def map(
         self, lm: LanguageModel, work: Any, batches: Iterable[Sequence[Any]], folder: Path, batch_tokens: int
     ) -> Iterator[list[Record]]:
-        """For each batch of the work's units their records, in the same order.
+        """Yield the records of each batch of the work's units, in the same order.
 
-        `folder` takes what else is to be kept; `batch_tokens` is the budget of passes that the experiment divides itself.
+        `folder` is for further files; `batch_tokens` is the budget of passes that the experiment divides itself.
         """
         ...
 
     def finish(self, records: Sequence[Record]) -> Sequence[Record]:
-        """The records with what can only be known when all are there."""
+        """The records, completed with values that depend on all of them."""
         ...
 
     def reduce(self, records: Sequence[Record], labels: Sequence[str]) -> Result:
-        """A pure function of the records (those of skipped units left out); `labels` names the classes."""
+        """The result, a pure function of the records (without those of skipped units); `labels` names the classes."""
         ...

@@ -1,7 +1,7 @@
-"""Series that begin alike: the beginning is read once, and what differs goes on from its keys and values.
+"""Series with a common prefix: the prefix is prefilled once, and the series continue from its KV cache.
 
-Regimes of a repetition show the same examples, so that a context which changes side after k examples is that of the
-default labels until then. Numbers are those of each series read alone, up to rounding.
+Regimes of a repetition show the same examples: a context that switches to flipped labels after k examples has the default
+labels until then. The numbers equal those of each series computed alone, up to rounding.
 """
 
 from __future__ import annotations
@@ -18,13 +18,13 @@ if TYPE_CHECKING:
     from anchorflow.models import LanguageModel
 
 SHORTEST = 128
-"""Tokens in common that are worth a pass of their own."""
+"""The number of common tokens from which a separate prefill pays off."""
 
 
 def scores_along(lm: LanguageModel, families: Sequence[Sequence[Series]], budget: int) -> list[list[Tensor]]:
     """Log-probabilities at every target of each series [target, label], normalised over its label words, on the CPU.
 
-    The series of a family may begin alike. `budget` is how many padded tokens a pass may have.
+    The series of a family may share prefixes. `budget` is the maximal number of padded tokens in a pass.
     """
     reader = _Reader(lm, [series for family in families for series in family], budget)
     places = iter(range(len(reader.series)))
@@ -38,7 +38,7 @@ def scores_along(lm: LanguageModel, families: Sequence[Sequence[Series]], budget
 
 
 class _Reader:
-    """Reads series from their beginnings on, and keeps the scores of each, piece by piece."""
+    """Computes series from their prefixes on and collects the scores of each piece."""
 
     def __init__(self, lm: LanguageModel, series: Sequence[Series], budget: int) -> None:
         self.series = series
@@ -47,13 +47,13 @@ class _Reader:
         self._found: list[list[Tensor]] = [[] for _ in series]
 
     def scores(self) -> list[Tensor]:
-        """Of each series, all its pieces."""
+        """The scores of each series, its pieces concatenated."""
         import torch
 
         return [torch.cat(pieces) for pieces in self._found]
 
     def branches(self, members: Sequence[int], start: int, context: Context | None) -> list[int]:
-        """Read on from `start` what several of the members have in common, and then what follows; the others come back."""
+        """Compute, from `start`, prefixes that several members share, and then the rest; returns the other members."""
         groups: dict[bytes, list[int]] = {}
         for i in members:
             groups.setdefault(self.series[i].ids[start : start + SHORTEST].tobytes(), []).append(i)
@@ -69,13 +69,13 @@ class _Reader:
         return alone
 
     def read(self, members: Sequence[int], start: int, context: Context | None) -> None:
-        """Read these to their ends, in batches of similar length that go on from the same context."""
+        """Compute these members to their ends, in batches of similar length that continue the same context."""
         from anchorflow.scoring import LENT, label_log_probabilities_along, pack
 
         in_order = sorted(members, key=lambda i: -len(self.series[i].ids))
         sizes = [len(self.series[i].ids) - start + start / LENT for i in in_order]
         batches = pack(in_order, sizes, self._budget)
-        if "padding" not in self._lm.can:  # which would change the numbers
+        if "padding" not in self._lm.can:  # padding would change the numbers
             batches = [[i] for i in in_order]
         for batch in batches:
             scored = label_log_probabilities_along(self._lm, [self.series[i] for i in batch], context)
@@ -83,13 +83,13 @@ class _Reader:
                 self._found[i].append(scores)
 
     def _read_stem(self, group: Sequence[int], start: int, stop: int, context: Context | None) -> Context:
-        """Read the tokens from `start` to `stop`, which all of the group have; each takes what its targets there say."""
+        """Prefill the tokens from `start` to `stop`, which the whole group shares; each member keeps its scores there."""
         from anchorflow.scoring import normalised
 
         of_group = [self.series[i] for i in group]
         targets = sorted({t for series in of_group for t in series.targets if start <= t < stop})
         words = sorted({token for series in of_group for token in series.label_tokens})
-        # Without any target in it, its last position: a pass has one at least.
+        # Without a target in the prefix, its last position: a pass needs at least one.
         asked = [target - start for target in targets] or [stop - start - 1]
         logits, read = read_on(self._lm, of_group[0].ids[start:stop], asked, words, context)
         for i, series in zip(group, of_group, strict=True):
@@ -101,7 +101,7 @@ class _Reader:
 def read_on(
     lm: LanguageModel, ids: Sequence[int], targets: Sequence[int], words: Sequence[int], after: Context | None
 ) -> tuple[Tensor, Context]:
-    """Logits of these words at these positions of a text that goes on from `after` [target, word], and all that was read."""
+    """Logits of these words at these positions of a text that continues `after` [target, word], and the extended context."""
     from anchorflow.attention.kv_cache import growing, kept
     from anchorflow.scoring import logits_along
 
@@ -113,10 +113,10 @@ def read_on(
 def choose(
     lm: LanguageModel, write: Callable[[Sequence[str]], Series], words: Sequence[str], n: int
 ) -> tuple[list[str], Tensor]:
-    """`n` examples, each with the label word that the model predicts for it from those before it and their words.
+    """Label `n` examples with the model's own predictions, each after the earlier examples and their predicted words.
 
-    Returns the words, and the log-probabilities before each of them [example, label], on the CPU. `write` makes the prompt
-    of the first examples with the words that it gets.
+    Returns the words, and the log-probabilities for each of them [example, label], on the CPU. `write` makes the prompt of
+    the first examples with the given words.
     """
     import torch
 
@@ -130,7 +130,7 @@ def choose(
     for _ in range(n):
         series = write([*chosen, words[0]])  # a prompt ends before its last word
         if goes_on:
-            # A tokenizer may join a word with what follows it: then that is read again.
+            # A tokenizer may join a word with the text after it: then that token is computed again.
             same = min(_alike(read, series.ids), len(series.ids) - 1)
             before = None if context is None else context.select(range(same), same)
             last = len(series.ids) - 1 - same
@@ -144,11 +144,11 @@ def choose(
 
 
 def _continues(lm: LanguageModel) -> bool:
-    """Whether a text read in two steps is the text read whole."""
+    """Whether a text in two passes gives the same as in one."""
     return "context" in lm.can and "prefix" in lm.can
 
 
 def _alike(*texts: Sequence[int]) -> int:
-    """How many tokens all of them begin with."""
+    """The length of their common prefix in tokens."""
     together = zip(*texts, strict=False)
     return next((i for i, tokens in enumerate(together) if len(set(tokens)) > 1), min(map(len, texts)))

@@ -1,4 +1,4 @@
-"""Calibration of label-word probabilities: against the bias towards one word (label relationships, "Power")."""
+"""Calibrate label-word probabilities against a bias towards one word (label relationships, "Power")."""
 
 from __future__ import annotations
 
@@ -12,20 +12,20 @@ from anchorflow.errors import UserError
 
 
 def named(given: Any) -> Any:
-    """The setting as it is called now, where it was yes or no before."""
+    """The current name of a setting that used to be true or false."""
     return {False: "none", True: "content_free"}[given] if isinstance(given, bool) else given
 
 
 def cross_fitted(
     scores: Float[ndarray, "repetition position word"],
 ) -> Float[ndarray, "repetition position word"]:
-    """The log-probabilities without the mean over the *other* repetitions at their position, normalised again.
+    """The log-probabilities minus the mean over the *other* repetitions at the same position, renormalised.
 
-    No repetition takes part in its own calibration. UserError for a single one, which has no others.
+    No repetition takes part in its own calibration. UserError for a single repetition.
     """
     if len(scores) < 2:
         raise UserError(
-            "calibrate=per_position takes the mean over the other repetitions, and one alone was not skipped."
+            "calibrate=per_position needs the mean over other repetitions, but all repetitions except one were skipped."
         )
     raw: ndarray = scores - (scores.sum(axis=0) - scores) / (len(scores) - 1)
     calibrated: ndarray = raw - np.logaddexp.reduce(raw, axis=2, keepdims=True)

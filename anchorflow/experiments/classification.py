@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 @configurable
 class Classification(FewShot):
-    """Predict each query's label after demonstrations drawn once per seed; 0 shots ask without any."""
+    """Predict each query's label after demonstrations that are drawn once per seed; with 0 shots there are none."""
 
     name: ClassVar[str] = "classification"
     fewest_shots: ClassVar[int] = 0
@@ -37,7 +37,7 @@ class Classification(FewShot):
             yield [{**p.head, "variants": {"full": s}} for p, s in zip(prompts, found, strict=True)]
 
     def reduce(self, records: Sequence[Record], labels: Sequence[str]) -> Result:
-        """`accuracy`, `macro_f1`, `ece` (10 bins), the confusion matrix and the curve of reliability."""
+        """`accuracy`, `macro_f1`, `ece` (10 bins), the confusion matrix and the reliability curve."""
         truth, probs = variants.truth(records), variants.probs(records)
         accuracy = metrics.accuracy(truth, probs)
         bins = metrics.calibration_bins(truth, probs)

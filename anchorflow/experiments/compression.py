@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
 VARIANTS = ("full", "text_anchor", "hidden_anchor", "hidden_random", "hidden_random_top")
 TIMED = ("speedup", "speedup_over_cache")
-"""Metrics that differ from one time to the next."""
+"""Metrics that vary between repetitions of the same run."""
 FILE = "hidden_anchor.safetensors"
 TIMED_ROUNDS = 3
 TIMED_QUERIES = 5
@@ -36,7 +36,7 @@ TIMED_QUERIES = 5
 class CompressionWork(Queries):
     """Also `text_anchors`: the prompts of the same queries (by row) after demonstrations without their texts.
 
-    `instead` are settings under which the tokenizer joins no sign of the template with a text, where it does so now.
+    `instead` lists settings with which the tokenizer merges no character of the template with a text, if it does so now.
     """
 
     text_anchors: Mapping[int, Prompt]
@@ -45,19 +45,19 @@ class CompressionWork(Queries):
 
 @configurable
 class Compression(FewShot):
-    """What is left of the prediction when the query sees the anchors of its demonstrations alone.
+    """How well the model predicts if the query sees only the anchors of its demonstrations.
 
-    `hidden_anchor` keeps keys and values of formatting and label words as the full prompt made them; `text_anchor`
-    reads those words alone; `hidden_random` swaps label words for random earlier positions, in `random_sets` draws.
-    `positions` of the query go on as in the full prompt, or `restart` at 0.
+    `hidden_anchor` keeps the keys and values of formatting and label words from the full prompt; `text_anchor` prefills only
+    those words; `hidden_random` keeps random earlier positions instead of label words, in `random_sets` draws.
+    `positions` of the query continue those of the full prompt, or `restart` at 0.
     """
 
     name: ClassVar[str] = "compression"
     needs: ClassVar[tuple[str, ...]] = ("causal", "context", "gaps")
     positions: Literal["original", "restart"] = "original"
-    """Where positions of the query continue: after the full prompt's, or from 0."""
+    """Positions of the query: continue those of the full prompt, or restart at 0."""
     random_sets: int = 20
-    """Draws of random positions, each kept in the place of the label words."""
+    """Number of draws of random positions to keep instead of the label words."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -65,7 +65,7 @@ class Compression(FewShot):
             raise ValueError(f"random_sets is {self.random_sets}; allowed: 1 or more")
 
     def prepare(self, task: Task, builder: PromptBuilder, seed: int) -> CompressionWork:
-        """Also the prompts whose demonstrations have lost their texts."""
+        """Also the prompts of `text_anchor`, whose demonstrations have no texts."""
         pair = "" if task.template.pair else None
         bare = {
             query.row: builder.build([replace(d, text="", text_pair=pair) for d in shown], query)
@@ -89,9 +89,9 @@ class Compression(FewShot):
         folder: Path,
         batch_tokens: int,
     ) -> Iterator[list[Record]]:
-        """Records with every variant but `hidden_random_top`, and how much of the context each keeps.
+        """Records with every variant except `hidden_random_top`, and the number of positions that each keeps.
 
-        One record also has the `seconds` that each variant takes for a query, from a sample of short and long ones.
+        One record also has the `seconds` per query of each variant, measured on a sample of short and long prompts.
         """
         import torch
 
@@ -99,7 +99,7 @@ class Compression(FewShot):
         from anchorflow.scoring import Contexts, collate, next_word_logits, scores
 
         def make(prompt: Prompt) -> tuple[dict[str, Context], dict[str, Context]]:
-            """What is kept of the demonstrations, and the same with the words of the template in front of the query."""
+            """The kept context of each variant, and the same followed by the template's words before the query."""
             bare = work.text_anchors[prompt.query]
             kept = self._kept(lm, prompt, bare, work.seed)
             lead = {name: bare if name == "text_anchor" else prompt for name in kept}
@@ -147,7 +147,7 @@ class Compression(FewShot):
             yield records
 
     def finish(self, records: Sequence[Record]) -> Sequence[Record]:
-        """With the variant `hidden_random_top`: of all random sets the one with the best label loyalty."""
+        """Adds the variant `hidden_random_top`: the random set with the best label loyalty."""
         full = variants.probs(records)
         names = [variants.draw_name("hidden_random", draw) for draw in range(self.random_sets)]
         loyalty = [metrics.label_agreement(variants.probs(records, name), full).mean() for name in names]
@@ -158,7 +158,7 @@ class Compression(FewShot):
         ]
 
     def reduce(self, records: Sequence[Record], labels: Sequence[str]) -> Result:
-        """Accuracy and loyalty of every variant, its size, and its speed against the full prompt without and with cache."""
+        """Accuracy, loyalty and size of every variant, and its speed-up over the full prompt without and with a KV cache."""
         values, stderr = {}, {}
         timed = [record["seconds"] for record in records if "seconds" in record]
         for name in VARIANTS:
@@ -173,15 +173,15 @@ class Compression(FewShot):
             if timed:
                 values[f"{name}/speedup"] = median(seconds["full_uncached"] / seconds[kept] for seconds in timed)
                 values[f"{name}/speedup_over_cache"] = median(seconds["full"] / seconds[kept] for seconds in timed)
-        # What is neither kept with a BOS nor formatting nor a label word is text.
+        # A position that is not a BOS, formatting or a label word is text.
         values["full/text_tokens"] = values["full/kept_tokens"] - values["hidden_anchor/kept_tokens"]
         notes = [_joined(merged)] if (merged := [record["merged"] for record in records if "merged" in record]) else []
         if values["hidden_random/kept_tokens"] < values["hidden_anchor/kept_tokens"]:
-            notes.append("hidden_random keeps fewer positions: a label word has more tokens than there are before it")
+            notes.append("hidden_random keeps fewer positions: a label word has more tokens than precede it")
         return Result(metrics=values, stderr=stderr, notes=notes)
 
     def _kept(self, lm: LanguageModel, prompt: Prompt, bare: Prompt, seed: int) -> dict[str, Context]:
-        """What each variant keeps of the demonstrations."""
+        """The context of the demonstrations that each variant keeps."""
         from anchorflow.attention import read
 
         full = read(lm.model, prompt.context, lm.device)
@@ -193,7 +193,7 @@ class Compression(FewShot):
     def positions_kept(self, prompt: Prompt, seed: int) -> dict[str, list[int]]:
         """The positions of the context that `hidden_anchor` and every random set keep."""
         demonstrations = prompt.demonstrations
-        # What stands before the first demonstration (a BOS) belongs to no text and stays.
+        # Positions before the first demonstration (a BOS) belong to no text and are kept.
         formatting = [*range(demonstrations[0].start), *(p for d in demonstrations for p in d.formatting)]
         words = {"hidden_anchor": [p for d in demonstrations for p in d.label_word]}
         for draw in range(self.random_sets):
@@ -207,20 +207,20 @@ class Compression(FewShot):
 
 
 def _joined(merged: Sequence[Mapping[str, Any]]) -> str:
-    """What `hidden_anchor` loses where the tokenizer joins signs of the template with a text."""
+    """A note on what `hidden_anchor` loses if the tokenizer merges characters of the template with a text."""
     counts = {(found["demonstrations"], found["of"]) for found in merged}
     several, of = (
         counts.pop() if len(counts) == 1 else (sum(f["demonstrations"] for f in merged), sum(f["of"] for f in merged))
     )
     ways = " or ".join(merged[0]["instead"])
     return (
-        f"in {several} of {of} demonstrations the tokenizer joins a sign of the template with the text (a token such as "
-        f"{merged[0]['example']!r}), and hidden_anchor loses it" + (f"; kept apart with {ways}" if ways else "")
+        f"in {several} of {of} demonstrations the tokenizer merges a character of the template with the text (a token such as "
+        f"{merged[0]['example']!r}), so that hidden_anchor drops it" + (f"; kept apart with {ways}" if ways else "")
     )
 
 
 def _short_and_long(prompts: Sequence[Prompt], shared: tuple[int, ...], limit: int | None) -> list[Prompt]:
-    """Of the prompts that begin with `shared` and fit a few, at even distances in the order of their lengths."""
+    """A few of the prompts that begin with `shared` and fit the context, evenly spaced in the order of their lengths."""
     fitting = (p for p in prompts if p.shared == shared and (limit is None or p.length <= limit))
     in_order = sorted(fitting, key=lambda p: (p.length, p.query))
     count = min(TIMED_QUERIES, len(in_order))
@@ -234,7 +234,7 @@ def _time(
     contexts: dict[str, Context],
     batch_tokens: int,
 ) -> dict[str, float]:
-    """Seconds a query, for the full prompt without cache and for every context; medians of rounds that take turns."""
+    """Seconds per query, for the full prompt without cache and for every context; medians over interleaved rounds."""
     import torch
 
     from anchorflow.scoring import collate, next_word_logits, plan
@@ -247,7 +247,7 @@ def _time(
         ways[name] = (batches(bare if name == "text_anchor" else prompts, shared=True), context)
     seconds: dict[str, list[float]] = {name: [] for name in ways}
     way: Context | None
-    for _ in range(1 + TIMED_ROUNDS):  # the first one warms up
+    for _ in range(1 + TIMED_ROUNDS):  # the first round is a warm-up
         for name, (asked, way) in ways.items():
             started = time.perf_counter()
             for batch in asked:

@@ -1,7 +1,7 @@
-"""What the differences of label_relationships are tested by: one number of examples, and the second half of the curve.
+"""Tests of differences in label_relationships: at one number of examples, and over the second half of the curve.
 
-A test at one number of examples throws most of a curve away. The mean over the second half is still one number for each
-repetition, so that repetitions stay the units (label relationships, "Power").
+A test at one number of examples ignores most of the curve. The mean over the second half is still one number per
+repetition, so repetitions remain the units of the test (label relationships, "Power").
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ Scores = Mapping[str, Mapping[str, np.ndarray]]
 
 
 class Comparison(NamedTuple):
-    """Two curves whose difference at one number of examples is a null hypothesis' test; each is (regime, measure)."""
+    """Two curves, each (regime, measure), whose difference at one number of examples tests a null hypothesis."""
 
     name: str
     first: tuple[str, str]
@@ -29,7 +29,7 @@ class Comparison(NamedTuple):
 
 
 class Contrast(NamedTuple):
-    """A difference of two curves, each (regime, measure), averaged over some numbers of examples."""
+    """The difference of two curves, each (regime, measure), averaged over some numbers of examples."""
 
     name: str
     first: tuple[str, str]
@@ -37,21 +37,21 @@ class Contrast(NamedTuple):
     over: slice
 
     def apart(self, scores: Scores) -> np.ndarray:
-        """Of each repetition the difference."""
+        """The difference for each repetition."""
         first, second = (scores[regime][measure][:, self.over] for regime, measure in (self.first, self.second))
         found: np.ndarray = (first - second).mean(axis=1)
         return found
 
 
 def second_half(n: int) -> slice:
-    """The numbers of examples that are the second half of a curve over `n` of them."""
+    """The second half of a curve over `n` numbers of examples."""
     return slice(n // 2, n)
 
 
 def contrasts(comparisons: Sequence[Comparison], n: int) -> list[Contrast]:
     """Every comparison in log-likelihood and in accuracy, at its number of examples and over the second half of the curve.
 
-    A comparison at a change point's double has no second half: only there have both sides been shown as often.
+    A comparison at twice a change point has no second half: only there, both sides were shown equally often.
     """
     found = []
     for c in comparisons:
@@ -73,7 +73,7 @@ def _in(of: str, measure: str) -> str:
 
 
 def outcomes(asked: Sequence[Contrast], scores: Scores) -> tuple[dict[str, Difference], dict[str, Table]]:
-    """By name the paired t test over repetitions; and the table `differences`, with a bootstrap over them beside it."""
+    """Paired t tests over repetitions by name, and the table `differences`, which adds a bootstrap over repetitions."""
     if not asked:
         return {}, {}
     apart = np.stack([test.apart(scores) for test in asked], axis=1)  # repetition, test

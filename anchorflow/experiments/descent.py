@@ -1,10 +1,10 @@
-"""Adam, one example a step, with the gradients of several steps taken at once.
+"""Adam with one example per step, with the gradients of several steps computed in one pass.
 
-For one example a pass through a model is not bound by arithmetic but by reading all weights, and more examples in a
-pass cost little. Steps follow each other, though: each begins where the last one ended. So their beginnings are guessed,
-all gradients are taken there in one pass, and the steps along them give better guesses, until they stay as they are.
-The first guess is always right, so that every pass finishes a step; since steps are small it usually finishes many. This
-is Picard's iteration (as in Shih et al. 2023, arXiv 2305.16317); the path is that of the steps one by one.
+A pass over one example is bound by reading all weights, not by arithmetic, so more examples in a pass cost little. But each
+step starts where the previous one ended. Therefore the starting points are guessed, all gradients are computed there in one
+pass, and the resulting steps give better guesses, until these no longer change. The first guess is always right, so every
+pass completes at least one step; steps are small, so it usually completes many. This is Picard iteration (as in Shih et
+al. 2023, arXiv 2305.16317); the path is that of single steps.
 """
 
 from __future__ import annotations
@@ -19,10 +19,10 @@ from torch import Tensor
 
 E = TypeVar("E")
 Gradients = Callable[[Sequence[E], Tensor], tuple[Tensor, Tensor]]
-"""Takes examples and for each of them parameters [step, ...], and gives the losses [step] and their gradients [step, ...]."""
+"""Maps examples, with parameters for each [step, ...], to the losses [step] and their gradients [step, ...]."""
 
 MOST = 32
-"""So many steps at once: more gain little, since each further beginning is a worse guess."""
+"""The most steps per pass: more gain little, since each further starting point is a worse guess."""
 
 
 def adam(
@@ -32,25 +32,25 @@ def adam(
 
     Args:
         start: the parameters before the first step.
-        examples: one for every step, in this order.
-        lr: length of a step.
-        tolerance: a guess of a step's beginning is right if no parameter is farther off than that.
-        most: so many steps at once.
+        examples: one per step, in this order.
+        lr: the learning rate.
+        tolerance: a guessed starting point counts as right if no parameter differs by more than this.
+        most: the most steps per pass.
     """
     state = _State(start, torch.zeros_like(start), torch.zeros_like(start))
     guesses = [start]
     pace = float(most)
     done = 0
     while done < len(examples):
-        # Where guesses are bad, few are made: a pass of one step alone is a third of one of many.
+        # If guesses are bad, make few: a pass of one step costs a third of a pass of many.
         count = min(len(examples) - done, most, round(4 * pace))
-        while len(guesses) < count:  # on as it went last
+        while len(guesses) < count:  # extrapolate the last step
             guesses.append(2 * guesses[-1] - guesses[-2] if len(guesses) > 1 else guesses[-1])
         found, slopes = gradients(examples[done : done + count], torch.stack(guesses[:count]))
         states = list(accumulate(slopes, lambda before, slope: before.after(slope, lr), initial=state))
         begin = torch.stack([each.at for each in states[:count]])
         distances = (begin - torch.stack(guesses[:count])).abs().flatten(1).amax(dim=1)
-        losses, apart = torch.stack([found.to(distances), distances]).tolist()  # the one wait for a GPU in a pass
+        losses, apart = torch.stack([found.to(distances), distances]).tolist()  # the only wait for the GPU in a pass
         right = next((i for i in range(1, count) if not apart[i] <= tolerance), count)
         yield from zip(losses[:right], (each.at for each in states[1 : right + 1]), strict=True)
         state, guesses = states[right], [each.at for each in states[right:]]
@@ -60,9 +60,9 @@ def adam(
 
 @dataclass(frozen=True)
 class _State:
-    """Where Adam is, with the running means of gradients and of their squares.
+    """The state of Adam: parameters, and the running means of gradients and squared gradients.
 
-    Torch's own goes on in place; here steps are taken on trial, and some of them back.
+    Torch's optimizer updates in place; here, steps are tentative, and some are discarded.
     """
 
     at: Tensor
@@ -71,7 +71,7 @@ class _State:
     steps: int = 0
 
     def after(self, slope: Tensor, lr: float) -> _State:
-        """One step further."""
+        """The state after one more step."""
         steps = self.steps + 1
         mean = 0.9 * self.mean + 0.1 * slope
         square = 0.999 * self.square + 0.001 * slope**2

@@ -1,4 +1,4 @@
-"""Classes whose anchors have near keys get confused (Label Words are Anchors, sec. 3.3, fig. 6)."""
+"""Are classes confused if the keys of their anchors are close? (Label Words are Anchors, sec. 3.3, fig. 6)"""
 
 from __future__ import annotations
 
@@ -25,12 +25,12 @@ if TYPE_CHECKING:
 
 @configurable
 class Diagnosis(FewShot):
-    """The confusion of each pair of classes, and what the distance of their anchors' keys predicts of it."""
+    """The confusion of each pair of classes, and its prediction from the distance between their anchors' keys."""
 
     name: ClassVar[str] = "diagnosis"
     needs: ClassVar[tuple[str, ...]] = ("causal", "taps")
     layer: int | None = None
-    """The layer (from 1) whose matrices are shown; null is two thirds of the depth."""
+    """The layer (from 1) whose matrices are shown; null means two thirds of the depth."""
     components: int = 10
     """M, the number of principal directions of the query vectors."""
 
@@ -42,7 +42,7 @@ class Diagnosis(FewShot):
             raise ValueError(f"components is {self.components}; allowed: 1 or more")
 
     def check(self, task: Task, shape: Shape) -> None:
-        """UserError for a layer that is not there, demonstrations of a query's own, or queries of one class."""
+        """Raise UserError for a missing layer, rows with their own demonstrations, or queries of a single class."""
         super().check(task, shape)
         self.refuse_own_demonstrations(task, "compares the anchors of")
         if self.layer is not None and self.layer > shape.layers:
@@ -55,7 +55,7 @@ class Diagnosis(FewShot):
         found = sorted({task.labels[example.label] for example in task.test})
         if len(found) < 2:
             raise UserError(
-                f"experiment=diagnosis compares classes; all test examples of {task.name} are {found[0]!r}, two are needed."
+                f"experiment=diagnosis compares classes; it needs two, but all test examples of {task.name} are {found[0]!r}."
             )
 
     def map(
@@ -84,9 +84,9 @@ class Diagnosis(FewShot):
             ]
 
     def reduce(self, records: Sequence[Record], labels: Sequence[str]) -> Result:
-        """`spearman` of both matrices at the layer and at every layer; the matrices; the pairs, most confused first.
+        """Spearman's correlation of both matrices at `layer` and at every layer, the matrices, and the most confused pairs.
 
-        At the layer with its p (classes permuted) and a 95 % bootstrap interval over queries: `spearman_p`, `_low`, `_high`.
+        At `layer` also its p from permuted classes and a 95 % bootstrap interval over queries: `spearman_p`, `_low`, `_high`.
         """
         probs, truth = variants.probs(records), variants.truth(records)
         accuracy = metrics.accuracy(truth, probs)
@@ -127,7 +127,7 @@ class Diagnosis(FewShot):
         notes = variants.layer_notes(records)
         if np.isnan(correlations[chosen]):
             notes.append(
-                "spearman is undefined: it needs three pairs of classes that have queries, and distances that differ"
+                "spearman is undefined: it needs three pairs of classes with queries, and distances that differ"
             )
         missing = [label for c, label in enumerate(labels) if c not in truth]
         if missing:
@@ -154,25 +154,25 @@ class Diagnosis(FewShot):
 
 
 def predicted_confusion(queries: np.ndarray, products: np.ndarray, components: int) -> np.ndarray:
-    """‖k̂_i − k̂_j‖ over the largest of these, diagonal 1 [class, class].
+    """‖k̂_i − k̂_j‖ divided by its maximum, diagonal 1 [class, class].
 
     With the centred queries X = U Σ Vᵀ, the key projected on the principal directions and scaled by the singular
-    values is k̂ = Σ Vᵀ k = Uᵀ X k: it takes the queries' products with the key [query, class], not the key itself.
+    values is k̂ = Σ Vᵀ k = Uᵀ X k. It needs only the products of the queries with the key [query, class], not the key.
     """
     return _distances(_overlaps(queries), products, components, np.ones(len(queries), dtype=int))
 
 
 def _overlaps(queries: np.ndarray) -> np.ndarray:
-    """Products of the queries with each other [query, query]."""
+    """The products between queries [query, query]."""
     centred = queries - queries.mean(axis=0)
     found: np.ndarray = centred @ centred.T
     return found
 
 
 def _distances(overlaps: np.ndarray, products: np.ndarray, components: int, counts: np.ndarray) -> np.ndarray:
-    """`predicted_confusion` from the queries' products with each other: U and Σ² are the eigenvectors and values of X Xᵀ.
+    """`predicted_confusion` from the products between queries: U and Σ² are the eigenvectors and eigenvalues of X Xᵀ.
 
-    A query that is there several times (`counts`) has so many equal rows in X, or one row times their root.
+    A query that occurs n times (`counts`) has n equal rows in X, which is equivalent to one row times √n.
     """
     from scipy.linalg import eigh
 

@@ -1,4 +1,4 @@
-"""What the experiments of "Label Words are Anchors" share: queries from the test split, after demonstrations."""
+"""The base of the experiments of "Label Words are Anchors": queries from the test split, after demonstrations."""
 
 from __future__ import annotations
 
@@ -21,14 +21,14 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, kw_only=True)
 class Queries:
-    """A prompt for every query. `seed` is what random controls are drawn from."""
+    """A prompt for every query. `seed` is the seed of random controls."""
 
     prompts: tuple[Prompt, ...]
     seed: int
 
     @property
     def units(self) -> tuple[Prompt, ...]:
-        """What gets a record each."""
+        """The prompts, each of which gets one record."""
         return self.prompts
 
 
@@ -36,27 +36,27 @@ class Queries:
 class FewShot:
     """Queries from the test split, each after `shots_per_class` demonstrations of every class.
 
-    Demonstrations come in rounds of one per class, each in shuffled order: more of them begin with those of fewer. This is
-    the base of an experiment on queries: it lacks `name`, `map` and `reduce`.
+    Demonstrations come in rounds of one per class, each in shuffled order, so a larger number begins with the examples of a
+    smaller one. Subclasses add `name`, `map` and `reduce`.
     """
 
     n_queries: int | None = 100
-    """Test examples to ask; null takes the whole split in file order."""
+    """Number of test examples; null takes the whole split in file order."""
     shots_per_class: int = 1
-    """Demonstrations of each class in a prompt."""
+    """Number of demonstrations per class in a prompt."""
     shards: int = setting(default=1, kind="run")
-    """Tasks of a sweep's array that share the work."""
+    """Number of tasks of a SLURM array that share the run."""
 
     name: ClassVar[str]
     unit: ClassVar[UnitKind] = QUERY
     version: ClassVar[str] = "3"
     needs: ClassVar[tuple[str, ...]] = ("causal",)
-    """The properties of a model (see `models.PROPERTIES`) without which its numbers would be wrong."""
+    """The properties of a model (see `models.PROPERTIES`) without which the results would be wrong."""
     fewest_shots: ClassVar[int] = 1
     gradients: ClassVar[bool] = False
-    """Whether its passes go back through the model, too, which takes several times the memory."""
+    """Whether it runs backward passes, which take several times the memory."""
     demonstrations: ClassVar[Literal["per query", "per seed"]] = "per seed"
-    """Drawn anew for every query, or once per seed (the papers' "common protocol")."""
+    """Whether demonstrations are drawn anew for every query, or once per seed (the papers' "common protocol")."""
 
     def __post_init__(self) -> None:
         if self.n_queries is not None and self.n_queries < 1:
@@ -67,14 +67,14 @@ class FewShot:
             raise ValueError(f"shards is {self.shards}; allowed: 1 or more")
 
     def check(self, task: Task, shape: Shape) -> None:
-        """UserError if there are fewer examples than asked for, or for a model without the attention that is to be read."""
+        """Raise UserError if there are too few examples, or if the model lacks the attention maps that are needed."""
         if "taps" in self.needs and not shape.attending:
             raise UserError(f"experiment={self.name} reads attention maps; {shape.name} has no attention layers.")
         task.draw_queries(self.n_queries, 0)
         task.draw_demonstrations(self.shots_per_class, "")
 
     def prepare(self, task: Task, builder: PromptBuilder, seed: int) -> Queries:
-        """One prompt per query. A test row that brings its own demonstrations keeps them, in their order."""
+        """One prompt per query. A test row with its own demonstrations keeps them, in their order."""
         return Queries(prompts=self.prompts(task, builder, seed), seed=seed)
 
     def prompts(self, task: Task, builder: PromptBuilder, seed: int) -> tuple[Prompt, ...]:
@@ -82,7 +82,7 @@ class FewShot:
         return tuple(builder.build(shown, query) for shown, query in self.draw(task, seed))
 
     def longest(self, task: Task, builder: PromptBuilder, seed: int, most: int) -> Sequence[Prompt]:
-        """The prompts that have the most characters, at most this many."""
+        """The prompts with the most characters, at most `most` of them."""
 
         def characters(pair: tuple[Sequence[Example], Example]) -> int:
             return sum(len(text or "") for example in (*pair[0], pair[1]) for text in texts(example))
@@ -91,7 +91,7 @@ class FewShot:
         return [builder.build(shown, query) for shown, query in chosen]
 
     def draw(self, task: Task, seed: int) -> Iterator[tuple[Sequence[Example], Example]]:
-        """Each query with its demonstrations, of which none has its texts."""
+        """Each query with its demonstrations, none of which has the texts of the query."""
         shared = cache(lambda: self.shared_demonstrations(task, seed, self.shots_per_class))
         for query in task.draw_queries(self.n_queries, seed):
             if query.demonstrations is not None:
@@ -105,23 +105,23 @@ class FewShot:
     def shared_demonstrations(
         self, task: Task, seed: int, per_class: int, setting: str = "experiment.shots_per_class"
     ) -> list[Example]:
-        """The demonstrations that all queries of a seed have, none of them a query."""
+        """The demonstrations that all queries of a seed share; none of them is a query."""
         asked = frozenset(texts(query) for query in task.draw_queries(self.n_queries, seed))
         return task.draw_demonstrations(per_class, f"{seed}/demonstrations", setting, apart_from=asked)
 
     def plan(self, units: Sequence[Prompt], batch_tokens: int) -> list[list[Prompt]]:
-        """Prompts of similar length; with demonstrations drawn once per seed, of the same demonstrations."""
+        """Batches of prompts of similar length; if demonstrations are drawn once per seed, with the same demonstrations."""
         from anchorflow.scoring import plan
 
         return plan(units, batch_tokens, shared=self.demonstrations == "per seed")
 
     def finish(self, records: Sequence[Record]) -> Sequence[Record]:
-        """The records as they are."""
+        """The records, unchanged."""
         return records
 
     def refuse_own_demonstrations(self, task: Task, why: str) -> None:
-        """UserError where a test row brings demonstrations, and `why` all queries must share them."""
+        """Raise UserError if a test row has its own demonstrations; `why` explains that all queries must share them."""
         if any(example.demonstrations is not None for example in task.test):
             raise UserError(
-                f"experiment={self.name} {why} demonstrations that all queries share; rows of {task.name} bring their own."
+                f"experiment={self.name} {why} demonstrations that all queries share; rows of {task.name} have their own."
             )

@@ -1,4 +1,4 @@
-"""The strongest flows in one prompt, kept beside a run's records: what the flow view of a report draws."""
+"""The strongest flows in single prompts, saved in the run's directory for the flow view of a report."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
@@ -17,10 +17,10 @@ DIGITS = 6
 
 @dataclass(frozen=True, kw_only=True)
 class FlowExample:
-    """A prompt of `tokens` (as text) up to the target, which is the last, and what flows in it.
+    """A prompt of `tokens` (as text) up to and including the target, and the flows in it.
 
-    `strongest` holds for every layer the largest I (see Saliency) as (to, from, I), strongest first; `totals` the sum
-    of all I of a layer; `means` the query's S_wp, S_pq and S_ww over the layers. `probs` are over the label words.
+    `strongest` has, for every layer, the largest I (see Saliency) as (to, from, I), strongest first; `totals` has the sum
+    of all I of each layer; `means` has the query's S_wp, S_pq and S_ww over the layers. `probs` are over the label words.
     """
 
     __pydantic_config__: ClassVar[dict[str, bool]] = {"allow_inf_nan": False}
@@ -34,22 +34,22 @@ class FlowExample:
     totals: Sequence[float]
     means: Mapping[str, Sequence[float]]
     numbers: Sequence[int] = ()
-    """The model's own numbers of these layers, from 1, where not all of its layers have attention maps."""
+    """The model's own numbers of these layers, from 1, if not all of its layers have attention maps."""
 
     def __post_init__(self) -> None:
         last = len(self.tokens) - 1
         if any(not 0 <= start < to <= last for layer in self.strongest for to, start, _ in layer):
-            raise ValueError(f"a flow does not lead from a token to a later one of {last + 1}")
+            raise ValueError(f"a flow does not lead from one of the {last + 1} tokens to a later one")
         if not self.demonstrations or set(self.means) != set(FLOWS) or not 0 <= self.label < len(self.probs):
-            raise ValueError("it lacks its demonstrations, one of its means, or its label")
+            raise ValueError("demonstrations, a mean or the label is missing")
         places = [i for d in self.demonstrations for i in (d.start, d.stop - 1, d.anchor, *d.label_word)]
         if any(not 0 <= i <= last for i in places):
-            raise ValueError(f"a demonstration does not lie within {last + 1} tokens")
+            raise ValueError(f"a demonstration does not lie within the {last + 1} tokens")
         if any(len(of_layers) != len(self.strongest) for of_layers in (self.totals, *self.means.values())):
-            raise ValueError(f"not all numbers are there for {len(self.strongest)} layers")
+            raise ValueError(f"some numbers are missing for the {len(self.strongest)} layers")
 
     def write(self, folder: Path) -> Path:
-        """Write it into a run's directory, whole or not at all; numbers are rounded to six digits."""
+        """Write it into a run's directory, atomically; numbers are rounded to six digits."""
         path = folder / FOLDER / f"query{self.query}.json"
         path.parent.mkdir(exist_ok=True)
         rounded = [
@@ -60,7 +60,7 @@ class FlowExample:
 
 
 def read_examples(folder: Path) -> tuple[list[FlowExample], list[str]]:
-    """The examples that a run kept, by query, and a sentence for each file that is damaged."""
+    """The examples that a run saved, ordered by query, and a message for each damaged file."""
     from pydantic import TypeAdapter, ValidationError
 
     found, problems = [], []

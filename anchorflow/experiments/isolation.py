@@ -1,4 +1,4 @@
-"""What label words that cannot see their demonstration cost (Label Words are Anchors, sec. 2.2, figs. 4 and 8, table 5)."""
+"""The effect of isolating label words from their demonstrations (Label Words are Anchors, sec. 2.2, figs. 4, 8, table 5)."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from anchorflow.models import LanguageModel, Shape
 
 Scores = list[dict[str, Any]]
-"""What records keep of some prompts."""
+"""The text that records keep for some prompts."""
 
 KINDS = ("label_first", "label_last", "random_first", "random_last")
 MEASURES = ("label_loyalty", "word_loyalty", "accuracy")
@@ -35,7 +35,7 @@ CONTROLS = {
 
 @dataclass(frozen=True)
 class Change:
-    """A variant: the layers (from 0) that are changed, and which draw of random positions (None: the label words)."""
+    """A variant: the changed layers (from 0), and the draw of random positions (None: the label words)."""
 
     name: str
     layers: tuple[int, ...]
@@ -44,7 +44,7 @@ class Change:
 
     @property
     def start(self) -> int:
-        """Below this layer nothing differs from the untouched model."""
+        """The first changed layer; below it, everything equals the untouched model."""
         return self.layers[0] if self.last else 0
 
 
@@ -52,21 +52,21 @@ class Change:
 class Isolation(FewShot):
     """Loyalty to the untouched model when, in its first or last k layers, label words see only themselves.
 
-    The control isolates as many random positions, drawn `random_draws` times: with `control: per_layer` anew for every
-    query and every layer, from all positions of the prompt but the label words and the last two (the paper's); with
-    `per_seed` once for all queries and layers, from the demonstrations, which queries then can share: several times as fast.
+    The control isolates the same number of random positions, drawn `random_draws` times. `control: per_layer` (the paper's)
+    draws them anew for every query and layer, from all positions except the label words and the last two; `per_seed` draws
+    them once for all queries and layers, from the demonstrations, which queries can then share: several times as fast.
     """
 
     name: ClassVar[str] = "isolation"
     needs: ClassVar[tuple[str, ...]] = ("causal", "taps", "dense")
     first_or_last_k: tuple[int, ...] = (1, 3, 5, 7)
-    """Numbers of layers to isolate, from the first and from the last."""
+    """Numbers of layers in which to isolate, counted from the first and from the last."""
     control: Literal["per_seed", "per_layer"] = "per_seed"
     """How often the control's random positions are drawn: once per seed, or for every query and layer (the paper's)."""
     random_draws: int = 1
-    """Draws of the control's random positions."""
+    """Number of draws of the control's random positions."""
     keep_examples: int = setting(default=1, kind="shown")
-    """Queries whose five most probable words are kept as text, for table 5 of a report."""
+    """Number of queries whose five most probable words are saved as text, for table 5 of a report."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -78,7 +78,7 @@ class Isolation(FewShot):
             raise ValueError(f"keep_examples is {self.keep_examples}; allowed: 0 (none) or more")
 
     def check(self, task: Task, shape: Shape) -> None:
-        """UserError if a k is larger than the model."""
+        """Raise UserError if a k is larger than the number of layers."""
         super().check(task, shape)
         most = len(shape.attending)
         if max(self.first_or_last_k) > most:
@@ -93,8 +93,8 @@ class Isolation(FewShot):
     ) -> Iterator[list[Record]]:
         """Records with a variant for every k, first and last layers, label words and random positions.
 
-        Only the reading of the demonstrations differs between them, unless every query has random positions of its own;
-        where the last layers differ, queries go on from what came out of the layers below.
+        Variants differ only in the prefill of the demonstrations, unless every query has its own random positions. If only
+        the last layers differ, passes start from the output of the layers below.
         """
         from anchorflow.attention import Halfway
 
@@ -143,11 +143,11 @@ class Isolation(FewShot):
         notes = variants.layer_notes(records)
         notes += [f"control={self.control}: {CONTROLS[self.control]}"]
         if self.control == "per_seed" and self.random_draws == 1:
-            notes.append("random positions were drawn once: their errors are over queries and leave out the draw")
+            notes.append("random positions were drawn once: errors are over queries and do not include the draw")
         return Result(metrics=values, stderr=stderr, curves=curves, notes=notes)
 
     def changes(self, shape: Shape) -> list[Change]:
-        """All variants but the untouched one."""
+        """All variants except the untouched model."""
         found = []
         for k in sorted(set(self.first_or_last_k)):
             for where, layers in (("first", shape.attending[:k]), ("last", shape.attending[-k:])):
@@ -158,7 +158,7 @@ class Isolation(FewShot):
         return found
 
     def positions(self, prompt: Prompt, change: Change, layer: int, seed: int) -> Sequence[int]:
-        """What is isolated in a layer (from 0); the positions of a draw are the same for every k."""
+        """The isolated positions in a layer (from 0); the positions of a draw are the same for every k."""
         if change.draw is None:
             return prompt.anchors
         words = {position for d in prompt.demonstrations for position in d.label_word}
@@ -171,7 +171,7 @@ class Isolation(FewShot):
         return random.Random(key).sample(others, min(len(prompt.anchors), len(others)))
 
     def _tap(self, lm: LanguageModel, prompts: Sequence[Prompt], change: Change, seed: int) -> Isolate:
-        """For these prompts, a row of positions each."""
+        """The tap for these prompts, with one row of positions per prompt."""
         import torch
 
         from anchorflow.attention import Isolate
@@ -190,7 +190,7 @@ class Isolation(FewShot):
     def _behind_contexts(
         self, lm: LanguageModel, halfway: Halfway, changes: Sequence[Change], seed: int
     ) -> Callable[[Sequence[Prompt]], dict[str, Scores]]:
-        """What scores batches of prompts behind the same demonstrations, which are read once for each variant."""
+        """A function that scores batches of prompts after the same demonstrations, prefilled once per variant."""
         import torch
 
         from anchorflow.attention import read, tapped
@@ -227,7 +227,7 @@ class Isolation(FewShot):
         seed: int,
         batch_tokens: int,
     ) -> dict[str, Scores]:
-        """The same where nothing is shared: each prompt has positions of its own, or has to be read whole."""
+        """The same without sharing: each prompt has its own positions, or must be computed whole."""
         import torch
 
         from anchorflow.attention import tapped
@@ -252,7 +252,7 @@ class Isolation(FewShot):
     def _below(
         self, lm: LanguageModel, halfway: Halfway, changes: Sequence[Change], change: Change | None
     ) -> Iterator[int]:
-        """Within the block what lies below the changed layers is noted (no change), or not run again: where it begins."""
+        """Within the block, store the output below the changed layers (no change) or reuse it; yields the first layer run."""
         if "halfway" not in lm.can:
             yield 0
         elif change is None:
@@ -263,6 +263,6 @@ class Isolation(FewShot):
                 yield change.start
 
     def _kept(self, lm: LanguageModel, work: Queries) -> set[int]:
-        """The rows of the first queries that the model can read."""
+        """The rows of the first queries that fit the model's context."""
         fitting = (p.query for p in work.prompts if lm.max_length is None or p.length <= lm.max_length)
         return set(islice(fitting, self.keep_examples))

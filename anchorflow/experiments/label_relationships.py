@@ -1,4 +1,4 @@
-"""What labels in the context do, over the number of examples (In-Context Learning Learns Label Relationships)."""
+"""The effect of labels in the context over the number of examples (In-Context Learning Learns Label Relationships)."""
 
 from __future__ import annotations
 
@@ -32,12 +32,12 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 AS_THE_PAPER = (
-    "these are the defaults, which are quick; the paper has 500 repetitions (100 for replaced labels) of as many examples as "
-    "fit: experiment.repetitions=500 experiment.n_demonstrations=null, or a preset (-m sweep=nh1_random_labels)"
+    "these are quick defaults; the paper uses 500 repetitions (100 for replaced labels) and as many examples as fit the "
+    "context: experiment.repetitions=500 experiment.n_demonstrations=null, or a preset (-m sweep=nh1_random_labels)"
 )
 MEASURES = ("accuracy", "log_likelihood", "entropy")
 FLIPPED = ("flipped_accuracy", "flipped_log_likelihood")
-"""The same against the flipped labels, for regimes that show them."""
+"""The same measures against the flipped labels, for regimes that show them."""
 SHARES = ("accuracy", "flipped_accuracy")
 
 
@@ -45,11 +45,11 @@ SHARES = ("accuracy", "flipped_accuracy")
 class LabelRelationships:
     """Curves of accuracy, log-likelihood and entropy over the number of examples, under each label regime.
 
-    A repetition draws `n_demonstrations` train examples, written one after another; each is predicted from those before
-    it, so that curves go from 0 to n_demonstrations - 1. All regimes show the same examples in the same order.
-    Without `n_demonstrations` there are as many as fit the context in all repetitions, but `at_most` so many.
+    A repetition concatenates `n_demonstrations` train examples; each is predicted from those before it, so curves go from 0
+    to n_demonstrations - 1. All regimes show the same examples in the same order. If `n_demonstrations` is null, a
+    repetition has as many examples as fit the context in all repetitions, but no more than `at_most`.
     The defaults take minutes on a CPU. The paper fills the context and repeats 500 times: n_demonstrations=null
-    repetitions=500 draw=with_replacement, as the presets nh1_random_labels and so on have it.
+    repetitions=500 draw=with_replacement, as in the presets nh1_random_labels and so on.
     """
 
     name: ClassVar[str] = "label_relationships"
@@ -58,23 +58,23 @@ class LabelRelationships:
     version: ClassVar[str] = "2"
 
     regimes: tuple[str | dict[str, Any], ...] = ("default", "random", "flipped")
-    """What the labels of the examples are: default, random, flipped, {noise: 0.25}, {replaced: [A, B]},
-    {flip_after: 20}, {default_after: 20}, {alternating: 1}, {constant: A}, and controls: shuffled (those of other
-    examples), {random: 0.5} and {random_until: 20} (random in a part of the context), predicted (by the model itself)."""
+    """The labels that the examples show: default, random, flipped, {noise: 0.25}, {replaced: [A, B]}, {flip_after: 20},
+    {default_after: 20}, {alternating: 1}, {constant: A}, and controls: shuffled (labels of other examples), {random: 0.5}
+    and {random_until: 20} (random in a part of the context), predicted (by the model itself)."""
     n_demonstrations: int | None = 12
-    """Examples in a repetition; null, as in the paper, takes as many as fit the context in every repetition."""
+    """Number of examples in a repetition; null, as in the paper, takes as many as fit the context in every repetition."""
     at_most: int | None = None
-    """With n_demonstrations null: the largest number of examples."""
+    """If n_demonstrations is null: the largest number of examples."""
     draw: Draw = "without_replacement"
-    """How the examples of a repetition are drawn from the train split; the paper's code draws with replacement."""
+    """How examples are drawn from the train split; the paper's code draws with replacement."""
     repetitions: int = 100
-    """Draws of the examples; the paper has 500, and 100 for replaced labels."""
+    """Number of draws of the examples; the paper uses 500, and 100 for replaced labels."""
     instruction: Instruction = "none"
-    """A line in front of the examples: classify names the task and its words, instruct says what flipped words mean, invert
-    asks to flip all answers, ignore to leave prior knowledge aside."""
+    """A line before the examples: classify names the task and its words, instruct gives the meaning of flipped words, invert
+    asks to flip all answers, ignore asks to ignore prior knowledge."""
     calibrate: Annotated[Literal["none", "content_free", "per_position"], BeforeValidator(named)] = "none"
-    """Subtract a log-prior from the label words' log-probabilities: `content_free` that of prompts without content,
-    `per_position` the mean over the other repetitions at the same number of examples."""
+    """Subtract a log-prior from the log-probabilities of label words: `content_free` takes it from prompts without content,
+    `per_position` is the mean over the other repetitions at the same number of examples."""
     shards: int = setting(default=1, kind="run")
     """Tasks of a sweep's array that share the work."""
 
@@ -93,15 +93,15 @@ class LabelRelationships:
 
     @cached_property
     def parsed(self) -> tuple[Regime, ...]:
-        """The regimes as values."""
+        """The parsed regimes."""
         return parse(self.regimes)
 
     def unused(self) -> tuple[str, ...]:
-        """`at_most` is only asked for without `n_demonstrations`."""
+        """`at_most` has no effect if `n_demonstrations` is given."""
         return () if self.n_demonstrations is None else ("at_most",)
 
     def check(self, task: Task, shape: Shape) -> None:
-        """UserError if there are fewer examples than asked for, or replaced words for another number of classes."""
+        """Raise UserError if there are too few examples, or if replaced words do not match the number of classes."""
         most = self._most(task)
         if self.n_demonstrations is not None and self.n_demonstrations > most:
             raise UserError(
@@ -115,7 +115,7 @@ class LabelRelationships:
                 raise UserError(f"experiment.regimes: {error} ({', '.join(task.labels)}).") from error
 
     def prepare(self, task: Task, builder: PromptBuilder, seed: int) -> Repetitions:
-        """A repetition's examples and labels depend on seed + repetition alone; fewer examples are the first of more."""
+        """A repetition's examples and labels depend only on seed + repetition; a smaller number takes the first examples."""
         writers = Writers(task, builder, self.parsed, instruction=self.instruction, draw=self.draw, seed=seed)
         if self.n_demonstrations is None:
             most = min(self._most(task), self.at_most or sys.maxsize)
@@ -130,16 +130,16 @@ class LabelRelationships:
         )
 
     def longest(self, task: Task, builder: PromptBuilder, seed: int, most: int) -> Sequence[Repetition]:
-        """The first repetitions, at most this many."""
+        """The first repetitions, at most `most` of them."""
         few = replace(self, repetitions=min(self.repetitions, max(2, most)))
         return few.prepare(task, builder, seed).units
 
     def _most(self, task: Task) -> int:
-        """How many examples a repetition can have."""
+        """The largest possible number of examples in a repetition."""
         return sys.maxsize if self.draw == "with_replacement" else len(task.train)
 
     def _as_many_as_fit(self, writers: Writers, most: int, limit: int | None) -> list[Repetition]:
-        """Repetitions of the largest number of examples whose prompts are within the limit in all of them."""
+        """Repetitions with the largest number of examples whose prompts fit the limit in all repetitions."""
         if limit is None and self.at_most is None:
             raise UserError(
                 "experiment.n_demonstrations is null, but this model's context has no limit; give a number."
@@ -153,16 +153,18 @@ class LabelRelationships:
             repetitions.append(writers.repetition(number, n))
             n = min(bisect_left(series.targets, limit) for series in repetitions[-1].series.values())
             if n < 1:
-                raise UserError(f"no example fits the context of {limit} tokens: one of repetition {number} is longer.")
+                raise UserError(
+                    f"not even one example fits the context of {limit} tokens: that of repetition {number} is longer."
+                )
         log.info("n_demonstrations: %d fit the context of %d tokens in every repetition", n, limit)
         try:
             _check_turns(self.parsed, n)
         except ValueError as error:
-            raise UserError(f"experiment.regimes: {error}, here as many as fit.") from error
+            raise UserError(f"experiment.regimes: {error}; this is the number of examples that fit.") from error
         return [repetition.first(n) for repetition in repetitions]
 
     def plan(self, units: Sequence[Repetition], batch_tokens: int) -> list[list[Repetition]]:
-        """Repetitions of similar length; one whose regimes are more than the budget is alone, and read in several passes."""
+        """Batches of repetitions of similar length. A repetition beyond the budget is a batch of its own, in several passes."""
         from anchorflow.scoring import pack
 
         in_order = sorted(units, key=lambda unit: (-unit.length, unit.repetition))
@@ -176,7 +178,7 @@ class LabelRelationships:
         folder: Path,
         batch_tokens: int,
     ) -> Iterator[list[Record]]:
-        """Records with the label words' log-probabilities right before every label: one pass for a regime's whole curve."""
+        """Records with the label words' log-probabilities before every label; one pass gives the whole curve of a regime."""
         import torch
 
         from anchorflow.experiments.beginnings import choose, scores_along
@@ -210,11 +212,11 @@ class LabelRelationships:
         return records
 
     def reduce(self, records: Sequence[Record], labels: Sequence[str]) -> Result:
-        """Every regime's curves, their values at the largest context, and the tests of the null hypotheses.
+        """The curves of every regime, their values at the largest context, and the tests of the null hypotheses.
 
         Metrics named A_minus_B are mean paired differences, A_minus_B_p their p; the table `differences` has both with
-        the 95 % confidence interval, of a paired t test and of a bootstrap. Of every regime and difference there is also
-        the mean over the second half of the curve.
+        95 % confidence intervals of a paired t test and of a bootstrap. Every regime and difference also has the mean over
+        the second half of the curve.
         """
         scores = {regime.name: self.measured(records, regime) for regime in self.parsed}
         n = len(records[0]["labels"])
@@ -246,22 +248,22 @@ class LabelRelationships:
             values |= {name: test.mean, f"{name}_p": test.p}
             stderr[name] = test.stderr
         late = [r.name for r in self.parsed if r.kind in ("flip_after", "default_after") and r.turn and 2 * r.turn >= n]
-        notes = [f"{name} has no place with as many labels of both sides; n_demonstrations is {n}" for name in late]
+        notes = [f"{name} never has equally many true and flipped labels; n_demonstrations is {n}" for name in late]
         quick = defaults_of(type(self))
         if all(getattr(self, key) == quick[key] for key in ("n_demonstrations", "repetitions")):
             notes.append(AS_THE_PAPER)
         return Result(metrics=values, stderr=stderr, curves=curves, tables=tables, notes=notes)
 
     def measured(self, records: Sequence[Record], regime: Regime) -> dict[str, np.ndarray]:
-        """Each measure of a regime [repetition, example], as this experiment calibrates."""
+        """Each measure of a regime [repetition, example], calibrated as this experiment sets."""
         return measures(records, regime, cross_fitted if self.calibrate == "per_position" else None)
 
     def comparisons(self, n: int, classes: int) -> list[Comparison]:
-        """What the null hypotheses are tested by, of those regimes that were run with `n` examples of so many classes.
+        """The comparisons that test the null hypotheses, given the regimes, `n` examples and the number of classes.
 
         NH1, default against random: log-likelihood at the largest context. NH2, default against flipped: entropy, and
-        log-likelihood of the labels that each shows; two orders of the same replaced words: log-likelihood. NH3, where
-        regimes that change side have shown as many labels of both: log-likelihood of the true ones.
+        log-likelihood of the labels that each shows; two orders of the same replaced words: log-likelihood. NH3, at the
+        point where switching regimes have shown equally many labels of both sides: log-likelihood of the true labels.
         """
         found = []
         names = {regime.name for regime in self.parsed}
@@ -289,7 +291,7 @@ class LabelRelationships:
         return found
 
     def _balanced(self, n: int) -> dict[int, list[str]]:
-        """Numbers of examples (twice a change point) after which regimes have shown as many labels of both sides."""
+        """Numbers of examples (twice a change point) after which regimes have shown equally many labels of both sides."""
         places = sorted({2 * r.turn for r in self.parsed if r.kind in ("flip_after", "default_after")})
         in_order = sorted(self.parsed, key=lambda regime: TURNING.index(regime.kind) if regime.turn else -1)
         return {at: [r.name for r in in_order if r.balanced(at)] for at in places if 0 < at < n}
@@ -298,7 +300,7 @@ class LabelRelationships:
 def measures(
     records: Sequence[Record], regime: Regime, calibrate: Callable[[np.ndarray], np.ndarray] | None = None
 ) -> dict[str, np.ndarray]:
-    """Each measure of a regime: [repetition, example]; `calibrate` changes the log-probabilities before."""
+    """Each measure of a regime [repetition, example]; `calibrate` is applied to the log-probabilities first."""
     truth = np.array([record["labels"] for record in records])
     scores = np.array([record["regimes"][regime.name]["log_probabilities"] for record in records], dtype=float)
     scores = scores if calibrate is None else calibrate(scores)
@@ -315,10 +317,10 @@ def measures(
 
 
 def _check_turns(regimes: Sequence[Regime], n: int) -> None:
-    """ValueError for a regime that would not change before the last of `n` examples, which no prediction sees."""
+    """Raise ValueError for a regime that changes only at the last of `n` examples or later, which no prediction sees."""
     for regime in regimes:
         if regime.change and regime.change >= n - 1:
             raise ValueError(
                 f"{regime.kind} is {regime.change} with n_demonstrations={n}; allowed: less than {n - 1}, "
-                "since no prediction follows the last example"
+                "because no prediction follows the last example"
             )

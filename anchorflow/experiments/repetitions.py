@@ -1,4 +1,4 @@
-"""Repetitions of label_relationships: their examples, drawn from the train split, and how each regime writes them."""
+"""Repetitions of label_relationships: draw examples from the train split and write them in each regime."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ from anchorflow.prompts import PromptBuilder, Repetition, Series
 from anchorflow.prompts.labels import Regime
 
 CONTENT_FREE = ("N/A", "[MASK]", "")
-"""Texts that say nothing: what is predicted of them without any example is the model's prior (calibration)."""
+"""Content-free texts: predictions for them without examples are the model's prior (calibration)."""
 Draw = Literal["without_replacement", "with_replacement"]
 Instruction = Literal["none", "classify", "instruct", "invert", "ignore"]
 
 
 @dataclass(frozen=True, kw_only=True)
 class Repetitions:
-    """The repetitions, the task's own words and their frequencies in the train split, and prompts to calibrate with."""
+    """The repetitions, the task's label words and their frequencies in the train split, and prompts for calibration."""
 
     units: tuple[Repetition, ...]
     label_words: tuple[str, ...]
@@ -31,7 +31,7 @@ class Repetitions:
 
 
 class Writers:
-    """Draws a task's repetitions and writes them in every regime."""
+    """Draws the repetitions of a task and writes them in every regime."""
 
     def __init__(
         self,
@@ -57,7 +57,7 @@ class Writers:
         }
 
     def repetition(self, number: int, n: int) -> Repetition:
-        """The first `n` examples of a repetition, drawn from the train split without balancing."""
+        """A repetition with `n` examples, drawn from the train split without balancing classes."""
         key = f"{self._seed + number}/label_relationships"
         examples = [self._task.train[place] for place in self._places(Random(f"{key}/examples"), n)]
         truth = [example.label for example in examples]
@@ -72,7 +72,7 @@ class Writers:
         return Repetition(number, tuple(example.row for example in examples), tuple(truth), shown, series, write)
 
     def _places(self, generator: Random, n: int) -> list[int]:
-        """Where the first `n` examples are in the train split."""
+        """The indices of the first `n` examples in the train split."""
         size = len(self._task.train)
         places: list[int] = []
         taken: set[int] = set()
@@ -84,14 +84,14 @@ class Writers:
         return places
 
     def content_free(self) -> Mapping[str, tuple[Series, ...]]:
-        """Prompts for the prior: a text without content, behind the instruction, without any example."""
+        """Prompts for the prior: a content-free text after the instruction, without examples."""
         return {
             name: tuple(self._write(name, [Example(0, text, 0, text)], writer.label_words[:1]) for text in CONTENT_FREE)
             for name, writer in self._builders.items()
         }
 
     def _write_first(self, name: str, examples: Sequence[Example], words: Sequence[str]) -> Series:
-        """The prompt of the first examples, with these words (with or without the blank in front) as their labels."""
+        """The prompt of the first examples, with these words (with or without a leading blank) as their labels."""
         own = {word.strip(): word for word in self._builders[name].label_words}
         return self._write(name, examples[: len(words)], [own[word.strip()] for word in words])
 

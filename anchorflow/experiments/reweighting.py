@@ -36,7 +36,7 @@ FILE = "beta.safetensors"
 
 @dataclass(frozen=True, kw_only=True)
 class ReweightingWork(Queries):
-    """Also `training`: the prompts that β is learned on."""
+    """Also `training`: the prompts on which β is learned."""
 
     training: tuple[Prompt, ...] = ()
 
@@ -45,8 +45,8 @@ class ReweightingWork(Queries):
 class Reweighting(FewShot):
     """A'[l,h](q, p_k) = exp(β[l,h,k]) · A[l,h](q, p_k), with one β for each layer, head and demonstration.
 
-    β is learned on the next `train_per_class` examples of each class after the same demonstrations, with Adam, one example
-    at a time; or it is the file `beta` that an earlier run left.
+    Adam learns β on the next `train_per_class` examples of each class after the same demonstrations, one example at a time;
+    or β is loaded from the file `beta` of an earlier run.
     """
 
     name: ClassVar[str] = "reweighting"
@@ -54,11 +54,11 @@ class Reweighting(FewShot):
     lr: float = 0.01
     """Adam's learning rate."""
     epochs: int = 10
-    """Passes over the training examples."""
+    """Number of passes over the training examples."""
     train_per_class: int = 4
-    """Further train examples of each class that β is learned on: those that `shots_per_class` + this many would show."""
+    """Number of train examples per class on which β is learned: those that `shots_per_class` plus this number would add."""
     beta: str | None = setting(default=None, kind="source")
-    """A β that an earlier run saved (its file or directory), to be used instead of learning one."""
+    """A saved β (the file, or the directory of its run) to use instead of learning one."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -69,7 +69,7 @@ class Reweighting(FewShot):
                 raise ValueError(f"{key} is {getattr(self, key)}; allowed: 1 or more")
 
     def unused(self) -> tuple[str, ...]:
-        """With a saved β, what the training that it replaces would take."""
+        """With a saved β, the settings of the training that it replaces."""
         return () if self.beta is None else ("lr", "epochs", "train_per_class")
 
     def content(self) -> dict[str, Any]:
@@ -77,7 +77,7 @@ class Reweighting(FewShot):
         return {"beta": None if self.beta is None else hashlib.sha256(self._file().read_bytes()).hexdigest()}
 
     def check(self, task: Task, shape: Shape) -> None:
-        """UserError for too few examples, demonstrations of a query's own, or a β of another shape."""
+        """Raise UserError for too few examples, rows with their own demonstrations, or a β of another shape."""
         super().check(task, shape)
         self.refuse_own_demonstrations(task, "learns one β for")
         if self.beta is not None:
@@ -86,7 +86,7 @@ class Reweighting(FewShot):
             self._further(task, 0)
 
     def prepare(self, task: Task, builder: PromptBuilder, seed: int) -> ReweightingWork:
-        """Also the prompts to learn from: the same demonstrations, other examples."""
+        """Also the training prompts: the same demonstrations, other examples."""
         prompts = self.prompts(task, builder, seed)
         if self.beta is not None:
             return ReweightingWork(prompts=prompts, seed=seed)
@@ -105,7 +105,7 @@ class Reweighting(FewShot):
         folder: Path,
         batch_tokens: int,
     ) -> Iterator[list[Record]]:
-        """Records with the variants `vanilla` and `reweighted`; the first also says what was learned."""
+        """Records with the variants `vanilla` and `reweighted`; the first record also has β and the losses."""
         import torch
 
         from anchorflow.attention import Seen, reweighted, tapped
@@ -121,7 +121,7 @@ class Reweighting(FewShot):
                 else:
                     beta = _reordered(*self._load(lm.shape, len(demonstrated)), demonstrated).to(lm.device)
                 _save(folder / FILE, beta, demonstrated)
-                # In the records, since the result is made from them alone. A resumed run learns the same again.
+                # In the records, because the result depends only on them. A resumed run learns the same β again.
                 found[0]["learned"] = {"beta": beta.mean(dim=2).tolist(), "train_loss": losses}
             seen, alone = Seen(batch.targets, len(batch.context)), batch.targets_alone()
             change = reweighted(beta.expand(len(prompts), -1, -1, -1), batch.anchors)
@@ -135,14 +135,14 @@ class Reweighting(FewShot):
             yield found
 
     def reduce(self, records: Sequence[Record], labels: Sequence[str]) -> Result:
-        """Accuracy with and without, the training loss of every epoch, β of every layer and head."""
+        """Accuracy with and without β, the training loss of every epoch, and β by layer and head."""
         truth = variants.truth(records)
         right = {v: variants.probs(records, v).argmax(axis=1) == truth for v in ("vanilla", "reweighted")}
         values, stderr = {}, {}
         for variant, hits in right.items():
             values[f"{variant}/accuracy"] = float(hits.mean())
             stderr[f"{variant}/accuracy"] = statistics.proportion_stderr(float(hits.mean()), len(records))
-        # On the same queries: its standard error is smaller than those of the two accuracies suggest.
+        # Paired by query: its standard error is smaller than those of the two accuracies suggest.
         gain, gain_stderr = statistics.mean_and_stderr((right["reweighted"].astype(float) - right["vanilla"])[:, None])
         values["gain"], stderr["gain"] = float(gain[0]), float(gain_stderr[0])
         learned = next((record["learned"] for record in records if "learned" in record), None)
@@ -157,12 +157,14 @@ class Reweighting(FewShot):
                 mean, error = statistics.mean_and_stderr(losses.T)
                 wanted = self.train_per_class * len(labels)
                 if losses.shape[1] < wanted:
-                    notes.append(f"β was learned on {losses.shape[1]} of {wanted} examples; the others are too long")
+                    notes.append(
+                        f"β was learned on {losses.shape[1]} of {wanted} examples; the others exceed the context"
+                    )
                 curves["train_loss"] = Curve("epoch", range(1, len(losses) + 1), mean.tolist(), error.tolist())
         return Result(metrics=values, stderr=stderr, curves=curves, tables=tables, notes=notes)
 
     def _further(self, task: Task, seed: int) -> list[Example]:
-        """The examples that more demonstrations per class would add: table 1's baseline shows what β is learned on."""
+        """The training examples: those that more demonstrations per class would add, as in the baseline of table 1."""
         drawn = self.shared_demonstrations(
             task,
             seed,
@@ -179,7 +181,7 @@ class Reweighting(FewShot):
         return path
 
     def _load(self, shape: Shape, demonstrations: int) -> tuple[torch.Tensor, list[int]]:
-        """β and the classes of its demonstrations. UserError where it was learned for something else."""
+        """β and the classes of its demonstrations. UserError if it was learned for another model or other demonstrations."""
         from safetensors import SafetensorError, safe_open
 
         path = self._file()
@@ -187,7 +189,7 @@ class Reweighting(FewShot):
             with safe_open(path, "pt") as file:
                 beta, classes = file.get_tensor("beta"), file.metadata()["classes"]
         except (SafetensorError, KeyError, TypeError) as error:
-            raise UserError(f"experiment.beta is {str(self.beta)!r}, which holds no β ({error}).") from error
+            raise UserError(f"experiment.beta is {str(self.beta)!r}, which has no β ({error}).") from error
         wanted = (shape.layers, shape.heads, demonstrations)
         if tuple(beta.shape) != wanted:
             learned, here = (f"{a} layers, {b} heads and {c} demonstrations" for a, b, c in (beta.shape, wanted))
@@ -206,8 +208,8 @@ def learn(
 ) -> tuple[torch.Tensor, list[list[float]]]:
     """β [layer, head, demonstration], and the loss at every example before its step [epoch][example].
 
-    β changes row q alone, so keys and values of all other positions are computed once, and an example of an
-    epoch takes one position through the model. `context` is what was read of the `shared` tokens.
+    β changes only row q, so the keys and values of all other positions are computed once, and an example of an epoch
+    runs a single position through the model. `context` is the KV cache of the `shared` tokens.
     """
     import torch
     from torch.nn.functional import nll_loss
@@ -220,7 +222,7 @@ def learn(
     seen, batch, most = _see(lm, shared, context, work.training, batch_tokens)
 
     def gradients(rows: Sequence[int], beta: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        """Of the losses at these examples, each with a β of its own."""
+        """The losses at these examples and their gradients, each example with its own β."""
         alone = batch.targets_alone(rows)
         beta.requires_grad_()
         with torch.enable_grad(), tapped(lm.model, seen.of(rows).alone(reweighted(beta, alone.anchors))):
@@ -238,7 +240,7 @@ def learn(
     precision = torch.promote_types(lm.dtype, torch.float32)
     size = (lm.shape.layers, lm.shape.heads, len(work.training[0].anchors))
     beta = torch.zeros(size, dtype=precision, device=lm.device)
-    # Guesses closer than that would be finer than what rounding leaves of the gradients.
+    # A smaller tolerance would be finer than the rounding of the gradients.
     tolerance = lr * torch.finfo(lm.dtype).eps ** 0.5
     steps = descent.adam(beta, [i for _, i in turns], gradients, lr, tolerance, min(most, descent.MOST))
     losses = [[0.0] * len(order) for _ in range(epochs)]
@@ -246,7 +248,7 @@ def learn(
         zip(turns, steps, strict=True), "learning β", len(turns), unit="step", mininterval=0.5, leave=False
     ):
         losses[epoch][i], beta = loss, after
-        # A β that is not finite gives such a loss at the next step; looking at β itself would wait for a GPU.
+        # A β that is not finite gives a loss that is not finite; checking β itself would wait for the GPU.
         last = (epoch, i) == turns[-1]
         if not math.isfinite(loss) or (last and not bool(beta.isfinite().all())):
             raise UserError(
@@ -259,13 +261,13 @@ def learn(
 def _see(
     lm: LanguageModel, shared: tuple[int, ...], context: Context, training: Sequence[Prompt], batch_tokens: int
 ) -> tuple[Seen, Batch, int]:
-    """What the targets of the training examples see, the examples in one batch, and how many targets make a pass."""
+    """What the targets of the training examples see, the examples as one batch, and the number of targets per pass."""
     import torch
 
     from anchorflow.attention import Seen, read, tapped
     from anchorflow.scoring import LENT, collate, next_word_logits, only, plan
 
-    # Of what comes before the examples' own texts the last token may differ: a blank can join the word after it.
+    # The last token before an example's text may differ: a blank can merge with the word after it.
     columns = zip(*(prompt.shared for prompt in training), strict=False)
     common = sum(1 for _ in takewhile(lambda tokens: len(set(tokens)) == 1, columns))
     parts, found = [], []
@@ -277,7 +279,7 @@ def _see(
             next_word_logits(lm, batch, before, label_words_only=True)
         found += prompts
     whole = collate(training, lm.device)
-    # Of the other positions only keys and values are there, so that the budget goes as far as with a shared context.
+    # The other positions have only keys and values, so the budget counts them like a shared context.
     most = max(1, LENT * batch_tokens // (whole.ids.shape[1] - common))
     return parts[0].joined(parts[1:]).of([found.index(prompt) for prompt in training]), whole, most
 
@@ -292,9 +294,11 @@ def _save(path: Path, beta: torch.Tensor, classes: Sequence[int]) -> None:
 
 
 def _reordered(beta: torch.Tensor, learned: Sequence[int], shown: Sequence[int]) -> torch.Tensor:
-    """β for demonstrations in another order: each class keeps its own."""
+    """β for demonstrations in another order: each class keeps its own values."""
     if sorted(learned) != sorted(shown):
-        raise UserError(f"experiment.beta was learned for demonstrations of classes {learned}; these are of {shown}.")
+        raise UserError(
+            f"experiment.beta was learned for demonstrations of the classes {learned}; here they are {shown}."
+        )
     left = list(enumerate(learned))
     columns = []
     for label in shown:

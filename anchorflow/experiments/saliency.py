@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, kw_only=True)
 class SaliencyWork(Queries):
-    """Also `pieces`: the tokens, as text, of the queries (by row) whose strongest flows are kept."""
+    """Also `pieces`: the tokens, as text, of the queries (by row) whose strongest flows are saved."""
 
     pieces: Mapping[int, tuple[str, ...]] = field(default_factory=dict)
 
@@ -34,8 +34,8 @@ class SaliencyWork(Queries):
 class Saliency(FewShot):
     """I = |Σ_h A ⊙ ∂L/∂A| of every layer, averaged over words → label word, label word → target, word → word.
 
-    With `heads: abs_then_sum` it is I = Σ_h |A ⊙ ∂L/∂A| (the paper's footnote 3). L is the cross-entropy over the label
-    words at the target; demonstrations are drawn anew for every query.
+    With `heads: abs_then_sum`, I = Σ_h |A ⊙ ∂L/∂A| (the paper's footnote 3). L is the cross-entropy over the label words at
+    the target. Demonstrations are drawn anew for every query.
     """
 
     name: ClassVar[str] = "saliency"
@@ -43,11 +43,11 @@ class Saliency(FewShot):
     gradients: ClassVar[bool] = True
     demonstrations: ClassVar[Literal["per query", "per seed"]] = "per query"
     heads: Literal["sum_then_abs", "abs_then_sum"] = "sum_then_abs"
-    """Whether heads are summed before the absolute value is taken, as in the paper's figures, or after it."""
+    """Sum heads before taking the absolute value, as in the paper's figures, or after it."""
     backward_dtype: Literal["float32", "tf32"] = "float32"
-    """Precision of the backward pass's float32 products. tf32 rounds their inputs to 10 bits, on GPUs that have it."""
+    """Precision of float32 products in the backward pass; tf32 rounds their inputs to 10 bits, on GPUs that have it."""
     keep_examples: int = setting(default=3, kind="shown")
-    """Queries whose strongest flows are kept, for the page of `anchorflow report`."""
+    """Number of queries whose strongest flows are saved, for the page of `anchorflow report`."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -55,11 +55,11 @@ class Saliency(FewShot):
             raise ValueError(f"keep_examples is {self.keep_examples}; allowed: 0 (none) or more")
 
     def unused(self) -> tuple[str, ...]:
-        """What was not there before counts where it changes something: runs keep their directories."""
+        """Newer settings at their defaults, which leave the numbers and the directory of a run as they were."""
         return ("backward_dtype",) if self.backward_dtype == "float32" else ()
 
     def prepare(self, task: Task, builder: PromptBuilder, seed: int) -> SaliencyWork:
-        """One prompt per query, and the pieces of the first that the model can read."""
+        """One prompt per query, and the pieces of the first prompts that fit the context."""
         prompts = self.prompts(task, builder, seed)
         for prompt in prompts:
             words, others = sum(prompt.anchors), set(range(prompt.target)) - set(prompt.anchors)
@@ -81,7 +81,7 @@ class Saliency(FewShot):
         folder: Path,
         batch_tokens: int,
     ) -> Iterator[list[Record]]:
-        """Records with S_wp, S_pq and S_ww as lists over the layers, beside the prediction; kept flows in `folder`."""
+        """Records with the prediction and S_wp, S_pq and S_ww as lists over layers; saves the strongest flows in `folder`."""
         import torch
         from torch.nn.functional import nll_loss
 
@@ -107,7 +107,7 @@ class Saliency(FewShot):
                 loss = nll_loss(log_probabilities, batch.labels.to(logits.device), reduction="sum")
                 flows = flow.gather(loss).permute(1, 2, 0).tolist()  # prompt, kind, layer
             found = scores(logits, batch)
-            for i in keep:  # before the records, which count as done once they are written
+            for i in keep:  # before the records: a written record means that its query is complete
                 strongest, totals = flow.strongest(i)
                 kept = FlowExample(
                     query=prompts[i].query,

@@ -1,7 +1,7 @@
-"""What the variants of a record (full, label_first_5, hidden_anchor, ...) say: pure functions of records.
+"""Measures of the variants of records (full, label_first_5, hidden_anchor, ...), as pure functions.
 
-A random control that is drawn several times has variants NAME, NAME_2, NAME_3, ...: its numbers are means over the
-draws of each query first, then over queries.
+A random control with several draws has the variants NAME, NAME_2, NAME_3, ...: its numbers are averaged over draws for each
+query first, then over queries.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 
 def draw_name(name: str, draw: int) -> str:
-    """The variant of the draw, counted from 0."""
+    """The name of the variant for a draw (from 0)."""
     return name if draw == 0 else f"{name}_{draw + 1}"
 
 
@@ -38,7 +38,7 @@ def top(records: Sequence[Record], variant: str) -> np.ndarray:
 
 
 def of_layers(shape: Shape) -> dict[str, list[int]]:
-    """What a record says of the layers that it is about, from 1, where not all layers have attention maps."""
+    """The field of a record with its layers (from 1), if not all layers have attention maps."""
     return {} if shape.attention_layers is None else {"layers": [layer + 1 for layer in shape.attention_layers]}
 
 
@@ -48,7 +48,7 @@ def layers(records: Sequence[Record], count: int) -> list[int]:
 
 
 def layer_notes(records: Sequence[Record]) -> list[str]:
-    """That curves leave out layers, if they do."""
+    """A note if curves leave out layers."""
     if "layers" not in records[0]:
         return []
     return [f"a hybrid model: only its {len(records[0]['layers'])} attention layers have attention maps"]
@@ -59,8 +59,8 @@ def measure(
 ) -> dict[str, tuple[float, float]]:
     """`accuracy`, and `label_loyalty` and `word_loyalty` to `full`, of a variant: each a mean with its standard error.
 
-    Where queries share the positions of a draw, the error of several draws is that over queries and that over draws
-    together; where every query has its own, the error over queries holds both.
+    If queries share the positions of a draw, the error of several draws combines the errors over queries and over draws; if
+    every query has its own positions, the error over queries includes both.
     """
     variants = [draw_name(name, draw) for draw in range(draws)]
     labels, base, words = truth(records), probs(records), top(records, "full")

@@ -1,4 +1,4 @@
-"""Models: load a Hugging Face decoder, or make a tiny one. Nothing here imports torch until a model is loaded."""
+"""Models: load a Hugging Face decoder, or make a tiny one. This package imports torch only when a model is loaded."""
 
 from anchorflow.models.abilities import PROPERTIES, Abilities
 from anchorflow.models.devices import Dtype, choose_device, choose_dtype, to_device

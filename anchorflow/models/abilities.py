@@ -1,4 +1,4 @@
-"""What a model can be asked, found out by asking it (see `anchorflow.attention.self_check`)."""
+"""The properties of a model that experiments rely on, established by `anchorflow.attention.self_check`."""
 
 from __future__ import annotations
 
@@ -7,25 +7,25 @@ from dataclasses import dataclass, field
 
 PROPERTIES = {
     "causal": "a token changes nothing before it",
-    "prefix": "a text begins the same, however long it is",
-    "padding": "a prompt reads the same alone and padded",
+    "prefix": "the beginning of a text does not depend on its length",
+    "padding": "padding does not change a prompt's logits",
     "context": "a text can continue from its KV cache",
     "taps": "attention maps can be read and changed",
-    "dense": "layers see all positions that the mask lets them see",
-    "gradients": "gradients reach attention maps through queries, keys and values alone",
-    "cut": "after the last attention one position can be computed alone",
-    "last token": "the last token can be read again alone",
+    "dense": "layers see all positions that the mask allows",
+    "gradients": "gradients reach attention maps only through queries, keys and values",
+    "cut": "after the last attention, a single position can be computed",
+    "last token": "the last token can be computed again by itself",
     "gaps": "positions can be dropped from a KV cache",
-    "halfway": "a pass can start at a middle layer",
+    "halfway": "a forward pass can start at a middle layer",
 }
-"""What is checked, and what it means, in this order."""
+"""The properties and their meaning, in the order of the checks."""
 
 
 @dataclass(frozen=True)
 class Abilities:
     """The properties of a model: `"padding" in can`.
 
-    `lacking` says of each property that fails by how much, or for which reason. A model that was not checked lacks none.
+    `lacking` maps each property that fails to the size of the error or the reason. An unchecked model lacks none.
     """
 
     lacking: Mapping[str, str] = field(default_factory=dict)

@@ -1,4 +1,4 @@
-"""A PEFT adapter (LoRA and its kin), in a directory or on the hub: the weights of its base model, the adapter merged in."""
+"""A PEFT adapter (such as LoRA), in a directory or on the hub: load its base model and merge the adapter into the weights."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ FILES = (CONFIG, WEIGHTS, "config.json", "*token*", "vocab*", "merges*", "*.jinj
 
 @dataclass(frozen=True)
 class Adapter:
-    """What a directory changes of a base model: `base` is a hub id or a path, `revision` a commit on the hub."""
+    """An adapter in a directory: `base` is the base model's hub id or path, `revision` its commit on the hub."""
 
     folder: Path
     base: str
@@ -37,7 +37,7 @@ class Adapter:
         return weights_cache.files_hash(self.folder)
 
     def merged(self, name: str, model: Any) -> Any:
-        """The model with the adapter in its weights. UserError for one that is not of this model, or cannot be merged."""
+        """The model with the adapter merged into its weights. UserError if it belongs to another model or cannot be merged."""
         if importlib.util.find_spec("peft") is None:
             raise UserError(f"model {name} is an adapter, which needs peft; run: pip install 'anchorflow[peft]'.")
         from peft import PeftModel, get_peft_model_state_dict
@@ -45,23 +45,21 @@ class Adapter:
 
         try:
             with warnings.catch_warnings():
-                warnings.simplefilter("ignore")  # of libraries to each other
-                # Weights that the file lacks are made up: peft only warns.
+                warnings.simplefilter("ignore")  # libraries warn each other
+                # Peft initialises missing weights at random and only warns.
                 warnings.filterwarnings("error", message=".*adapter keys", category=UserWarning)
                 adapted = PeftModel.from_pretrained(model, str(self.folder))
                 with safe_open(self.folder / WEIGHTS, "pt") as file:
                     unused = set(file.keys()) - set(get_peft_model_state_dict(adapted, save_embedding_layers=True))
                 if unused:
-                    raise ValueError(
-                        f"it has {len(unused)} weights that this model has no place for: {min(unused)}, ..."
-                    )
+                    raise ValueError(f"{len(unused)} of its weights fit no part of this model: {min(unused)}, ...")
                 return adapted.merge_and_unload(safe_merge=True)
         except MemoryError:
             raise
-        except Exception as error:  # as many kinds as there are adapters
+        except Exception as error:  # each kind of adapter fails in its own way
             raise UserError(
                 f"model {name}: the adapter in {self.folder} cannot be merged into {self.base} ({first_line(error)}); allowed: "
-                "adapters of this base model that change weights, as LoRA does."
+                "adapters of this base model that change weights, such as LoRA."
             ) from error
 
 
@@ -84,7 +82,7 @@ def on_hub(repository: str, revision: str | None) -> Path | None:
 
 
 def adapter_in(place: Path | str) -> Adapter | None:
-    """The adapter that a directory holds; None for one with a whole model. UserError where it is damaged or incomplete."""
+    """The adapter in a directory; None if it has a whole model. UserError if the adapter is damaged or incomplete."""
     if not isinstance(place, Path) or not (place / CONFIG).is_file() or (place / "config.json").is_file():
         return None
     try:
@@ -97,5 +95,5 @@ def adapter_in(place: Path | str) -> Adapter | None:
             f"{place / CONFIG} names no base model; set base_model_name_or_path to a hub id or a directory."
         )
     if not (place / WEIGHTS).is_file():
-        raise UserError(f"{place} has a {CONFIG}, but no {WEIGHTS}; copy the directory again, whole.")
+        raise UserError(f"{place} has a {CONFIG}, but no {WEIGHTS}; copy the whole directory again.")
     return Adapter(place, base, revision)

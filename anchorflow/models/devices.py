@@ -1,4 +1,4 @@
-"""Where a model runs and in which dtype."""
+"""Choose the device and the dtype of a model."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ DTYPES: tuple[str, ...] = get_args(Dtype)
 
 
 def choose_device(device: str) -> str:
-    """`auto` is the first accelerator, else the CPU. UserError for one that is not there."""
+    """The device; `auto` is the first accelerator, else the CPU. UserError if this machine does not have it."""
     import torch
 
     if device == "auto":
@@ -23,7 +23,7 @@ def choose_device(device: str) -> str:
     try:
         if torch.empty(0, device=device).is_meta:
             raise RuntimeError("tensors without numbers")
-    except Exception as error:  # each kind of device has its own way to say that it is not there
+    except Exception as error:  # each type of device raises its own error
         have = ["auto", "cpu", *(f"cuda:{i}" for i in range(torch.cuda.device_count()))]
         raise UserError(
             f"device is {device!r}, which this machine does not have; allowed: {', '.join(have)}."
@@ -32,7 +32,7 @@ def choose_device(device: str) -> str:
 
 
 def choose_dtype(dtype: str, device: str) -> str:
-    """`auto` is float32 on the CPU and bfloat16 (float16 on older GPUs) on an accelerator. UserError for one it lacks."""
+    """The dtype; `auto` is float32 on the CPU, bfloat16 (float16 on older GPUs) on an accelerator. UserError if unsupported."""
     if dtype not in DTYPES:
         raise UserError(f"dtype is {dtype!r}; allowed: {', '.join(DTYPES)}.")
     lacking = _lacking(device)
@@ -47,7 +47,7 @@ def choose_dtype(dtype: str, device: str) -> str:
 
 
 def _lacking(device: str) -> set[str]:
-    """The dtypes that a device does not have; what it would only imitate, many times slower, counts as such."""
+    """The dtypes that a device does not support, including those that it only emulates, many times slower."""
     import torch
 
     if device.startswith("cuda"):
@@ -57,10 +57,10 @@ def _lacking(device: str) -> set[str]:
 
 
 def to_device(numbers: Sequence[Any], device: torch.device | str, dtype: torch.dtype | None = None) -> torch.Tensor:
-    """A tensor of these numbers (nested lists have more dimensions). The host does not wait for the device."""
+    """A tensor of these (nested) numbers on a device, copied without making the host wait."""
     import torch
 
     tensor = torch.tensor(numbers, dtype=dtype)
-    if torch.device(device).type == "cuda":  # which copies in the background from pinned memory alone
+    if torch.device(device).type == "cuda":  # CUDA copies asynchronously only from pinned memory
         return tensor.pin_memory().to(device, non_blocking=True)
     return tensor.to(device)

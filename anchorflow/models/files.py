@@ -1,4 +1,4 @@
-"""Files of a model that disagree are refused by name: what transformers would leave out, or read without a word."""
+"""Refuse model files that contradict each other and that transformers would silently ignore or accept."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ ADAPTERS = ("adapter_config.json", "adapter_model.safetensors", "adapter_model.b
 
 
 def refuse_disagreeing(folder: Path, name: str) -> None:
-    """UserError for an adapter, which would be ignored, and for shards that are not those of the index."""
+    """Raise UserError for an adapter, which would be ignored, and for shards that do not match the index."""
     if adapters := [file for file in ADAPTERS if (folder / file).is_file()]:
         raise UserError(
             f"model {name}: {folder} has an adapter ({adapters[0]}), which is not applied. Merge it into the weights (peft: "
-            "model.merge_and_unload().save_pretrained(DIR)) and give that directory, or take the adapter's files out."
+            "model.merge_and_unload().save_pretrained(DIR)) and use that directory, or remove the adapter's files."
         )
     shards = {file.name for file in folder.glob("model*.safetensors")}
     if not (folder / INDEX).is_file():
@@ -32,17 +32,17 @@ def refuse_disagreeing(folder: Path, name: str) -> None:
         raise UserError(f"model {name}: {folder / INDEX} is damaged ({type(error).__name__}).") from error
     if missing := listed - shards:
         raise UserError(
-            f"model {name}: {folder} lacks {_some(missing)}, which its {INDEX} lists; copy the directory again, whole."
+            f"model {name}: {folder} lacks {_some(missing)}, which its {INDEX} lists; copy the whole directory again."
         )
     if others := shards - listed:
         raise UserError(
             f"model {name}: {folder} has {_some(others)}, which its {INDEX} does not list: the files are of two models, or of "
-            "two generations of one. Take out those that do not belong."
+            "two versions of one. Remove those that do not belong."
         )
 
 
 def refuse_further_layers(name: str, unused: Sequence[str], model: Any) -> None:
-    """UserError where unused weights are of layers that the configuration does not have."""
+    """Raise UserError if unused weights belong to layers that the configuration lacks."""
     numbered = re.compile(r"^(.*?\.)(\d+)\.")
     built: dict[str, int] = {}
     for key in model.state_dict():
@@ -50,7 +50,7 @@ def refuse_further_layers(name: str, unused: Sequence[str], model: Any) -> None:
             built[found[1]] = max(built.get(found[1], 0), int(found[2]) + 1)
     for key in unused:
         found = numbered.match(key)
-        # A checkpoint of the model without its head writes layers.0 for model.layers.0.
+        # A checkpoint saved without the LM head has layers.0 instead of model.layers.0.
         layers = [n for prefix, n in built.items() if found and f".{prefix}".endswith(f".{found[1]}")]
         if found and layers and int(found[2]) >= max(layers):
             raise UserError(
@@ -60,9 +60,9 @@ def refuse_further_layers(name: str, unused: Sequence[str], model: Any) -> None:
 
 
 def refuse_further_tokens(name: str, tokenizer: Any, model: Any) -> None:
-    """UserError where the tokenizer gives ids that the embedding does not have.
+    """Raise UserError if the tokenizer produces ids beyond the embedding.
 
-    Special tokens behind it are let through: checkpoints with a padding token of that kind are common.
+    Special tokens may lie beyond it: checkpoints with such a padding token are common.
     """
     rows = model.get_input_embeddings().num_embeddings
     special = set(tokenizer.all_special_ids)
@@ -71,7 +71,7 @@ def refuse_further_tokens(name: str, tokenizer: Any, model: Any) -> None:
         word, token = min(beyond.items(), key=lambda item: item[1])
         raise UserError(
             f"model {name}: its tokenizer has {len(beyond)} tokens beyond the {rows} of its embedding ({word!r} is {token}): "
-            "it is of another model, or the embedding was not resized with it."
+            "it belongs to another model, or the embedding was not resized."
         )
 
 

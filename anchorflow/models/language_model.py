@@ -1,4 +1,4 @@
-"""A decoder language model that is ready to be measured."""
+"""A loaded decoder language model, and what is known about it."""
 
 from __future__ import annotations
 
@@ -16,19 +16,19 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Shape:
-    """What can be known of a model before its weights are loaded."""
+    """The size of a model, known before its weights are loaded."""
 
     name: str
     layers: int
     heads: int
-    """Of an attention layer; 0 where the model has none."""
+    """Query heads of an attention layer; 0 if the model has none."""
     attention_layers: tuple[int, ...] | None = None
-    """Those that attend (from 0), where not all do: a hybrid model has others, a recurrent one no such layer."""
+    """The layers (from 0) with attention, if not all have it: hybrid models have other layers, recurrent ones only others."""
     max_length: int | None = None
-    """The longest prompt in tokens; None where the model sets no limit.
+    """The longest prompt in tokens; None if the model sets no limit.
 
-    With longrope it ends where the model changes its positions: a longer text would change those of every shorter one in
-    its batch.
+    With longrope, the limit is the length at which the model switches its rotary frequencies: a longer text would change
+    those of the shorter texts in its batch.
     """
 
     @property
@@ -38,7 +38,7 @@ class Shape:
 
     @classmethod
     def of(cls, name: str, config: Any) -> Shape:
-        """Read from transformers' configuration."""
+        """The shape that transformers' configuration gives. UserError if there is no single stack of decoder layers."""
         text = config.get_text_config(decoder=True)
         if not hasattr(text, "num_hidden_layers"):
             raise UserError(f"{name}: a model of type {config.model_type!r} has no single stack of decoder layers.")
@@ -57,7 +57,7 @@ def _max_length(config: Any) -> int | None:
 
 
 WITHOUT_ATTENTION = {"linear_attention", "mamba", "conv", "recurrent", "moe", "mlp"}
-"""What configurations call layers that have no attention maps."""
+"""Names in configurations for layers without attention maps."""
 
 
 def attention_layers(config: Any) -> tuple[int, ...]:
@@ -72,37 +72,37 @@ def attention_layers(config: Any) -> tuple[int, ...]:
 
 
 class Model(Protocol):
-    """Where a language model comes from: a node of the configuration."""
+    """What the node `model` of the configuration describes: something that loads a language model."""
 
     @property
     def name(self) -> str:
-        """What results and directories call it."""
+        """The name in results and directories."""
         ...
 
     def shape(self) -> Shape:
-        """What can be known without the weights. UserError where it cannot be had."""
+        """The size of the model, read without its weights. UserError if it cannot be found."""
         ...
 
     def load(self, device: str, dtype: str) -> LanguageModel:
-        """The model in evaluation mode. UserError where it cannot be had or does not fit the machine."""
+        """Load the model in evaluation mode. UserError if it cannot be found or loaded, or does not fit the device."""
         ...
 
 
 @dataclass(frozen=True)
 class LanguageModel:
-    """A model ready to be measured: evaluation mode, no gradients to its parameters."""
+    """A loaded model with its tokenizer, in evaluation mode and with frozen parameters."""
 
     name: str
     model: PreTrainedModel
     tokenizer: Any
     source: Model | None = None
-    """Where it was loaded from."""
+    """The object that loaded it."""
     can: Abilities = field(default_factory=Abilities)
-    """What it can be asked, and how: `"padding" in lm.can`. Found out when a run or `load_model` loads it."""
+    """The properties that it has: `"padding" in lm.can`. A run and `load_model` check them when they load the model."""
 
     @property
     def device(self) -> torch.device:
-        """Where token ids go."""
+        """The device of the embedding, where token ids must be."""
         return self.model.get_input_embeddings().weight.device
 
     @property
@@ -112,7 +112,7 @@ class LanguageModel:
 
     @property
     def shape(self) -> Shape:
-        """How many layers and heads there are."""
+        """The numbers of layers and heads."""
         return Shape.of(self.name, self.model.config)
 
     @property
@@ -122,17 +122,17 @@ class LanguageModel:
 
     @property
     def max_length(self) -> int | None:
-        """The longest prompt in tokens; None where the model sets no limit."""
+        """The longest prompt in tokens; None if the model sets no limit."""
         return _max_length(self.model.config.get_text_config(decoder=True))
 
     @property
     def revision(self) -> str | None:
-        """The commit on the hub that the weights came from; None for weights that did not come from there."""
+        """The commit on the hub that the weights came from; None for other weights."""
         return getattr(self.model.config, "_commit_hash", None)
 
 
 def prepare(name: str, model: Any, tokenizer: Any, source: Model | None = None) -> LanguageModel:
-    """Evaluation mode, frozen parameters, and changes that save time and cost no digit worth having."""
+    """Set evaluation mode, freeze the parameters, and apply speed-ups that change results only by rounding."""
     from torch import nn
     from transformers.activations import FastGELUActivation, NewGELUActivation
 
@@ -143,7 +143,7 @@ def prepare(name: str, model: Any, tokenizer: Any, source: Model | None = None) 
     for module in list(model.modules()):
         for name_, child in module.named_children():
             if isinstance(child, (NewGELUActivation, FastGELUActivation)):
-                # The same formula in one kernel instead of eight, which took a sixth of GPT-2's time.
+                # The same formula in one kernel instead of eight, which took a sixth of GPT-2's run time.
                 setattr(module, name_, nn.GELU(approximate="tanh"))
     if onednn.mkl_is_slow():
         onednn.through_onednn(model)
@@ -153,10 +153,10 @@ def prepare(name: str, model: Any, tokenizer: Any, source: Model | None = None) 
 
 
 def _keep_freed_memory() -> None:
-    """Ask glibc not to hand each batch's tensors back to the system, which would map them page by page again."""
+    """Tell glibc to keep freed memory: otherwise the system maps every batch's tensors again, page by page."""
     import ctypes
 
-    with contextlib.suppress(OSError, AttributeError):  # another C library: no harm, less speed
+    with contextlib.suppress(OSError, AttributeError):  # another C library: slower, nothing else
         mallopt = ctypes.CDLL(None).mallopt
         mallopt(-1, -1)  # M_TRIM_THRESHOLD: never shrink the heap
         mallopt(-4, 0)  # M_MMAP_MAX: large blocks come from the heap, too

@@ -1,9 +1,9 @@
-"""Linear maps through oneDNN on AMD's processors with AVX-512, at twice the speed.
+"""Linear layers through oneDNN on AMD processors with AVX-512, at twice the speed.
 
-There PyTorch multiplies float32 matrices by Intel's MKL, which uses AVX-512 on Intel's processors alone. oneDNN, which
-PyTorch has along, uses it on AMD's: on two cores of a Zen 5 EPYC 280-400 instead of 150-185 GFLOP/s for 128 rows or more,
-and as much faster for a single one (Zen 4: not measured). On Intel's it was no faster: nothing is changed there. Both
-sum in float32, and differ by rounding.
+PyTorch multiplies float32 matrices with Intel's MKL, which uses AVX-512 only on Intel processors. oneDNN, which PyTorch
+also contains, uses it on AMD: on two cores of a Zen 5 EPYC, 280-400 instead of 150-185 GFLOP/s for 128 rows or more, and
+the same gain for a single row (Zen 4 was not measured). On Intel it was no faster, so nothing is changed there. Both
+accumulate in float32 and differ by rounding.
 """
 
 from functools import partial
@@ -18,7 +18,7 @@ from transformers.pytorch_utils import Conv1D
 
 
 def mkl_is_slow() -> bool:
-    """Whether this is an AMD processor with AVX-512 (told on Linux alone), and oneDNN is there."""
+    """Whether this is an AMD processor with AVX-512 (detected on Linux only) and oneDNN is available."""
     try:
         amd = "AuthenticAMD" in Path("/proc/cpuinfo").read_text()
     except OSError:
@@ -28,9 +28,9 @@ def mkl_is_slow() -> bool:
 
 
 def through_onednn(model: nn.Module) -> None:
-    """Let the linear maps on the CPU, of a model with frozen parameters, take this way from now on, where they are float32.
+    """Route the float32 linear layers on the CPU of a model with frozen parameters through oneDNN.
 
-    Subclasses (quantised ones, say) are left alone, and what an offloading library has put its hands on.
+    Subclasses (such as quantised layers) and layers managed by an offloading library are left alone.
     """
     for module in model.modules():
         if type(module) in (nn.Linear, Conv1D) and "forward" not in vars(module) and module.weight.device.type == "cpu":
@@ -46,7 +46,7 @@ def _forward(module: Any, inputs: Float[Tensor, "... inputs"]) -> Float[Tensor, 
 
 
 class _Linear(torch.autograd.Function):
-    """oneDNN's product, which has no gradient of its own."""
+    """oneDNN's product, with the gradient that it lacks."""
 
     @staticmethod
     def forward(ctx: Any, inputs: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:

@@ -25,24 +25,24 @@ log = logging.getLogger(__name__)
 
 @configurable
 class Pretrained:
-    """Weights that exist: on the hub, in a directory, in a .gguf file, or in a Python package."""
+    """A pretrained model: on the hub, in a directory, in a .gguf file, or in a Python package."""
 
     name: str = setting(default="", kind="shown")
-    """What results and directories call it, with variant and quantization; left out, the last part of `path`."""
+    """The name in results and directories, including variant and quantization; default: the last part of `path`."""
     path: str | None = setting(default=None, kind="source")
     """A hub id or directory (of a model or a PEFT adapter), or a .gguf file; with `package`, a file inside that package."""
     package: str | None = setting(default=None, kind="source")
-    """An installed Python package that carries the weights."""
+    """An installed Python package that contains the weights."""
     revision: str | None = setting(default=None, kind="source")
     """A branch, tag or commit on the hub."""
     device_map: Literal["auto", "balanced", "balanced_low_0", "sequential"] | None = setting(default=None, kind="run")
-    """How the model is spread over several GPUs (auto: over all); null puts it on one device."""
+    """How the model is spread over several GPUs (auto: over all); null keeps it on one device."""
     quantization: Literal["8bit", "4bit"] | None = None
     """8bit (LLM.int8) or 4bit (NF4); each needs a GPU and `pip install anchorflow[8bit]`."""
     attn_implementation: str | None = None
     """Transformers' attention where no experiment looks inside it: eager, sdpa, flash_attention_2; null is its own choice."""
     resources: Resources | None = setting(default=None, kind="run")
-    """What its jobs are given on SLURM, where that differs from the launcher's: {gpus_per_node: 4}."""
+    """Resources of its SLURM jobs that differ from the launcher's: {gpus_per_node: 4}."""
 
     def __post_init__(self) -> None:
         if self.path is None:
@@ -57,7 +57,7 @@ class Pretrained:
         return ("attn_implementation",) if self.attn_implementation is None else ()
 
     def content(self) -> dict[str, Any]:
-        """What tells these weights from others: the hash of their files, or the hub's id and revision."""
+        """What identifies the weights: the hash of their files, or the hub's id and revision."""
         place = self._place()
         if adapter := adapter_in(place):
             return {**self._base(adapter).content(), "adapter": adapter.content()}
@@ -66,11 +66,11 @@ class Pretrained:
         return {"hub": place, "revision": self.revision}
 
     def shape(self) -> Shape:
-        """From the configuration alone. UserError where it cannot be had."""
+        """The size, from the configuration alone. UserError if it cannot be found."""
         return Shape.of(self.name, self.config())
 
     def config(self) -> Any:
-        """Transformers' configuration. UserError where it cannot be had, or is of no decoder."""
+        """Transformers' configuration. UserError if it cannot be found or is not that of a decoder."""
         from transformers import AutoConfig
 
         if adapter := adapter_in(self._place()):
@@ -80,7 +80,7 @@ class Pretrained:
         return config
 
     def tokenizer(self) -> Any:
-        """Its own, or an adapter's. UserError where it cannot be had."""
+        """The model's tokenizer, or the adapter's if it has one. UserError if it cannot be found."""
         from transformers import AutoTokenizer
 
         if adapter := adapter_in(self._place()):
@@ -92,8 +92,8 @@ class Pretrained:
         return _fetch(self._converted(), self.revision, AutoTokenizer)
 
     def load(self, device: str, dtype: str) -> LanguageModel:
-        """The model in evaluation mode. UserError where it cannot be had or does not fit the machine."""
-        self.config()  # refuses what is no decoder before the weights are read
+        """Load the model in evaluation mode. UserError if it cannot be found or loaded, or does not fit the device."""
+        self.config()  # refuses other models before the weights are read
         tokenizer = self.tokenizer()
         if adapter := adapter_in(self._place()):
             model = adapter.merged(self.name, self._base(adapter)._weights(device, dtype))
@@ -112,7 +112,7 @@ class Pretrained:
         return replace(of_base, device_map=self.device_map, attn_implementation=self.attn_implementation)
 
     def _weights(self, device: str, dtype: str) -> Any:
-        """The model where it is to compute."""
+        """The model on its device."""
         import torch
         from transformers import AutoModelForCausalLM
 
@@ -123,23 +123,23 @@ class Pretrained:
             options["device_map"] = self.device_map
         if self.quantization is not None:
             options["quantization_config"] = _quantized(self.quantization, device, dtype)
-        if device.startswith("cuda"):  # straight there, not by way of the host's memory
+        if device.startswith("cuda"):  # directly, not through the host's memory
             options.setdefault("device_map", {"": device})
         place = self._converted()
         if Path(place).is_dir():
             files.refuse_disagreeing(Path(place), self.name)
-        # Told of what does not fit, we refuse it; the library would make up numbers, or say "look at the above report".
+        # Refuse weights that do not fit: the library would initialise them at random, or say "look at the above report".
         options |= {"output_loading_info": True, "ignore_mismatched_sizes": True}
         model, found = _fetch(place, self.revision, AutoModelForCausalLM, **options)
         if missing := sorted([*found["missing_keys"], *(key for key, *_ in found["mismatched_keys"])]):
             raise UserError(
-                f"model {self.name}: {len(missing)} of its weights are not in {self.path}, or not in its config.json's size "
-                f"({missing[0]}, ...); it is damaged, or its config.json is of another model."
+                f"model {self.name}: {len(missing)} of its weights are missing in {self.path} or do not have the size that its "
+                f"config.json gives ({missing[0]}, ...); it is damaged, or its config.json belongs to another model."
             )
         if unused := sorted(found["unexpected_keys"]):
             files.refuse_further_layers(self.name, unused, model)
             log.warning(
-                "model %s: %d weights in %s are not used (%s, ...); is its config.json of this model?",
+                "model %s: %d weights in %s are not used (%s, ...); does its config.json belong to this model?",
                 *(self.name, len(unused), self.path, unused[0]),
             )
         return model if "device_map" in options else model.to(device)
@@ -175,11 +175,11 @@ def _refuse_no_decoder(name: str, config: Any) -> None:
     kind = config.model_type
     if getattr(config, "is_encoder_decoder", False):
         raise UserError(
-            f"model {name} is an encoder-decoder (model type {kind!r}); allowed: decoders, as gpt2 or llama."
+            f"model {name} is an encoder-decoder (model type {kind!r}); allowed: decoders, such as gpt2 or llama."
         )
     if kind not in MODEL_FOR_CAUSAL_LM_MAPPING_NAMES and not getattr(config, "auto_map", None):
         raise UserError(
-            f"model {name} is no language model (model type {kind!r}); allowed: decoders, as gpt2 or llama."
+            f"model {name} is no language model (model type {kind!r}); allowed: decoders, such as gpt2 or llama."
         )
 
 

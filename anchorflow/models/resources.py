@@ -1,4 +1,4 @@
-"""What a model needs of a cluster, said in its YAML or for one sweep (launcher.per_model)."""
+"""The SLURM resources of a model's jobs, set in its YAML or for one sweep (launcher.per_model)."""
 
 from __future__ import annotations
 
@@ -9,14 +9,14 @@ from anchorflow.settings import configurable, setting, values
 
 @configurable
 class Resources:
-    """What jobs of one model are given on SLURM; null is what the launcher says for all."""
+    """SLURM resources of one model's jobs; null takes the launcher's value."""
 
     partition: str | None = setting(default=None, kind="run")
     """SLURM's partition."""
     qos: str | None = setting(default=None, kind="run")
     """SLURM's quality of service."""
     constraint: str | None = setting(default=None, kind="run")
-    """Features that a node must have."""
+    """Features that the nodes must have."""
     gpus_per_node: int | None = setting(default=None, kind="run")
     """GPUs of one allocation; the model is spread over them."""
     cpus_per_task: int | None = setting(default=None, kind="run")
@@ -36,5 +36,5 @@ class Resources:
 
     @property
     def given(self) -> dict[str, Any]:
-        """What is said, by the names of this class."""
+        """The values that are set, by the names of this class."""
         return {key: value for key, value in values(self).items() if value is not None}

@@ -1,4 +1,4 @@
-"""How much memory a model takes, found out without any: tensors that have a size and no numbers go through its own code."""
+"""Measure a model's memory without using any: run its code on tensors with a size but no data."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 
 class Peak(TorchDispatchMode):  # type: ignore[no-untyped-call]
-    """Within its block `bytes` is the most that tensors made there took at once."""
+    """Within its block, `bytes` is the peak memory of the tensors made there."""
 
     def __init__(self) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
@@ -30,7 +30,7 @@ class Peak(TorchDispatchMode):  # type: ignore[no-untyped-call]
         self._seen: weakref.WeakSet[Any] = weakref.WeakSet()
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        """One operation: what it gives may be new, or a view of what its arguments hold."""
+        """Account for one operation, whose output may be new or a view of its arguments."""
         for tensor in tree_iter((args, kwargs)):
             if isinstance(tensor, torch.Tensor):
                 self._seen.add(tensor.untyped_storage())
@@ -49,7 +49,7 @@ class Peak(TorchDispatchMode):  # type: ignore[no-untyped-call]
 
 @contextmanager
 def simulated(config: Any, dtype: str) -> Iterator[LanguageModel]:
-    """Within the block there is a model of this configuration that takes no memory, and whose passes compute nothing."""
+    """Within the block, a model of this configuration that takes no memory and whose passes compute nothing."""
     from transformers import AutoModelForCausalLM
 
     from anchorflow.models.language_model import prepare
@@ -60,11 +60,11 @@ def simulated(config: Any, dtype: str) -> Iterator[LanguageModel]:
 
 
 BYTES = {"8bit": 1.0, "4bit": 0.5 + 4 / 64}
-"""What a quantized number takes; of 4 bits with a float32 scale for each block of 64."""
+"""Bytes of a quantized number; with 4 bits, each block of 64 also has a float32 scale."""
 
 
 def weights_bytes(model: PreTrainedModel, quantization: str | None = None) -> int:
-    """What parameters and buffers take, tied ones once. Only the linear maps of layers are quantized."""
+    """Bytes of parameters and buffers, tied ones counted once. Only the linear layers of decoder layers are quantized."""
     head = model.get_output_embeddings()
     small = {
         id(module.weight)

@@ -1,4 +1,4 @@
-"""A made-up model: random weights, no download."""
+"""A tiny model with random weights, made without a download."""
 
 from __future__ import annotations
 
@@ -11,22 +11,22 @@ from anchorflow.settings import configurable, setting
 
 @configurable
 class Tiny:
-    """A small model with random weights and a made-up tokenizer: no download, for tests and dry runs."""
+    """A small model with random weights and a toy tokenizer, without a download: for tests and dry runs."""
 
     name: str = setting(default="tiny", kind="shown")
-    """What results and directories call it."""
+    """The name in results and directories."""
     family: Literal["gpt2", "gptj", "llama"] = "llama"
-    """The architecture; llama has two query heads to a key head."""
+    """The architecture; llama has two query heads per key head."""
     layers: int = 8
     """Decoder layers."""
     heads: int = 4
     """Attention heads of a layer."""
     width: int = 32
-    """Size of the hidden states."""
+    """The size of the hidden states."""
     seed: int = 0
-    """What the weights are drawn from."""
+    """The seed of the weights."""
     resources: Resources | None = setting(default=None, kind="run")
-    """What its jobs are given on SLURM, where that differs from the launcher's."""
+    """Resources of its SLURM jobs that differ from the launcher's."""
 
     def __post_init__(self) -> None:
         for key in ("layers", "heads", "width"):
@@ -50,7 +50,7 @@ class Tiny:
         return toys.tokenizer()
 
     def load(self, device: str, dtype: str) -> LanguageModel:
-        """The same weights for the same settings; the caller's random state is left alone."""
+        """Make the model: the same settings give the same weights. The caller's random state does not change."""
         import torch
         from transformers import AutoModelForCausalLM
 
@@ -58,7 +58,7 @@ class Tiny:
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(self.seed)
             model = AutoModelForCausalLM.from_config(config)
-        # Buffers (of rotary positions) stay as precise as those of a pretrained model.
+        # Buffers (rotary frequencies) keep the precision that they have in a pretrained model.
         for parameter in model.parameters():
             parameter.data = parameter.data.to(getattr(torch, dtype))
         return prepare(self.name, model.to(device), self.tokenizer(), self)

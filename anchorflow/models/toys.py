@@ -1,4 +1,4 @@
-"""A made-up tokenizer and small configurations: whole models without a download."""
+"""A toy tokenizer and small configurations: complete models without a download."""
 
 from __future__ import annotations
 
@@ -11,21 +11,21 @@ World Sports Business Technology Dialogue Emotion Others Happy Sad Angry Sentenc
 subjective hate neutral yes no true false good bad green blue sea chair equivalent different similar entailment
 the of and to in is that it was for on are as with his they at be this from have or by one had not but what all
 """
-"""The words that are tokens of the toy tokenizer, with a blank in front; others fall into letters."""
+"""Words that, with a blank before them, are single tokens of the toy tokenizer; others split into letters."""
 POSITIONS = 2048
 """The longest prompt of a toy, in tokens."""
 
 
 def tokenizer() -> Any:
-    """A byte-level tokenizer as GPT-2's, with a few dozen words: any text round-trips."""
+    """A byte-level tokenizer like GPT-2's with a few dozen words: any text round-trips."""
     from tokenizers import Tokenizer, decoders, models, pre_tokenizers
     from transformers import PreTrainedTokenizerFast
 
     vocabulary = {letter: i for i, letter in enumerate(sorted(pre_tokenizers.ByteLevel.alphabet()))}
     merges: list[tuple[str, str]] = []
-    # Every letter after a blank is a token as well, as in the tokenizers of real models.
+    # As in real tokenizers, every letter after a blank is also a token.
     for word in dict.fromkeys([*string.ascii_letters, *WORDS.split()]):
-        token = "Ġ"  # the blank, as byte-level tokenizers write it
+        token = "Ġ"  # byte-level tokenizers write a blank like this
         for letter in word:
             if token + letter not in vocabulary:
                 vocabulary[token + letter] = len(vocabulary)
@@ -38,10 +38,10 @@ def tokenizer() -> Any:
 
 
 def config(family: str, words: int, layers: int, heads: int, width: int, positions: int = POSITIONS) -> Any:
-    """A configuration of `family` (gpt2, gptj, llama); llama has two query heads to a key head where that goes."""
+    """A configuration of `family` (gpt2, gptj, llama); llama has two query heads per key head if their number is even."""
     from transformers import GPT2Config, GPTJConfig, LlamaConfig
 
-    # Spread wide, so that attention is far from uniform and no two label words score alike.
+    # A large spread, so that attention is far from uniform and no two label words score the same.
     spread: dict[str, Any] = {"initializer_range": 0.3, "bos_token_id": None, "eos_token_id": None}
     if family == "gpt2":
         return GPT2Config(vocab_size=words, n_layer=layers, n_head=heads, n_embd=width, n_positions=positions, **spread)

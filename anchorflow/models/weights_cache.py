@@ -1,4 +1,4 @@
-"""What is kept between runs in the user's cache: hashes of large files, and models converted from .gguf."""
+"""The user's cache: hashes of large files, and models converted from .gguf."""
 
 from __future__ import annotations
 
@@ -23,14 +23,14 @@ MODEL_FILES = (
     *("config.json", "adapter_config.json", "*.safetensors"),
     *("tokenizer*", "special_tokens_map.json", "added_tokens.json", "vocab.*", "merges.txt", "*.model"),
 )
-"""What of a model's directory can change a number."""
+"""The files of a model's directory that can change a number."""
 
 LARGE_BYTES = 2**20
-"""Files from here on are read once for their hash, and then again only if their size or time has changed."""
+"""Files of this size (bytes) or more are hashed once, and again only if their size or modification time changes."""
 
 
 def folder() -> Path:
-    """ANCHORFLOW_CACHE, or anchorflow/ in the user's cache."""
+    """ANCHORFLOW_CACHE, or anchorflow/ in the user's cache directory."""
     given = os.environ.get("ANCHORFLOW_CACHE")
     return expanded(given) if given else expanded(os.environ.get("XDG_CACHE_HOME") or "~/.cache") / "anchorflow"
 
@@ -45,7 +45,7 @@ def files_hash(path: Path) -> str:
 
 
 def from_gguf(file: Path) -> Path:
-    """A directory with the file's weights as float32 safetensors, converted once and kept."""
+    """A directory with the file's weights as float32 safetensors, converted once and cached."""
     kept = folder() / "gguf" / f"{file.stem}-{files_hash(file)[:16]}"
     if kept.is_dir():
         return kept
@@ -55,7 +55,7 @@ def from_gguf(file: Path) -> Path:
     log.info("converting %s, once (kept in %s)", file.name, kept)
     try:
         kept.parent.mkdir(parents=True, exist_ok=True)
-        # Made beside its place and then renamed: a killed or a second process leaves nothing half done.
+        # Written under another name and then renamed: a killed or concurrent process leaves nothing incomplete.
         made = Path(tempfile.mkdtemp(prefix=f".{kept.name}-", dir=kept.parent))
     except OSError as error:
         raise UserError(f"the cache folder {kept.parent} cannot be written ({error}); set ANCHORFLOW_CACHE.") from error
@@ -64,11 +64,11 @@ def from_gguf(file: Path) -> Path:
         try:
             made.rename(kept)
         except OSError:
-            if not kept.is_dir():  # unless another process was faster
+            if not kept.is_dir():  # else another process was faster
                 raise
     except MemoryError:
         raise
-    except Exception as error:  # a damaged file shows itself in dozens of ways
+    except Exception as error:  # a damaged file raises any of dozens of errors
         raise UserError(f"{file} could not be converted: {first_line(error)}") from error
     finally:
         shutil.rmtree(made, ignore_errors=True)
@@ -89,7 +89,7 @@ def _convert(file: Path, to: Path) -> None:
 
 
 def _file_hash(file: Path) -> str:
-    """SHA-256 of the content. That of a large file is kept, under its place, with the size and time that it had then."""
+    """SHA-256 of the content. For a large file it is cached by path, with the size and modification time of the file."""
     stat = file.stat()
     if stat.st_size < LARGE_BYTES:
         return hashlib.sha256(file.read_bytes()).hexdigest()
@@ -99,7 +99,7 @@ def _file_hash(file: Path) -> str:
         if then == state:
             return found
     if stat.st_size > 2**32:
-        log.info("reading %s for its hash, once", file)
+        log.info("hashing %s, once", file)
     digest = hashlib.sha256()
     with file.open("rb") as stream:
         while block := stream.read(2**20):
@@ -109,14 +109,14 @@ def _file_hash(file: Path) -> str:
 
 
 def recall(kind: str, key: bytes) -> str:
-    """What was remembered under this key; nothing where that cannot be read."""
+    """The text that was remembered under this key; empty if it cannot be read."""
     with contextlib.suppress(OSError, UnicodeDecodeError):
         return _note(kind, key).read_text(encoding="utf-8")
     return ""
 
 
 def remember(kind: str, key: bytes, text: str) -> None:
-    """Keep a short text. A cache that cannot be written costs time only."""
+    """Cache a short text. A cache that cannot be written only costs time."""
     with contextlib.suppress(OSError):
         _note(kind, key).parent.mkdir(parents=True, exist_ok=True)
         write_atomically(_note(kind, key), text)

@@ -1,4 +1,4 @@
-"""Prompts: demonstrations and queries become tokens that know which part they belong to."""
+"""Prompts: demonstrations and a query as tokens, with the position of every part."""
 
 from anchorflow.prompts.builder import PromptBuilder
 from anchorflow.prompts.context import ContextLimit, TooLong

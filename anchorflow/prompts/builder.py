@@ -1,8 +1,8 @@
-"""Demonstrations and a query become a prompt that knows the position of its parts.
+"""Build prompts from demonstrations and a query, with the token positions of all parts.
 
-The whole prompt is tokenised at once, as a user of the model would, and characters are traced to
-tokens through the tokenizer's offsets. So positions hold for any tokenizer: byte-level, with or
-without a prefix space or BOS, with tokens that straddle two parts.
+The whole prompt is tokenised at once, as a user of the model would, and the tokenizer's offsets map
+characters to tokens. Positions are therefore right for any tokenizer: byte-level, with or without a
+prefix space or BOS, with tokens that span two parts.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from anchorflow.prompts.parts import Demonstration, Prompt, Series
 
 @dataclass(frozen=True)
 class _Encoded:
-    """A text's tokens: their ids, and the first character and the end of each."""
+    """The tokens of a text: ids, and the span [start, stop) of characters of each."""
 
     ids: list[int]
     offsets: list[tuple[int, int]]
@@ -33,14 +33,16 @@ class _Encoded:
         return list(accumulate((stop for _, stop in self.offsets), max))  # a special token in the middle has (0, 0)
 
     def behind(self, character: int) -> int:
-        """The first token that ends behind this character."""
+        """The first token that ends after this character."""
         return bisect_right(self._ends, character)
 
 
 def _whole(text: str, tokens: Sequence[str], offsets: Sequence[tuple[int, int]]) -> list[tuple[int, int]]:
-    """Offsets with the blanks that some tokenizers trim from them: the same for the same tokens, trimmed or not."""
+    """Offsets that include the blanks which some tokenizers trim from them."""
     ends = [0, *(stop for _, stop in offsets)]
-    if ends[-1] == len(text) and ends[:-1] == [start for start, _ in offsets]:  # each token begins where the last ends
+    if ends[-1] == len(text) and ends[:-1] == [
+        start for start, _ in offsets
+    ]:  # each token begins where the previous one ends
         return list(offsets)
     found, end = [], 0
     for token, (start, stop) in zip(tokens, offsets, strict=True):
@@ -54,15 +56,15 @@ def _whole(text: str, tokens: Sequence[str], offsets: Sequence[tuple[int, int]])
 
 
 _Spans = list[tuple[str, int, int]]
-"""The parts of an example: what it is (see _PARTS), its first character and its end."""
+"""The parts of an example: kind (see _PARTS), first character and end."""
 _PARTS = {None: "formatting", "text": "text", "text_pair": "text", "label": "label"}
 
 
 class PromptBuilder:
-    """Builds the prompts of one task, called `task`, for one tokenizer. `limit` is the longest that the model reads.
+    """Builds the prompts of one task, called `task`, for one tokenizer. `limit` is the model's context length.
 
-    Raises UserError when the tokenizer cannot tell where its tokens come from, when two label words begin
-    with the same token, or when a label word's start cannot be told from the text in front of it.
+    Raises UserError if the tokenizer gives no character offsets, if two label words begin with the same
+    token, or if the first token of a label word includes text before it.
     """
 
     def __init__(
@@ -91,18 +93,18 @@ class PromptBuilder:
 
     @classmethod
     def of(cls, task: Task, tokenizer: Any, limit: ContextLimit) -> PromptBuilder:
-        """The builder of a task's prompts as the task writes them."""
+        """The builder of a task's prompts with the task's own template and label words."""
         return cls(tokenizer, task.template, task.label_words, task.separator, limit, task.name)
 
     def build(self, demonstrations: Sequence[Example], query: Example) -> Prompt:
-        """The prompt for `query` after `demonstrations`; its ids end right before the query's label word."""
+        """The prompt for `query` after `demonstrations`; its ids end directly before the query's label word."""
         text, spans, encoded = self._lay_out(demonstrations, query)
         ids, offsets = encoded.ids, encoded.offsets
         cut = self._label_start(spans[-1], text, encoded)
         if ids[cut] != self.label_tokens[0]:
             raise UserError(
-                f"in the prompt for test row {query.row} the label word {self.label_words[0]!r} begins with another token "
-                f"than elsewhere ({self._token(ids[cut])!r}); end the template with a plain sign such as ':'."
+                f"in the prompt for test row {query.row} the label word {self.label_words[0]!r} begins with a different token "
+                f"than elsewhere ({self._token(ids[cut])!r}); end the template with plain punctuation such as ':'."
             )
         located = self._located(demonstrations, text, spans, encoded, cut)
         shown = text[: offsets[cut - 1][1]]
@@ -112,9 +114,9 @@ class PromptBuilder:
         return Prompt(query.row, query.label, tuple(ids[:cut]), located, self.label_tokens, shown, lead)
 
     def pieces(self, demonstrations: Sequence[Example], query: Example) -> tuple[str, ...]:
-        """What a reader sees of each token of the prompt for `query`: one after another they are its text.
+        """The text of each token of the prompt for `query`; joined, they are the text of the prompt.
 
-        A special token (a BOS) has its name; of several that share a character, the first shows it.
+        A special token (a BOS) shows its name. If several tokens share a character, the first one shows it.
         """
         text, spans, encoded = self._lay_out(demonstrations, query)
         found, shown = [], 0
@@ -125,17 +127,17 @@ class PromptBuilder:
         return tuple(found)
 
     def with_words(self, label_words: Sequence[str]) -> PromptBuilder:
-        """The same task with these label words in the place of its own."""
+        """A builder of the same task with other label words."""
         return PromptBuilder(self.tokenizer, self.template, label_words, self.separator, self.limit, self.task)
 
     def length(self, word: str) -> int:
-        """How many tokens a label word has."""
+        """The number of tokens of a label word."""
         return len(self.tokenizer(word, add_special_tokens=False)["input_ids"])
 
     def series(self, examples: Sequence[Example], shown: Sequence[str], instruction: str = "") -> Series:
-        """The prompt of `examples` with the words `shown` as their labels, behind an instruction if there is one.
+        """The prompt of `examples` with the words `shown` as their labels, after an instruction if there is one.
 
-        A word that is shown need not be a label word; what is predicted are the label words.
+        A shown word need not be a label word; predictions are over the label words.
         """
         text, spans = self._write(examples, shown, instruction)
         encoded = self._encode(text)
@@ -144,8 +146,8 @@ class PromptBuilder:
             first = self._label_start(span, text, encoded)
             if word in self.label_words and ids[first] != self.label_tokens[self.label_words.index(word)]:
                 raise UserError(
-                    f"the label word {word!r} begins with another token in a long prompt than elsewhere "
-                    f"({self._token(ids[first])!r}); end the template with a plain sign such as ':'."
+                    f"the label word {word!r} begins with a different token in a long prompt than elsewhere "
+                    f"({self._token(ids[first])!r}); end the template with plain punctuation such as ':'."
                 )
             cuts.append(first)
         return Series(array("i", ids[: cuts[-1]]), tuple(cut - 1 for cut in cuts), self.label_tokens)
@@ -153,7 +155,7 @@ class PromptBuilder:
     def _lay_out(self, demonstrations: Sequence[Example], query: Example) -> tuple[str, list[_Spans], _Encoded]:
         """Text, parts and tokens of the demonstrations and the query.
 
-        The query is written with the first label word, whatever its own: nothing of the answer can leak.
+        The query is written with the first label word, whatever its label, so that the answer cannot leak.
         """
         words = [*(self.label_words[d.label] for d in demonstrations), self.label_words[0]]
         text, spans = self._write([*demonstrations, query], words)
@@ -162,7 +164,7 @@ class PromptBuilder:
     def _write(
         self, examples: Sequence[Example], words: Sequence[str], instruction: str = ""
     ) -> tuple[str, list[_Spans]]:
-        """The text of all examples, each with its word, and each one's parts: (part, first character, end)."""
+        """The text of all examples with their words, and the parts of each example: (part, first character, end)."""
         text, spans = instruction, []
         for example, word in zip(examples, words, strict=True):
             if text:
@@ -182,7 +184,7 @@ class PromptBuilder:
     def _located(
         self, demonstrations: Sequence[Example], text: str, spans: Sequence[_Spans], encoded: _Encoded, cut: int
     ) -> tuple[Demonstration, ...]:
-        """Where the demonstrations lie. Queries that share them share this, where their tokens are the same as well."""
+        """The positions of the demonstrations, cached: queries with the same demonstrations and tokens share them."""
         if not demonstrations:
             return ()
         ids, offsets = encoded.ids, encoded.offsets
@@ -193,12 +195,12 @@ class PromptBuilder:
             return self._last[1]
         located = []
         for k, demonstration in enumerate(demonstrations):
-            # A token of the separator's blank and the beginning of the next text belongs to that text.
+            # A token with the separator's blank and the beginning of the next text belongs to that text.
             first = encoded.behind(starts[k]) if k else self._beginning(ids)
             inside = range(first, min(cut, encoded.behind(starts[k + 1])))
             label_word, texts = set(), set()
             for part, a, b in spans[k]:
-                # A token without a character of its own belongs to the part around it.
+                # A token without characters belongs to the part around it.
                 held = {i for i in inside if offsets[i][0] < b and max(offsets[i][1], offsets[i][0] + 1) > a}
                 if part == "label":
                     label_word |= held
@@ -225,12 +227,12 @@ class PromptBuilder:
         return self._last[1]
 
     def _beginning(self, ids: Sequence[int]) -> int:
-        """The first token of the text: a BOS stands in front of it."""
+        """The first token of the text, after a BOS."""
         return next(i for i, token in enumerate(ids) if token not in self._special)
 
     @staticmethod
     def _label_start(spans: _Spans, text: str, encoded: _Encoded) -> int:
-        """The token that holds the label word's first character (its leading blank may be a token of its own)."""
+        """The token with the first character of the label word (its leading blank may be a separate token)."""
         start, stop = next((a, b) for part, a, b in spans if part == "label")
         start += len(text[start:stop]) - len(text[start:stop].lstrip())
         for i in range(encoded.behind(start), len(encoded.offsets)):
@@ -239,7 +241,7 @@ class PromptBuilder:
         raise UserError(f"no token of this model's tokenizer holds the label word {text[start:stop]!r}.")
 
     def _find_label_tokens(self) -> tuple[int, ...]:
-        """First tokens of the label words behind the template; all must be told apart there and follow the same text."""
+        """The first tokens of the label words after the template: all must differ and follow the same tokens."""
         firsts, before = [], []
         for label, word in enumerate(self.label_words):
             text, spans = self._write([Example(0, "text", label, "text")], [word])
@@ -258,7 +260,7 @@ class PromptBuilder:
             if before[label] != before[0]:
                 raise UserError(
                     f"this model's tokenizer joins the end of the template {self.template.source!r} with the label word "
-                    f"{word!r}; end it with a plain sign such as ':' and begin every label word with a blank."
+                    f"{word!r}; end it with plain punctuation such as ':' and begin every label word with a blank."
                 )
         return tuple(firsts)
 

@@ -1,4 +1,4 @@
-"""How long a prompt may be, and what becomes of a longer one."""
+"""The length limit of prompts: refuse longer ones, or skip and count them."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ TooLong = Literal["refuse", "skip"]
 
 @dataclass(frozen=True)
 class ContextLimit:
-    """The context length of the model called `model`, in tokens (None: it sets no limit)."""
+    """The context length in tokens of the model called `model` (None: no limit)."""
 
     tokens: int | None = None
     model: str = "the model"
@@ -26,17 +26,17 @@ class ContextLimit:
         return f"the {self.tokens} tokens of {self.model}"
 
     def none_fits(self, n: int) -> UserError:
-        """The error where all `n` prompts are longer."""
+        """The error if all `n` prompts are too long."""
         return UserError(f"all {n} prompts are longer than {self}.")
 
     def fits(self, unit: Any) -> bool:
-        """Whether the model can read it."""
+        """Whether a unit's longest prompt fits the context."""
         return self.tokens is None or unit.length <= self.tokens
 
     def sort_out(self, units: Sequence[T], one: str, several: str) -> tuple[list[T], list[dict[str, Any]]]:
-        """The units that fit, and a record for each of the others, which says why it is skipped.
+        """The units that fit, and for each of the others a record with the reason for skipping it.
 
-        UserError for a longer one where that is to be refused; `one` and `several` are what messages call them.
+        Messages call the units `one` and `several`. UserError for a prompt that is too long, if `too_long` is refuse.
         """
         fitting, skipped = [], []
         for unit in units:

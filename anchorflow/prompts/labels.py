@@ -1,7 +1,7 @@
-"""What the labels of in-context examples are: the label regimes of "In-Context Learning Learns Label Relationships".
+"""Label regimes of "In-Context Learning Learns Label Relationships": which labels the in-context examples show.
 
-A regime is a value, {kind: argument} in the configuration. Its change of labels is a pure function of the true labels, the
-classes' frequencies and a generator, and what it says of an example does not depend on how many come after it.
+A regime is a value, {kind: argument} in the configuration. It maps labels with a pure function of the true labels, the
+class frequencies and a generator; the label of an example does not depend on the examples after it.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from random import Random
 from typing import Any, NamedTuple
 
 Change = Callable[[Sequence[int], Sequence[float], Random], list[int]]
-"""(true classes, frequency of each class in the train split, generator) to the classes that are shown."""
+"""Maps (true classes, frequency of each class in the train split, generator) to the shown classes."""
 
 
 def default(labels: Sequence[int], frequencies: Sequence[float], generator: Random) -> list[int]:
@@ -21,12 +21,12 @@ def default(labels: Sequence[int], frequencies: Sequence[float], generator: Rand
 
 
 def random(labels: Sequence[int], frequencies: Sequence[float], generator: Random) -> list[int]:
-    """Each label drawn from the train split's distribution, whatever the true one."""
+    """Each label is drawn from the label distribution of the train split, independent of the true one."""
     return generator.choices(range(len(frequencies)), frequencies, k=len(labels))
 
 
 def partly_random(p: float) -> Change:
-    """Each label is drawn as `random` draws it with probability `p`, and else the true one."""
+    """With probability `p` a label is drawn as in `random`, otherwise it is the true one."""
 
     def change(labels: Sequence[int], frequencies: Sequence[float], generator: Random) -> list[int]:
         draws = [(generator.random(), random([label], frequencies, generator)[0]) for label in labels]
@@ -36,9 +36,9 @@ def partly_random(p: float) -> Change:
 
 
 def shuffled(labels: Sequence[int], frequencies: Sequence[float], generator: Random) -> list[int]:
-    """The true labels of other examples: each is that of the example before it, and examples are in random order.
+    """The true labels of other examples: each example, in random order, shows the label of the one before it.
 
-    The first, which has none before it, is drawn as `random` draws it.
+    The label of the first example is drawn as in `random`.
     """
     return [*random(labels[:1], frequencies, generator), *labels[:-1]]
 
@@ -49,7 +49,7 @@ def flipped(labels: Sequence[int], frequencies: Sequence[float], generator: Rand
 
 
 def noise(p: float) -> Change:
-    """Each label is another class with probability `p`, any other alike."""
+    """With probability `p` a label is one of the other classes, drawn uniformly."""
 
     def change(labels: Sequence[int], frequencies: Sequence[float], generator: Random) -> list[int]:
         n = len(frequencies)
@@ -60,7 +60,7 @@ def noise(p: float) -> Change:
 
 
 def switch(before: Change, after: Change, n: int) -> Change:
-    """The first `n` examples as `before` has them, the others as `after`."""
+    """`before` for the first `n` examples, `after` for the others."""
 
     def change(labels: Sequence[int], frequencies: Sequence[float], generator: Random) -> list[int]:
         return before(labels, frequencies, generator)[:n] + after(labels, frequencies, generator)[n:]
@@ -69,7 +69,7 @@ def switch(before: Change, after: Change, n: int) -> Change:
 
 
 def alternate(first: Change, second: Change, every: int) -> Change:
-    """`every` examples as `first` has them, as many as `second`, and so on."""
+    """`every` examples with `first`, as many with `second`, and so on."""
 
     def change(labels: Sequence[int], frequencies: Sequence[float], generator: Random) -> list[int]:
         sides = [side(labels, frequencies, generator) for side in (first, second)]
@@ -79,7 +79,7 @@ def alternate(first: Change, second: Change, every: int) -> Change:
 
 
 class Kind(NamedTuple):
-    """A kind of regime: what its argument may be (`allowed` says it in words), and the change of labels it makes."""
+    """A kind of regime: its allowed arguments (`allowed` describes them), and the change of labels it makes."""
 
     allowed: str | None
     accepts: Callable[[Any], bool]
@@ -119,7 +119,7 @@ KINDS = {
     ),
     "flipped": Kind(None, _nothing, lambda _: flipped),
     "noise": Kind("a probability from 0 to 1", _is_share, noise),
-    "replaced": Kind("a list of words, one for each class, no two alike", _are_words, lambda _: default),
+    "replaced": Kind("a list of words, one for each class, all different", _are_words, lambda _: default),
     "flip_after": Kind("a number of examples from 1", _is_count(1), lambda n: switch(default, flipped, n)),
     "default_after": Kind("a number of examples from 1", _is_count(1), lambda n: switch(flipped, default, n)),
     "alternating": Kind("a number of examples from 1", _is_count(1), lambda n: alternate(default, flipped, n)),
@@ -129,51 +129,51 @@ KINDS = {
     "predicted": Kind(None, _nothing, lambda _: default),
 }
 TURNING = ("flip_after", "default_after", "alternating")
-"""Kinds that change side within the context; their argument is after how many examples."""
+"""Kinds that switch between true and flipped labels; their argument is the number of examples before the switch."""
 
 
 @dataclass(frozen=True)
 class Regime:
-    """One regime: a `kind` of KINDS with its argument."""
+    """A label regime: a `kind` of KINDS with its argument."""
 
     kind: str
     argument: Any = None
 
     @property
     def name(self) -> str:
-        """As in the keys of results: noise_0.25, replaced_A_B, flip_after_20."""
+        """The name in the keys of results: noise_0.25, replaced_A_B, flip_after_20."""
         if self.argument is None:
             return self.kind
         parts = self.argument if isinstance(self.argument, tuple) else (self.argument,)
         return "_".join([self.kind, *(f"{part:g}" if isinstance(part, float) else str(part) for part in parts)])
 
     def flips(self, classes: int) -> bool:
-        """Whether every label of the context is the flipped one: of two classes that is what certain noise does, too."""
+        """Whether every label of the context is the flipped one; with two classes, noise of 1 does that, too."""
         return self.kind == "flipped" or (self.kind == "noise" and self.argument == 1 and classes == 2)
 
     @property
     def chosen(self) -> bool:
-        """Whether the model chooses the labels, so that they are not known before it has read the examples."""
+        """Whether the labels are the model's own predictions, unknown before it has read the examples."""
         return self.kind == "predicted"
 
     @property
     def change(self) -> int:
-        """How many examples come before the first change of what labels are; 0 for a regime that has none."""
+        """The number of examples before the first change in how labels are made; 0 if there is none."""
         return int(self.argument) if self.kind in (*TURNING, "random_until") else 0
 
     @property
     def turn(self) -> int:
-        """How many examples come before the first change of side; 0 for a regime that has none."""
+        """The number of examples before the first switch between true and flipped labels; 0 if there is none."""
         return self.change if self.kind in TURNING else 0
 
     def balanced(self, n: int) -> bool:
-        """Whether the first `n` examples change side and show as many true labels as flipped ones."""
+        """Whether the first `n` examples include a switch and show as many true labels as flipped ones."""
         if self.kind == "alternating":
             return n > 0 and n % (2 * self.turn) == 0
         return self.kind in TURNING and n > 0 and n == 2 * self.turn
 
     def words(self, label_words: Sequence[str]) -> tuple[str, ...]:
-        """The label words in force, for a task whose own are `label_words`. ValueError for another number of words."""
+        """The label words in force for a task with these `label_words`. ValueError if their numbers differ."""
         if self.kind != "replaced":
             return tuple(label_words)
         if len(self.argument) != len(label_words):
@@ -183,7 +183,7 @@ class Regime:
     def show(
         self, labels: Sequence[int], label_words: Sequence[str], frequencies: Sequence[float], generator: Random
     ) -> list[str]:
-        """The word that is written for each example; not of a regime whose words the model chooses."""
+        """The word shown for each example; not available for a regime with predicted labels."""
         if self.kind == "constant":
             return [_blank(label_words[0]) + self.argument] * len(labels)
         words = self.words(label_words)
@@ -191,26 +191,26 @@ class Regime:
 
 
 def _blank(word: str) -> str:
-    """What a label word of the task begins with, and so the words in its place."""
+    """The leading blank of a task's label word, which its replacement takes over."""
     return word[: len(word) - len(word.lstrip())]
 
 
 def parse(settings: Sequence[str | Mapping[str, Any]]) -> tuple[Regime, ...]:
-    """The regimes of the configuration's list. ValueError for what is none, for an argument not allowed, for doubles."""
+    """The regimes of the configuration's list. ValueError for an unknown kind, a bad argument, or a duplicate."""
     if not settings:
         raise ValueError(f"regimes is empty; allowed: some of {_allowed()}")
     regimes = tuple(_parse(setting) for setting in settings)
     names = [regime.name for regime in regimes]
     for name in names:
         if names.count(name) > 1:
-            raise ValueError(f"regimes holds {name} twice; allowed: each regime once")
+            raise ValueError(f"regimes has {name} twice; allowed: each regime once")
     return regimes
 
 
 def _parse(setting: str | Mapping[str, Any]) -> Regime:
     given = {setting: None} if isinstance(setting, str) else dict(setting)
     if len(given) != 1 or next(iter(given)) not in KINDS:
-        raise ValueError(f"regimes holds {setting!r}; allowed: {_allowed()}")
+        raise ValueError(f"regimes has {setting!r}; allowed: {_allowed()}")
     ((kind, argument),) = given.items()
     allowed, accepts, _ = KINDS[kind]
     if not accepts(argument):

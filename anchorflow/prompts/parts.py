@@ -1,4 +1,4 @@
-"""What a prompt knows of its parts: token positions of demonstrations, label words and targets."""
+"""Prompts and the token positions of their parts: demonstrations, label words and targets."""
 
 from __future__ import annotations
 
@@ -11,16 +11,16 @@ from typing import Any
 from anchorflow.results import Record
 
 Prediction = tuple[str, int, list[float], str]
-"""A variant's name, the true class, the classes' probabilities and the prompt's text."""
+"""The name of a variant, the true class, the class probabilities and the text of the prompt."""
 
 
 @dataclass(frozen=True)
 class Demonstration:
-    """Where one demonstration lies in its prompt: token positions, from 0.
+    """The token positions of one demonstration in its prompt, from 0.
 
-    `anchor` is the first token of the label word; `label_word` all its tokens; `formatting` every token
-    that holds no character of the text or the label, the separator behind it included. `merged` are the tokens of the text
-    that also hold a sign of the template or a separator (".\\n" is one token for some tokenizers), other than a blank.
+    `anchor` is the first token of the label word, `label_word` all its tokens. `formatting` are all tokens without a
+    character of the text or label, including the separator after it. `merged` are tokens of the text that also contain a
+    non-blank character of the template or separator (".\\n" is one token in some tokenizers).
     """
 
     label: int
@@ -36,8 +36,8 @@ class Demonstration:
 class Prompt:
     """Token ids up to the target position, from which the label word is predicted.
 
-    `label_tokens` holds the first token of each class's label word. `query` is the row of the query in
-    its split, `label` its true class. `lead` tokens of the template stand between the demonstrations and the query's text.
+    `label_tokens` are the first tokens of the label words, by class. `query` is the row of the query in its
+    split, `label` its true class. `lead` is the number of template tokens between the demonstrations and the query's text.
     """
 
     query: int
@@ -50,37 +50,37 @@ class Prompt:
 
     @property
     def number(self) -> int:
-        """What tells it from the others: the row of its query."""
+        """Its number among the units of a run: the row of its query."""
         return self.query
 
     @property
     def length(self) -> int:
-        """How many tokens it has."""
+        """Its number of tokens."""
         return len(self.ids)
 
     @property
     def head(self) -> dict[str, Any]:
-        """What its record begins with."""
+        """The first fields of its record."""
         return {"query": self.query, "label": self.label}
 
     def predictions(self, record: Record, decode: Callable[[Sequence[int]], str]) -> Iterator[Prediction]:
-        """Those of every variant in its record."""
+        """The predictions of every variant in its record."""
         for name, variant in record.get("variants", {}).items():  # an experiment need not have any
             yield name, self.label, variant["probs"], self.text
 
     @property
     def target(self) -> int:
-        """The last position, called q in the papers."""
+        """The last position, from which the label is predicted; q in the paper."""
         return len(self.ids) - 1
 
     @property
     def context(self) -> tuple[int, ...]:
-        """The tokens of the demonstrations, the separator behind the last one included."""
+        """The tokens of the demonstrations, including the separator after the last one."""
         return self.ids[: self.demonstrations[-1].stop] if self.demonstrations else ()
 
     @property
     def shared(self) -> tuple[int, ...]:
-        """All that comes before the query's own text: what queries with the same demonstrations have in common."""
+        """All tokens before the query's text; queries with the same demonstrations share them."""
         return self.ids[: len(self.context) + self.lead]
 
     @property
@@ -91,10 +91,10 @@ class Prompt:
 
 @dataclass(frozen=True)
 class Series:
-    """Examples one after another, each predicted from those before it: token ids up to the last target position.
+    """A sequence of examples, each predicted from those before it: token ids up to the last target position.
 
-    `targets` are the positions from which each example's label word is predicted, `label_tokens` the first token of each
-    class's label word. `ids` take four bytes each: a run may hold millions.
+    `targets` are the positions from which the label words are predicted, `label_tokens` the first tokens of the label
+    words, by class. `ids` are stored in four bytes each: a run may hold millions.
     """
 
     ids: array[int]
@@ -110,9 +110,8 @@ class Series:
 class Repetition:
     """The same examples with their labels as each regime shows them.
 
-    `examples` are rows of the train split and `labels` their true classes; `shown` are the words that a regime writes,
-    `series` the prompt that this makes, both by the regime's name. Where the model chooses the words, the longest stand
-    in their place.
+    `examples` are rows of the train split and `labels` their true classes. By the regime's name, `shown` are the words it
+    shows and `series` the resulting prompt. If the model predicts the words, the longest words are placeholders.
     """
 
     repetition: int
@@ -121,16 +120,16 @@ class Repetition:
     shown: Mapping[str, tuple[str, ...]]
     series: Mapping[str, Series]
     write: Mapping[str, Callable[[Sequence[str]], Series]] = field(default_factory=dict, compare=False)
-    """By the name of a regime whose words the model chooses: the prompt of the first examples, as many as the given words."""
+    """By the name of a regime with predicted labels: makes the prompt of the first examples, one for each given word."""
 
     @property
     def number(self) -> int:
-        """What tells it from the others."""
+        """Its number among the repetitions of a run."""
         return self.repetition
 
     @property
     def length(self) -> int:
-        """How many tokens its longest prompt has."""
+        """The number of tokens of its longest prompt."""
         return max(len(series.ids) for series in self.series.values())
 
     @property
@@ -139,7 +138,7 @@ class Repetition:
         return {"repetition": self.repetition, "examples": list(self.examples), "labels": list(self.labels)}
 
     def predictions(self, record: Record, decode: Callable[[Sequence[int]], str]) -> Iterator[Prediction]:
-        """Those of the last example under every regime in its record."""
+        """The predictions of the last example under every regime in its record."""
         for name, regime in record["regimes"].items():
             probs = [exp(value) for value in regime["log_probabilities"][-1]]
             series = self.write[name](regime["shown"]) if name in self.write else self.series[name]

@@ -1,4 +1,4 @@
-"""Ways to write a prompt in which the tokenizer joins no sign of the template with a text."""
+"""Find separators and line breaks that the tokenizer does not merge with the text of an example."""
 
 from __future__ import annotations
 
@@ -10,12 +10,12 @@ from anchorflow.errors import typed
 from anchorflow.prompts.builder import PromptBuilder
 
 BREAKS = (" \n", "\n\n", " \n\n", " | ")
-"""What may stand in the place of a line break."""
+"""Alternatives to a line break."""
 BEHIND_TEXT = re.compile(r"(\{text(?:_pair)?\})\n")
 
 
 def keeping_apart(builder: PromptBuilder, demonstrations: Sequence[Example], query: Example) -> list[str]:
-    """The settings, as they are typed, under which these demonstrations have no `merged` token; there may be none."""
+    """The settings, as one types them, with which these demonstrations have no `merged` token; possibly none."""
     return [
         typed(setting, value)
         for setting, value, other in _others(builder)
@@ -24,7 +24,7 @@ def keeping_apart(builder: PromptBuilder, demonstrations: Sequence[Example], que
 
 
 def _others(builder: PromptBuilder) -> Iterator[tuple[str, str, PromptBuilder]]:
-    """Other line breaks behind the texts, and other separators: the setting, its value, and a builder with it."""
+    """Other line breaks after the texts, and other separators: the setting, its value, and a builder with it."""
     template, separator = builder.template.source, builder.separator
     for way in BREAKS:
         other = BEHIND_TEXT.sub(lambda found, way=way: found[1] + way, template)  # type: ignore[misc]

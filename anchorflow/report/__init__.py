@@ -1,7 +1,7 @@
-"""What people look at: figures, tables and pages made from results. Of experiments it knows what their views say.
+"""Figures, tables and pages from results. Views contain everything that this package knows about experiments.
 
-For others: a view is made of `View`, `Panel` and `Place`, and drawn with anchorflow.report.drawing; `view.view_of` finds
-it. `figures.draw` and `figures.save` are the figures of one run; `collect.collect` reads what lies on disk;
+A view consists of `View`, `Panel` and `Place`, and draws with anchorflow.report.drawing; `view.view_of` finds it.
+`figures.draw` and `figures.save` make the figures of one run, `collect.collect` reads runs from disk, and
 `write.report` and `compare.compare` are the commands of the same names.
 """
 

@@ -1,4 +1,4 @@
-"""Runs that differ in nothing but their seed are a cell; its result is their mean. Every number follows from files."""
+"""Group runs that differ only in their seed into cells, whose result is the mean. Every number comes from files."""
 
 import json
 import math
@@ -17,19 +17,19 @@ from anchorflow.results.statistics import mean_and_stderr
 from anchorflow.settings import digest
 
 PLACES = ("_target_", "name", "device_map", "label_names", "source", "path", "root", "hub", "package")
-"""Keys of a model or dataset that say where it is found: what is found there is told by its hash."""
+"""Keys of a model or dataset for its location; the hash of its content identifies it instead."""
 CONTENT = ("_target_", "files", "hub")
-"""What a model's identity says of its weights, which `weights` tells."""
+"""Keys of a model's identity about its weights, which `weights` summarises."""
 NULL = "null"
 OF_DATASET = ("template", "label_words", "separator")
 
 
 @dataclass(frozen=True)
 class Cell:
-    """A mean over seeds. `settings` are those that differ within the experiment's runs, beside model, dataset and seed.
+    """A mean over seeds. `settings` are those, other than model, dataset and seed, that differ within the experiment's runs.
 
-    Standard errors of `result` are over `over`: seeds, or its units (queries) where there is a single seed, or where the
-    experiment's view pools the units of all seeds. `known` counts the seeds in which a metric is defined.
+    Standard errors of `result` are over `over`: seeds, or units (queries) if there is a single seed or the experiment's view
+    pools the units of all seeds. `known` counts the seeds in which a metric is defined.
     """
 
     experiment: str
@@ -48,46 +48,46 @@ class Cell:
 
     @property
     def condition(self) -> dict[str, Any]:
-        """The experiment's settings that are not its defaults, as they were configured."""
+        """The experiment's settings that differ from its defaults, as configured."""
         return min((run.condition for run in self.runs), key=lambda found: (len(found), str(found)), default={})
 
     @property
     def view(self) -> View:
-        """What is known of its experiment."""
+        """The view of its experiment."""
         return self.runs[0].view if self.runs else view_of(self.experiment)
 
     @property
     def decided(self) -> set[str]:
-        """The metrics that are settings: what was decided when the runs ran."""
+        """The metrics that are settings, decided when the runs ran."""
         return {name for run in self.runs for name in run.settings}
 
     def head(self, names: Sequence[str]) -> list[str]:
-        """What a table's row begins with: model, dataset, and the settings of these names."""
+        """The first columns of a table's row: model, dataset, and the settings with these names."""
         return [*self.place, *(self.settings.get(name, "") for name in names)]
 
     def measured(self, metric: str) -> Measured:
-        """A metric with its standard error, and in how many seeds it is defined where that is not all."""
+        """A metric with its standard error, and the number of seeds in which it is defined, if not all."""
         aside = of_seeds(self.known.get(metric, 0), len(self.runs)) if self.over == "seeds" else ""
         return Measured(self.result.metrics[metric], self.result.stderr.get(metric, math.nan), aside)
 
 
 def setting_names(cells: Sequence[Cell]) -> list[str]:
-    """The settings in which any of them differ."""
+    """The settings that differ between any of them."""
     return _names(cell.settings for cell in cells)
 
 
 def typed(settings: Mapping[str, str]) -> str:
-    """As they are written on the command line."""
+    """The settings as written on the command line."""
     return ", ".join(f"{name}={value}" for name, value in settings.items())
 
 
 def of_seeds(known: int, seeds: int) -> str:
-    """A remark where a number is undefined in some."""
+    """A remark if a number is undefined in some seeds."""
     return f"{known} of {seeds} seeds" if 0 < known < seeds else ""
 
 
 def into_cells(runs: Sequence[Run]) -> tuple[list[Cell], list[str]]:
-    """The cells in the runs' order, and what looks wrong with them, a line each."""
+    """The cells in the runs' order, and one line for each problem."""
     of_experiment: dict[str, list[Run]] = {}
     for run in runs:
         of_experiment.setdefault(run.experiment, []).append(run)
@@ -116,7 +116,7 @@ def into_cells(runs: Sequence[Run]) -> tuple[list[Cell], list[str]]:
 
 
 def planes(cells: Sequence[Cell]) -> list[tuple[dict[str, Any], list[Cell]]]:
-    """One experiment's cells by their condition, in an order of their own: no other cell changes a plane."""
+    """The cells of one experiment by condition, in a canonical order: a plane does not depend on other cells."""
     found: dict[str, list[Cell]] = {}
     for cell in cells:
         found.setdefault(json.dumps(cell.condition, sort_keys=True), []).append(cell)
@@ -124,8 +124,8 @@ def planes(cells: Sequence[Cell]) -> list[tuple[dict[str, Any], list[Cell]]]:
 
 
 def by_place(cells: Sequence[Cell]) -> dict[tuple[str, str], list[tuple[str, Cell]]]:
-    """The cells of each model and dataset; where there are several, after the settings in which these differ (weights,
-    precision, template).
+    """The cells of each model and dataset, each with the settings in which several cells differ (weights, precision,
+    template).
     """
     found: dict[tuple[str, str], list[Cell]] = {}
     for cell in cells:
@@ -138,13 +138,13 @@ def by_place(cells: Sequence[Cell]) -> dict[tuple[str, str], list[tuple[str, Cel
 
 
 def apart(own: Mapping[str, str], every: Sequence[Mapping[str, str]]) -> dict[str, str]:
-    """Of some settings those in which any of them differ."""
+    """The settings in `own` that differ between any of `every`."""
     names = _names(every)
     return {name: own.get(name, NULL) for name in names if len({found.get(name, NULL) for found in every}) > 1}
 
 
 def of_model(cell: Cell) -> dict[str, str]:
-    """What its model is, beside its name: weights, precision, settings."""
+    """What identifies its model besides the name: weights, precision, settings."""
     found = [{**_of_model(run), "dtype": _dtype(run)} for run in cell.runs[:1]]
     return {name: _text(value) for settings in found for name, value in settings.items()}
 
@@ -154,20 +154,20 @@ def _order(cell: Cell) -> tuple[Any, ...]:
 
 
 def _settings(cell: Cell) -> dict[str, str]:
-    """All that tells a cell from another of its model and dataset."""
+    """Everything that distinguishes a cell from others with the same model and dataset."""
     return settings_of(cell.runs[0]) if cell.runs else {}
 
 
 def settings_of(run: Run) -> dict[str, str]:
-    """All that tells a run from another of its model, dataset and seed, as it is written on a command line."""
+    """Everything that distinguishes a run from others with the same model, dataset and seed, as on a command line."""
     return {name: _text(value) for of in (_of_experiment, _of_model, _of_dataset) for name, value in of(run).items()}
 
 
 def mean(results: Sequence[Result], seeds: Sequence[int], view: View | None = None) -> Result:
-    """Means with their standard errors over the results; what is undefined (nan) in some is the mean of the others.
+    """Means with standard errors over the results; values that are undefined (nan) in some are averaged over the others.
 
-    What says how sure a number is (a p, a bound) has no mean and is left out. Where all seeds found the same, so that
-    nothing is seen of their spread, the error is that of the units within them.
+    Measures of certainty (a p, a bound) have no mean and are left out. If all seeds agree, so that their spread is not
+    visible, the error is that of the units within them.
     """
     if len(results) == 1:
         return results[0]
@@ -178,7 +178,7 @@ def mean(results: Sequence[Result], seeds: Sequence[int], view: View | None = No
         found = [result.metrics.get(name, math.nan) for result in results]
         within = [result.stderr.get(name, math.nan) for result in results]
         values, errors = over_seeds([[each] for each in found])
-        whole = len(set(found)) == 1 and isinstance(found[0], int)  # counted or set, not measured
+        whole = len(set(found)) == 1 and isinstance(found[0], int)  # a count or a setting, not a measurement
         metrics[name] = found[0] if whole else float(values[0])
         stderr[name] = math.nan if whole else float(errors[0] or _within(within))
     curves = {}
@@ -215,7 +215,7 @@ def _within(stderr: Sequence[float]) -> float:
 
 
 def _contribution(results: Sequence[Result], name: str, of: str, at: Sequence[float]) -> tuple[Curve, list[str]]:
-    """The share of layers 1 to l in the rise of the results' mean curve, and a note where it is undefined."""
+    """The share of layers 1 to l in the rise of the results' mean curve, and a note if it is undefined."""
     known = [result for result in results if of in result.curves and not np.isnan(_at(result.curves[of], at)).any()]
     if len(known) < 2:
         values = _at(known[0].curves[name], at) if known else [math.nan] * len(at)
@@ -227,7 +227,7 @@ def _contribution(results: Sequence[Result], name: str, of: str, at: Sequence[fl
 
 
 def over_seeds(values: Sequence[Sequence[float]]) -> tuple[np.ndarray, np.ndarray]:
-    """Mean over the first axis of what is defined, and its standard error (nan for a single value)."""
+    """Mean of the defined values over the first axis, and its standard error (nan for a single value)."""
     columns = [column[~np.isnan(column)] for column in np.array(values, dtype=float).T]
     found = [mean_and_stderr(column[:, None]) if len(column) else ([math.nan], [math.nan]) for column in columns]
     return np.array([float(middle[0]) for middle, _ in found]), np.array([float(error[0]) for _, error in found])
@@ -243,7 +243,7 @@ def _at(curve: Curve, places: Sequence[float], values: Sequence[float] | None = 
 
 
 def _mean_table(tables: Sequence[Table]) -> Table:
-    """By name, whatever the order of rows and columns in each."""
+    """The mean table, matched by the names of rows and columns, whatever their order."""
     rows, columns = (_names(dict.fromkeys(getattr(t, side)) for t in tables) for side in ("rows", "columns"))
     found = []
     for table in tables:
@@ -258,7 +258,7 @@ def _mean_table(tables: Sequence[Table]) -> Table:
 
 
 def _result(runs: Sequence[Run]) -> tuple[Result, str, str | None]:
-    """The cell's numbers, what their standard errors are over, and what went wrong."""
+    """The cell's numbers, what their standard errors are over, and a problem if there is one."""
     found, seeds, pool = [run.numbers() for run in runs], [run.seed for run in runs], runs[0].view.pool
     units = runs[0].units
     if len(runs) == 1:
@@ -267,14 +267,14 @@ def _result(runs: Sequence[Run]) -> tuple[Result, str, str | None]:
         return mean(found, seeds, runs[0].view), "seeds", None
     try:
         return pool(runs), units, None
-    except Exception as error:  # damaged records, or an experiment of one's own that cannot do it
-        return found[0], units, f"{runs[0].path} stands for its cell: {units} cannot be put together ({error})"
+    except Exception as error:  # damaged records, or a user's experiment that cannot pool them
+        return found[0], units, f"{runs[0].path} represents its cell: {units} cannot be pooled ({error})"
 
 
 def varying_settings(runs: Sequence[Run]) -> list[dict[str, str]]:
-    """Of each run the settings that differ: between all runs, or for a model's and dataset's own between those of one name.
+    """For each run, the settings that differ between runs; those of a model or dataset only between runs with its name.
 
-    A setting that a run does not have (it had no effect, given the others) does not differ from null.
+    A setting that a run lacks (it had no effect, given the others) counts as null.
     """
     scopes: Sequence[tuple[Callable[[Run], Any], Callable[[Run], Mapping[str, Any]]]] = (
         (lambda run: None, _of_experiment),
@@ -295,7 +295,7 @@ def varying_settings(runs: Sequence[Run]) -> list[dict[str, str]]:
 
 
 def shared_settings(runs: Sequence[Run]) -> dict[str, str]:
-    """The settings of an experiment that all of its runs share; not the version of the code, which matters where it differs."""
+    """The settings of an experiment that all of its runs share, except the code version, which matters if it differs."""
     first, *others = ({name: _text(value) for name, value in _of_experiment(run).items()} for run in runs)
     shared = {name: value for name, value in first.items() if all(other.get(name) == value for other in others)}
     return {name: value for name, value in shared.items() if name != "version"}
@@ -314,7 +314,7 @@ def _of_model(run: Run) -> Mapping[str, Any]:
     config, counted = run.result["config"]["model"], _counted(run, "model")
     if "_target_" in counted:
         found = {key: value for key, value in counted.items() if key not in CONTENT}
-    else:  # from before a run said of each of its model's settings whether it counts
+    else:  # from an older version, which did not record which settings of a model count
         found = {key: value for key, value in config.items() if key not in PLACES}
     found = {f"model.{key}": value for key, value in {"path": config.get("path"), **found}.items()}
     weights = run.result.get("environment", {}).get("weights") or digest(counted.get("files", counted))[:8]
@@ -323,7 +323,7 @@ def _of_model(run: Run) -> Mapping[str, Any]:
 
 def _of_dataset(run: Run) -> Mapping[str, Any]:
     config, data = run.result["config"]["dataset"], run.result.get("data", {})
-    # A dataset.yaml may have given what the configuration leaves open.
+    # A dataset.yaml may set what the configuration leaves open.
     shown = dict(zip(OF_DATASET, list(_counted(run, "prompts"))[1:], strict=False)) or {
         k: config.get(k) for k in OF_DATASET
     }
@@ -331,7 +331,7 @@ def _of_dataset(run: Run) -> Mapping[str, Any]:
 
 
 def _counted(run: Run, what: str) -> Any:
-    """A part of what the run's identity is the hash of; empty in results of before it was kept."""
+    """A part of the content that the run's identity hashes; empty in results of older versions."""
     return run.result.get("identity_of", {}).get(what, {})
 
 

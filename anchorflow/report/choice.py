@@ -1,4 +1,4 @@
-"""Runs chosen by what they ran: `shots_per_class=5`, `model=gpt2`."""
+"""Select runs by their settings: `shots_per_class=5`, `model=gpt2`."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
@@ -9,13 +9,13 @@ from anchorflow.report.collect import Collection, Run
 from anchorflow.results import counted
 
 LISTED = 12
-"""Values that a sentence lists."""
+"""The most values in a message."""
 
 
 def where(found: Collection, wanted: Sequence[str]) -> Collection:
-    """The complete runs with these settings, each NAME=VALUE; of one name several values are alternatives.
+    """The complete runs with these settings, each NAME=VALUE; several values of one name are alternatives.
 
-    UserError for what is no setting of any run, and where no run has a value, with the names and values there are.
+    UserError for a setting or value that no run has, with the existing names and values.
     """
     if not wanted:
         return found
@@ -23,16 +23,16 @@ def where(found: Collection, wanted: Sequence[str]) -> Collection:
     for each in wanted:
         name, sign, value = each.partition("=")
         if not (name and sign):
-            raise UserError(f"{each!r} chooses no runs; allowed: NAME=VALUE, as in model=gpt2 or shots_per_class=5.")
+            raise UserError(f"{each!r} selects no runs; allowed: NAME=VALUE, such as model=gpt2 or shots_per_class=5.")
         values.setdefault(name, set()).add(value)
     settings = [_settings(run) for run in found.runs]
     for name, of_name in values.items():
         there = _listed({of_run[name] for of_run in settings if name in of_run})
         if not there:
             names = ", ".join(dict.fromkeys(known for of_run in settings for known in of_run))
-            raise UserError(f"no run has the setting {name}; there are: {names or 'no complete runs'}.")
+            raise UserError(f"no run has the setting {name}; allowed: {names or 'none, there are no complete runs'}.")
         for value in of_name - {of_run.get(name) for of_run in settings}:
-            raise UserError(f"no run has {name}={value}; there are: {there}.")
+            raise UserError(f"no run has {name}={value}; allowed: {there}.")
     kept = [
         run
         for run, of_run in zip(found.runs, settings, strict=True)
@@ -44,7 +44,7 @@ def where(found: Collection, wanted: Sequence[str]) -> Collection:
 
 
 def complete(cells: Sequence[Cell]) -> tuple[list[Cell], list[str]]:
-    """The cells with every seed that a cell of their experiment has, and a sentence for each of the others."""
+    """The cells with every seed that occurs in their experiment, and a message for each of the others."""
     seeds: dict[str, set[int]] = {}
     for cell in cells:
         seeds.setdefault(cell.experiment, set()).update(run.seed for run in cell.runs)
@@ -54,7 +54,7 @@ def complete(cells: Sequence[Cell]) -> tuple[list[Cell], list[str]]:
         if missing:
             what = ", ".join([cell.experiment, *cell.place, *filter(None, [typed(cell.settings)])])
             lacks = f"{counted(len(missing), 'seed')} of {len(seeds[cell.experiment])}"
-            left.append(f"{what}: left out, it lacks {lacks} ({', '.join(map(str, sorted(missing)))})")
+            left.append(f"{what}: left out because it lacks {lacks} ({', '.join(map(str, sorted(missing)))})")
         else:
             kept.append(cell)
     return kept, left

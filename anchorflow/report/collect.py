@@ -1,4 +1,4 @@
-"""Runs as they lie on disk: the complete ones with their numbers, the others by name and reason. Reads, never writes."""
+"""Collect runs from disk: complete ones with their numbers, others with the reason. Only reads."""
 
 import json
 import math
@@ -15,20 +15,20 @@ from anchorflow.results import SCHEMA, Record, Result, runs_below
 from anchorflow.settings import defaults_of, locate
 
 UNITS = {"queries": "query", "repetitions": "repetition"}
-"""Of results of before they said it: the key under which a record has its number, by what is counted."""
+"""For results of older versions: the key of a record with its number, by what is counted."""
 NEAR = 1e-3
-"""Numbers of one identity may differ by this share: batches of other sizes, other processors."""
+"""The relative difference that numbers of one identity may have: batch sizes and processors differ."""
 REASON = 200
-"""Characters of a reason that are shown."""
+"""The most characters of a reason to show."""
 TOO_LONG = "refuse"
-"""What happens to prompts that are too long, where nothing else is said."""
+"""The default treatment of prompts that are too long."""
 WITHOUT_NUMBERS = ("_target_", "shards", "keep_examples")
-"""Keys of an experiment's configuration that change no number: for results of before they said which do."""
+"""Keys of an experiment's configuration that change no number, for results of older versions, which do not say so."""
 
 
 @dataclass(frozen=True)
 class Run:
-    """A complete run: `result` is the content of its result.json, checked."""
+    """A complete run: `result` is the validated content of its result.json."""
 
     path: Path
     experiment: str
@@ -40,7 +40,7 @@ class Run:
 
     @property
     def view(self) -> View:
-        """What is known of its experiment."""
+        """The view of its experiment."""
         target = self.result["config"]["experiment"].get("_target_")
         return view_of(self.experiment, target if isinstance(target, str) else None)
 
@@ -48,23 +48,23 @@ class Run:
     def settings(self) -> dict[str, Any]:
         """The experiment's settings that change a number, and the `version` of its code.
 
-        A metric with the name of a setting is what was decided when the run ran (as many demonstrations as fit), and
-        takes its place.
+        A metric with the name of a setting was decided when the run ran (as many demonstrations as fit) and replaces the
+        setting.
         """
         decided = {key: self.result["metrics"].get(key) for key in self._configured}
         return {**self._configured, **{key: value for key, value in decided.items() if value is not None}}
 
     @property
     def condition(self) -> dict[str, Any]:
-        """The experiment's settings as they were configured, without those that are its class's defaults.
+        """The experiment's settings as configured, without defaults of its class.
 
-        It says what a run is in a figure's name, and depends on no other run.
+        They describe a run in the names of figures and do not depend on other runs.
         """
         found = {**self._configured, "too_long": self.result["config"].get("too_long", TOO_LONG)}
         defaults: dict[str, Any] = {"too_long": TOO_LONG, "version": "1"}
         try:
             target = locate(self.result["config"]["experiment"].get("_target_"), "experiment")
-        except (UserError, SystemExit):  # an experiment of another version, or of a project that is not here
+        except (UserError, SystemExit):  # an experiment of another version, or of another project
             pass
         else:
             defaults |= {"version": getattr(target, "version", "1"), **defaults_of(target)}
@@ -80,22 +80,22 @@ class Run:
 
     @property
     def units(self) -> str:
-        """What its records are about, as its counts call them ("queries")."""
+        """The name of its units in its counts ("queries")."""
         return next((name for name in self.result.get("counts", {}) if name != "skipped"), "queries")
 
     @property
     def unit(self) -> str:
-        """The key under which a record has the number of its unit ("query")."""
+        """The key of a record with the number of its unit ("query")."""
         return self.result.get("unit") or UNITS.get(self.units, "query")
 
     def numbers(self) -> Result:
-        """Metrics, curves and tables; nan for what is undefined."""
+        """Metrics, curves and tables; undefined values are nan."""
         return Result.from_json(self.result)
 
     def records(self) -> Iterator[Record]:
-        """The records one after the other, each unit once, those of skipped units left out.
+        """Iterate over the records, one per unit, without those of skipped units.
 
-        UserError for a file that cannot be read, and for a line that is damaged or cut off, when the iteration gets there.
+        UserError for an unreadable file, and for a damaged or truncated line when the iteration reaches it.
         """
         path = self.path / "records.jsonl"
         key = self.unit
@@ -125,8 +125,8 @@ class Incomplete:
 
 @dataclass(frozen=True)
 class Collection:
-    """What lies below some paths. `problems` name what was left out or looks wrong, `merged` the directories that are one
-    run, a line each.
+    """The runs below some paths. `problems` has a line for each run that is left out or looks wrong, `merged` one for each set
+    of directories that are one run.
     """
 
     runs: tuple[Run, ...]
@@ -136,14 +136,14 @@ class Collection:
 
 
 def collect(paths: Sequence[Path]) -> Collection:
-    """Every run at or below the paths in the order of experiment, model, dataset and seed.
+    """Every run at or below the paths, ordered by experiment, model, dataset and seed.
 
-    Runs of one identity are one run: it is there once under each of its names (of its model, its dataset), and so in each
-    cell that has it. Those whose numbers differ are all left out. UserError for a path that is not there.
+    Runs with the same identity are one run, which appears once under each of its names (of its model and dataset), and so in
+    each of its cells. If their numbers differ, all are left out. UserError for a path that does not exist.
     """
     runs: list[Run] = []
     incomplete: list[Incomplete] = []
-    problems = [f"{path}: no run lies at or below it" for path in paths if not runs_below([path])]
+    problems = [f"{path}: there is no run at or below it" for path in paths if not runs_below([path])]
     for folder in runs_below(paths):
         if not (folder / "result.json").exists():
             incomplete.append(Incomplete(folder, _why(folder)))
@@ -158,7 +158,7 @@ def collect(paths: Sequence[Path]) -> Collection:
 
 
 def problems_of_views(runs: Sequence[Run]) -> list[str]:
-    """A sentence for each view that cannot be had."""
+    """A message for each view that cannot be loaded."""
     return list(dict.fromkeys(run.view.problem for run in runs if run.view.problem))
 
 
@@ -196,7 +196,7 @@ class _Counted:
 
 @dataclass(frozen=True)
 class _Written:
-    """What must be in a result.json; more may be there."""
+    """The required fields of a result.json; it may have more."""
 
     experiment: str
     identity: str
@@ -221,7 +221,7 @@ def _read(folder: Path) -> Run:
     """The complete run in `folder`; ValueError for a result that is damaged or of another schema."""
     found = json.loads((folder / "result.json").read_text(encoding="utf-8"))
     if not isinstance(found, dict):
-        raise ValueError("it is not an object of JSON")
+        raise ValueError("it is not a JSON object")
     if found.get("schema") != SCHEMA:
         raise ValueError(f"its schema is {found.get('schema')!r}, this version reads {SCHEMA}")
     try:
@@ -229,15 +229,15 @@ def _read(folder: Path) -> Run:
     except ValidationError as error:
         problem = error.errors()[0]
         raise ValueError(f"{'.'.join(map(str, problem['loc']))}: {problem['msg']}") from error
-    Result.from_json(found)  # lengths that do not fit are found now, not when they are drawn
-    shown = checked.data.get("shown")  # with what its source holds: sst2, phrases (StaICC)
+    Result.from_json(found)  # find mismatched lengths now, not when they are drawn
+    shown = checked.data.get("shown")  # with the content of its source: sst2, phrases (StaICC)
     dataset = shown if isinstance(shown, str) else checked.config.dataset.name
     names = (checked.experiment, checked.config.model.name, dataset)
     return Run(folder, *names, checked.seed, checked.identity, found)
 
 
 def _each_once(runs: Sequence[Run]) -> tuple[list[Run], list[str], list[str]]:
-    """Of the runs of one identity the first of each name, none where their numbers differ; which differ, which are one."""
+    """For each identity, the first run of each name (none if numbers differ); messages on differing and on identical runs."""
     of_identity: dict[str, list[Run]] = {}
     for run in runs:
         of_identity.setdefault(run.identity, []).append(run)
@@ -267,7 +267,7 @@ def _one_run(twins: Sequence[Run], names: Iterable[tuple[str, ...]]) -> str:
 
 
 def _first_difference(first: Run, second: Run) -> str | None:
-    """The name of a metric or curve that differs; what was timed may."""
+    """The name of a metric or curve that differs, except for timings."""
     one, other = (_series(run) for run in (first, second))
     for name in [*one, *(name for name in other if name not in one)]:
         if name not in one or name not in other or len(one[name]) != len(other[name]):
@@ -290,7 +290,7 @@ def _near(one: float | None, other: float | None) -> bool:
 
 
 def _why(folder: Path) -> str:
-    """What status.json says of a run without a result."""
+    """The reason in status.json why a run has no result."""
     try:
         status = json.loads((folder / "status.json").read_text(encoding="utf-8"))
         said = [str(status["state"])]
@@ -305,6 +305,6 @@ def _why(folder: Path) -> str:
 
 
 def _first_line(what: object) -> str:
-    """One line, not longer than is read."""
+    """The first line, shortened."""
     line = next(iter(str(what).splitlines()), "") or type(what).__name__
     return line if len(line) <= REASON else line[: REASON - 1] + "…"

@@ -1,7 +1,7 @@
-"""Sets of runs, two by two, paired as closely as they can be: differences with 95 % confidence intervals.
+"""Compare sets of runs pairwise: differences with 95 % confidence intervals, paired as closely as possible.
 
-Queries of one seed share their demonstrations: a seed counts once, and intervals are Student's t over seeds. Repetitions
-with examples of their own count one by one.
+Queries of one seed share their demonstrations, so each seed counts once and intervals are Student's t over seeds.
+Repetitions with their own examples count individually.
 """
 
 import math
@@ -25,27 +25,29 @@ from anchorflow.results.statistics import Difference, clustered_difference, holm
 
 LETTERS = string.ascii_uppercase
 NAME = 60
-"""Characters of a set's name at the head of a column."""
+"""The most characters of a set's name in a column's header."""
 P = 10
 """The column of p."""
 
 
 @dataclass(frozen=True)
 class Side:
-    """The runs of one set that differ in nothing but their seed; `what` is all else, by name."""
+    """The runs of one set that differ only in their seed; `what` has all their other settings by name."""
 
     runs: Mapping[int, Run]
     what: Mapping[str, str]
 
 
 def compare(paths: Sequence[Path], wanted: Sequence[Sequence[str]] = (), csv: Path | None = None) -> str:
-    """The differences between sets of runs, each of the others against the first; what to show on the screen comes back.
+    """The differences between sets of runs, each set against the first, as text for the screen.
 
-    A set is the runs below a path, or below all paths those with some settings (`wanted`, NAME=VALUE each). UserError where
-    there are less than two, where one has no complete run, where no run has a counterpart, or where `csv` cannot be written.
+    A set has the runs below one path, or the runs below all paths with certain settings (`wanted`, NAME=VALUE each).
+    UserError for fewer than two sets, a set without complete runs, no counterparts, or a `csv` that cannot be written.
     """
     if len(wanted or paths) < 2:
-        raise UserError("there is nothing to compare; allowed: two or more paths, or paths with --where ... --with ...")
+        raise UserError(
+            "there is only one set of runs; allowed: two or more paths, or paths with --where ... --with ..."
+        )
     chosen = [(f"{', '.join(each)}", collect(paths), each) for each in wanted] or [
         (str(p), collect([p]), ()) for p in paths
     ]
@@ -72,8 +74,9 @@ def compare(paths: Sequence[Path], wanted: Sequence[Sequence[str]] = (), csv: Pa
 
 
 def differences(*sets: Collection, names: Sequence[str] = LETTERS) -> tuple[Sheet, list[str]]:
-    """The table of all sets against the first, and in a line each what was compared, what has no counterpart, and what went
-    wrong. The columns of two sets have their names; of more, the sets are named in their cells.
+    """The table of all sets against the first, and notes on what was compared, what has no counterpart, and problems.
+
+    With two sets, columns have the names of the sets; with more, cells name them.
     """
     rows: list[Row] = []
     notes = []
@@ -92,14 +95,14 @@ def differences(*sets: Collection, names: Sequence[str] = LETTERS) -> tuple[Shee
 def _two(
     a: Collection, b: Collection, letters: tuple[str, str], names: Sequence[str] | None
 ) -> tuple[list[Row], list[str]]:
-    """The rows of two sets, which say the sets' names where there are `names`, and the notes on them."""
+    """The rows of two sets, which name the sets if `names` are given, and notes on them."""
     rows: list[Row] = []
     notes = []
     for experiment in dict.fromkeys(run.experiment for run in (*a.runs, *b.runs)):
         sides = _sides([[run for run in found.runs if run.experiment == experiment] for found in (a, b)])
         pairs, compared = _match(*sides)
         if compared:
-            notes.append(f"{experiment}: compared are {', '.join(compared)}")
+            notes.append(f"{experiment}: compared by {', '.join(compared)}")
         used: set[Path] = set()
         for one, other in pairs:
             differing, said = _compare(one, other)
@@ -116,7 +119,7 @@ def _two(
 
 
 def columns(a: str, b: str) -> list[str]:
-    """Those of the table of two sets with these names."""
+    """The columns of the table of two sets with these names."""
     first, second = (clean(name, NAME) for name in (a, b))
     return [
         *("experiment", "of both", first, second, "metric", f"of {first}", f"of {second}", f"{second} − {first}"),
@@ -125,13 +128,13 @@ def columns(a: str, b: str) -> list[str]:
 
 
 def _sheet(rows: Sequence[Row], names: Sequence[str]) -> Sheet:
-    """The table with p corrected over all of its rows, and notes on what p and the intervals mean."""
+    """The table with p corrected over all of its rows, and notes on p and the intervals."""
     p = [float(row[P]) for row in rows]  # type: ignore[arg-type]
     tested = sum(not math.isnan(each) for each in p)
     notes = [
-        "Queries of a seed share their demonstrations: of several seeds the interval is Student's t over them; of one it is "
-        "over its queries, and holds for its demonstrations alone.",
-        f"p over all: corrected over the {counted(tested, 'difference')} of this table that have a p (Holm).",
+        "Queries of a seed share their demonstrations: with several seeds, the interval is Student's t over seeds; with one, "
+        "it is over its queries and holds only for its demonstrations.",
+        f"p over all: corrected over the {counted(tested, 'difference')} of this table with a p (Holm).",
     ]
     found = [[*row[: P + 1], each, *row[P + 1 :]] for row, each in zip(rows, holm(p), strict=True)]
     return Sheet(
@@ -140,7 +143,7 @@ def _sheet(rows: Sequence[Row], names: Sequence[str]) -> Sheet:
 
 
 def _sides(sets: Sequence[Sequence[Run]]) -> list[list[Side]]:
-    """Both sets as sides, told apart by dataset, model and every setting that differs anywhere."""
+    """Both sets as sides, distinguished by dataset, model and every setting that differs anywhere."""
     runs = [run for of_set in sets for run in of_set]
     settings = {id(run): found for run, found in zip(runs, varying_settings(runs), strict=True)}
     found = []
@@ -154,7 +157,7 @@ def _sides(sets: Sequence[Sequence[Run]]) -> list[list[Side]]:
 
 
 def _match(a: Sequence[Side], b: Sequence[Side]) -> tuple[list[tuple[Side, Side]], list[str]]:
-    """Sides that agree in all they can agree in, and the names of that in which none does: it is what is compared."""
+    """Pairs of sides that agree in everything except what is compared, and the names of the latter: no sides agree in it."""
     pairs = [(one, other) for one in a for other in b]
     compared = []
     for name in dict.fromkeys(name for side in (*a, *b) for name in side.what):
@@ -167,7 +170,7 @@ def _match(a: Sequence[Side], b: Sequence[Side]) -> tuple[list[tuple[Side, Side]
 
 
 def _compare(one: Side, other: Side) -> tuple[list[Row], list[str]]:
-    """Rows from the metric on, and what went wrong. Paired by unit where the records allow it, else by seed, else not."""
+    """The rows, from the metric on, and problems. Paired by unit if the records allow it, else by seed, else unpaired."""
     seeds = [seed for seed in one.runs if seed in other.runs]
     by_unit, problems = _by_unit(one, other, seeds)
     numbers = [{seed: _numbers(run) for seed, run in side.runs.items()} for side in (one, other)]
@@ -195,7 +198,7 @@ class _Found(NamedTuple):
 
 
 def _by_unit(one: Side, other: Side, seeds: Sequence[int]) -> tuple[dict[str, _Found], list[str]]:
-    """By metric what the scores of both on the same units say."""
+    """For each metric, the comparison of both sides' scores on the same units."""
     found: list[dict[str, dict[per_query.Unit, float]]] = [{}, {}]
     problems = []
     for seed in seeds:
@@ -206,8 +209,8 @@ def _by_unit(one: Side, other: Side, seeds: Sequence[int]) -> tuple[dict[str, _F
             try:
                 for name, of_units in per_query.scores(run).items():
                     into.setdefault(name, {}).update(of_units)
-            except Exception as error:  # damaged records, or such as its experiment does not write
-                problems.append(f"not paired by {run.unit}: the records of {run.path} do not serve ({error})")
+            except Exception as error:  # records that are damaged, or not in the experiment's format
+                problems.append(f"not paired by {run.unit}: the records of {run.path} cannot be used ({error})")
     if problems:
         return {}, problems
     units_of = next(iter(one.runs.values())).units
@@ -225,7 +228,7 @@ def _by_unit(one: Side, other: Side, seeds: Sequence[int]) -> tuple[dict[str, _F
 def _of_units(
     a: Sequence[float], b: Sequence[float], units: Sequence[per_query.Unit], count: str, seeds: int
 ) -> _Found:
-    """Over clusters; of a single one (queries after the same demonstrations) over its units."""
+    """The difference over clusters; for a single cluster (queries after the same demonstrations) over its units."""
     first, second = np.array(a), np.array(b)
     clusters = [unit[0] for unit in units]
     n = len(set(clusters))
@@ -239,7 +242,7 @@ def _of_units(
 
 
 def _over_seeds(a: Mapping[int, float], b: Mapping[int, float], shared: bool) -> _Found:
-    """Paired by seed where there are common ones; else by Welch's t. No interval where seeds have `shared` units."""
+    """The difference paired by common seeds, else with Welch's t. No interval if seeds share units (`shared`)."""
     seeds = [seed for seed in a if seed in b]
     if seeds:
         first, second = (np.array([of[seed] for seed in seeds], dtype=float) for of in (a, b))
@@ -255,7 +258,7 @@ def _over_seeds(a: Mapping[int, float], b: Mapping[int, float], shared: bool) ->
 
 
 def _unpaired_difference(first: np.ndarray, second: np.ndarray) -> Difference:
-    """`first` minus `second` by Welch's t; without an interval where one of them is a single value."""
+    """`first` minus `second` with Welch's t; no interval if one of them is a single value."""
     mean = float(first.mean() - second.mean())
     if min(len(first), len(second)) < 2:
         return Difference(mean, math.nan, math.nan, math.nan, math.nan)
@@ -270,7 +273,7 @@ def _unpaired_difference(first: np.ndarray, second: np.ndarray) -> Difference:
 
 
 def _numbers(run: Run) -> dict[str, float]:
-    """What was measured (no setting, nothing of a test or that is given), and means of curves over thirds of the layers."""
+    """The measured metrics (no settings, tests or constants), and means of curves over thirds of the layers."""
     result = run.numbers()
     apart = {*run.settings, *run.view.given, *of_tests(result.metrics)}
     found = {name: value for name, value in result.metrics.items() if name not in apart}

@@ -1,6 +1,6 @@
-"""What the figures share: the canvas, lines over layers, grouped bars, matrices, and what to say where nothing is known.
+"""Common parts of figures: canvas, lines over layers, grouped bars, matrices, and remarks on undefined values.
 
-A result has nan for what is undefined, and None once it was written down and read again; `known` takes both.
+An undefined value is nan in a result, and None in one read from a file; `known` accepts both.
 """
 
 import textwrap
@@ -18,8 +18,8 @@ from matplotlib.ticker import MaxNLocator
 from anchorflow.report.tables.sheets import LONG, UNDEFINED, clean
 from anchorflow.results import Curve, Result, Table
 
-# Okabe and Ito's colours, which people with any colour vision can tell apart; line styles, hatches and lightness tell
-# them apart in print.
+# Okabe and Ito's colours, distinguishable with any colour vision; line styles, hatches and lightness distinguish them
+# in print.
 BLUE, ORANGE, GREEN, AMBER = "#0072B2", "#D55E00", "#009E73", "#E69F00"
 COLOURS = (BLUE, ORANGE, GREEN, AMBER, "#CC79A7", "#56B4E9", "0.15")
 STYLES = ("-", "--", "-.", ":")
@@ -32,7 +32,7 @@ LINE_HEIGHT = 0.15
 
 @dataclass(frozen=True)
 class Bars:
-    """One bar in every group; `written` stands above each."""
+    """A series of bars, one in every group; `written` are the labels above them."""
 
     label: str
     values: Sequence[float]
@@ -47,7 +47,7 @@ def filled(colour: str) -> dict[str, Any]:
 
 
 def hatched(colour: str, pattern: str) -> dict[str, Any]:
-    """The look of a bar that differs from a filled one without any colour."""
+    """The look of a bar that differs from a filled one even without colour."""
     return {"facecolor": "white", "edgecolor": colour, "hatch": pattern}
 
 
@@ -74,7 +74,7 @@ def canvas(
 
 
 def make_room(figure: Figure, lines: int) -> None:
-    """A taller figure for so many lines of text outside its panels; there is always room for one."""
+    """Make a figure taller for this many lines of text outside its panels; there is always room for one."""
     width, height = figure.get_size_inches()
     figure.set_size_inches(width, height + LINE_HEIGHT * max(0, lines - 1))
 
@@ -85,7 +85,7 @@ def known(values: Any) -> np.ndarray:
 
 
 def line(axes: Axes, curve: Curve, **look: Any) -> None:
-    """The curve with its standard errors as a band; gaps where it is undefined, a dot where it stands alone."""
+    """Draw the curve with standard errors as a band; undefined values are gaps, isolated ones dots."""
     x, y = known(curve.at), known(curve.values)
     axes.plot(x, y, **{"linewidth": 2, "marker": ".", "markersize": 5, **look})
     if curve.stderr is not None:
@@ -99,25 +99,25 @@ def line_look(number: int) -> dict[str, Any]:
 
 
 def shown(name: str) -> str:
-    """A name of the data in a legend or along an axis."""
+    """A name from the data as text for a legend or axis."""
     return clean(name.replace("_", " "), 60).replace("$", r"\$")
 
 
 def count_from_one(axes: Axes, curve: Curve) -> None:
-    """An x axis of layers or epochs, with the curve's name for it."""
+    """Set up an x axis of layers or epochs, labelled as in the curve."""
     axes.set_xlabel(curve.x)
     axes.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
     axes.set_xlim(0.5, max(curve.at) + 0.5)
 
 
 def beside(axes: Axes, y: float, text: str) -> None:
-    """A faint level, with its name to the right of the data."""
+    """Draw a faint horizontal line, with its name to the right of the data."""
     axes.axhline(y, **FAINT)
     axes.text(1.01, y, text, transform=axes.get_yaxis_transform(), va="center", fontsize=SMALL, color="0.4")
 
 
 def grouped_bars(axes: Axes, groups: Sequence[str], series: Sequence[Bars]) -> None:
-    """Bars with standard errors, a group for each name on the x axis."""
+    """Draw bars with standard errors, one group for each name on the x axis."""
     width = 0.8 / len(series)
     for i, bars in enumerate(series):
         x = np.arange(len(groups)) + (i - (len(series) - 1) / 2) * width
@@ -136,7 +136,7 @@ def grouped_bars(axes: Axes, groups: Sequence[str], series: Sequence[Bars]) -> N
 
 
 def slanted(axes: Axes, result: Result, draw: Callable[[Axes, Result], None]) -> None:
-    """What `draw` draws, with the names on its x axis where they have room beside others."""
+    """Draw with `draw`, then slant the names on the x axis so that they fit next to other panels."""
     draw(axes, result)
     for label in axes.get_xticklabels():
         label.set(rotation=30, ha="right", rotation_mode="anchor")
@@ -145,7 +145,7 @@ def slanted(axes: Axes, result: Result, draw: Callable[[Axes, Result], None]) ->
 def matrix(
     axes: Axes, table: Table, cmap: str = "cividis", limits: tuple[float, float] = (0, 1), numbers: bool = True
 ) -> AxesImage:
-    """The table as a picture with the number in every cell; what is undefined is grey, with a dash."""
+    """Draw the table as an image with a number in every cell; undefined cells are grey, with a dash."""
     values = known(table.values)
     image = axes.imshow(
         np.ma.masked_invalid(values),
@@ -163,7 +163,7 @@ def matrix(
 
 
 def class_names(axes: Axes, names: Sequence[str]) -> None:
-    """The names of classes along both axes of a matrix."""
+    """Label both axes of a matrix with the names of classes."""
     wrapped = [textwrap.fill(clean(name, 3 * LINE), LINE) for name in names]
     axes.set_xticks(range(len(names)), wrapped, rotation=30, ha="right", rotation_mode="anchor", parse_math=False)
     axes.set_yticks(range(len(names)), wrapped, parse_math=False)
@@ -190,14 +190,14 @@ def legend_below(figure: Figure, axes: Axes, columns: int) -> None:
 
 
 def say_if_undefined(axes: Axes, curve: Curve) -> None:
-    """In an axes without a single known value, that this is so."""
+    """Write a remark into an axes without any defined value."""
     if np.isnan(known(curve.values)).all():
         look = {"fontsize": 9, "color": "0.3", "backgroundcolor": "white"}
         axes.text(0.5, 0.75, f"undefined for every {curve.x}", look, transform=axes.transAxes, ha="center", va="center")
 
 
 def footnotes(figure: Figure, notes: Collection[str]) -> None:
-    """What the numbers do not say, below the figure."""
+    """Write notes below the figure."""
     if notes:
         width = int(16 * figure.get_figwidth())
         lines = [line for note in notes for line in textwrap.wrap(clean(note, LONG), width)]

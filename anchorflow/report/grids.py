@@ -1,4 +1,4 @@
-"""The papers' figures over models and datasets: a panel for each cell, drawn as that of a single run."""
+"""The papers' figures over models and datasets: one panel per cell, drawn like that of a single run."""
 
 import json
 import math
@@ -19,14 +19,14 @@ from anchorflow.report.view import Panel, attempt
 from anchorflow.results import Result
 
 MOST_ROWS, MOST_COLUMNS = 8, 9
-"""Panels of one page; more go on the next."""
+"""The most panels per page; further ones go on the next."""
 MOST_NOTES = 6
 T = TypeVar("T")
 
 
 @dataclass(frozen=True)
 class Grid:
-    """A figure that is still to be drawn: `panels` are rows of a panel's title and result, None where there is no run."""
+    """A figure to draw: `panels` are rows of titles and results, None where there is no run."""
 
     name: str
     title: str
@@ -34,7 +34,7 @@ class Grid:
     panel: Panel
 
     def draw(self, problems: list[str]) -> Figure | None:
-        """The figure; None where no result has the numbers. What cannot be drawn leaves its place empty, and is told."""
+        """Draw the figure; None if no result has the numbers. A panel that fails stays empty and is added to `problems`."""
         rows, columns = len(self.panels), len(self.panels[0])
         width = 4.6 if columns == 1 else 3.1 if columns == 2 else 2.4 if columns <= 4 else 1.9
         height = 2.9 if rows == columns == 1 else 2.2 if columns <= 4 else 1.7
@@ -79,13 +79,13 @@ class Grid:
 
 
 def _lines(title: str, most: int) -> str:
-    """A title in one line, or the model above the rest."""
+    """A title on one line, or with the model on a line above the rest."""
     model, _, rest = title.partition(", ")
     return clean(title, most) if len(title) <= most or not rest else f"{clean(model, most)}\n{clean(rest, most)}"
 
 
 def grids(cells: Sequence[Cell], settings: Mapping[str, Any], problems: list[str]) -> Iterator[Grid]:
-    """The figures of one plane of cells, models down and datasets across; several cells of one dataset stand side by side."""
+    """The figures of one plane of cells, with models down and datasets across; several cells of a dataset are side by side."""
     of_places = by_place(cells)
     models, datasets = (sorted({place[i] for place in of_places}) for i in (0, 1))
     places = {(*place, i): found for place, own in of_places.items() for i, found in enumerate(own)}
@@ -109,7 +109,7 @@ def grids(cells: Sequence[Cell], settings: Mapping[str, Any], problems: list[str
 
 
 def panels_of(cells: Sequence[Cell], problems: list[str]) -> Mapping[str, Panel]:
-    """What is drawn of an experiment's cells, by file name."""
+    """The panels for an experiment's cells, by file name."""
     view = cells[0].view
     if view.panels is None:
         return plain.panels(view, cells)
@@ -120,7 +120,7 @@ def panels_of(cells: Sequence[Cell], problems: list[str]) -> Mapping[str, Panel]
 
 
 def _legend(figure: Figure, panels: Sequence[Axes], below: bool) -> None:
-    """One for all panels, where there is more than one name; on the right where there are notes below."""
+    """Draw one legend for all panels if there is more than one name; on the right if there are notes below."""
     entries: dict[str, Any] = {}
     for axes in panels:
         handles, labels = axes.get_legend_handles_labels()
@@ -139,7 +139,7 @@ def _legend(figure: Figure, panels: Sequence[Axes], below: bool) -> None:
 
 
 def _outer_labels(panels: Sequence[Axes], drawn: Sequence[Axes], columns: int) -> None:
-    """What stands along axes, once: at the first panel of a row where all agree, at the last of a column where it agrees."""
+    """Show axis labels once: at the first panel of a row if all agree, at the last of a column if all agree."""
     alike = len({axes.get_ylim() for axes in drawn}) == 1
     for i, axes in enumerate(panels):
         if any(other in drawn for other in panels[i - i % columns : i]):
@@ -154,17 +154,17 @@ def _outer_labels(panels: Sequence[Axes], drawn: Sequence[Axes], columns: int) -
 
 
 def _places(axes: Axes) -> tuple[Any, ...]:
-    """What is written along the x axis: the names of bars, or what follows from its limits."""
+    """The tick labels of the x axis: names of bars, or its limits, which determine them."""
     return axes.get_xlim(), *getattr(axes.xaxis.get_major_formatter(), "seq", ())
 
 
 def told(settings: Mapping[str, Any]) -> list[str]:
-    """The settings, as a title has them."""
+    """The settings as written in a title."""
     return [f"{key}={value if isinstance(value, str) else json.dumps(value)}" for key, value in settings.items()]
 
 
 def title(name: str, panel: Panel, cells: Sequence[Cell], settings: Mapping[str, Any]) -> str:
-    """What stands above a figure: its name, the settings of its plane, seeds, and what errors are over."""
+    """The title of a figure: its name, the settings of its plane, the seeds, and what errors are over."""
     seeds = sorted({len(cell.runs) for cell in cells})
     counted = f"{seeds[0]} seed{'s' * (seeds[0] > 1)}" if len(seeds) == 1 else f"{seeds[0]} to {seeds[-1]} seeds"
     over = " or ".join(dict.fromkeys(cell.over for cell in cells))

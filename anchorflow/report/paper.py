@@ -1,4 +1,4 @@
-"""What goes into a paper: figures at the width of a column or a page, without titles, and tables as they are printed."""
+"""Output for a paper: figures of a column's or page's width without titles, and tables in the papers' layout."""
 
 from collections.abc import Sequence
 
@@ -9,13 +9,13 @@ from anchorflow.report.tables.pivot import pivots
 from anchorflow.report.tables.sheets import Sheet
 
 COLUMN, PAGE = 3.3, 6.8
-"""Inches: the width of a column of two, and of a page."""
+"""The widths in inches of one of two columns, and of a page."""
 WIDE = 5.0
-"""Inches: a figure that is drawn wider than this takes the page."""
+"""The width in inches above which a figure takes the whole page."""
 
 
 def fitted(figure: Figure) -> Figure:
-    """The same at the width of a column or a page; what its title says belongs in the caption."""
+    """The figure at the width of a column or a page, without its title, whose content belongs in the caption."""
     width, height = figure.get_size_inches()
     target = COLUMN if width <= WIDE else PAGE
     if figure.get_suptitle():
@@ -25,10 +25,10 @@ def fitted(figure: Figure) -> Figure:
 
 
 SQUEEZED = 0.75
-"""How much of its height a figure keeps: its texts keep their size."""
+"""The share of its height that a figure keeps: its texts keep their size."""
 
 
 def tables(cells: Sequence[Cell]) -> list[Sheet]:
-    """Those of each experiment, in the cells' order."""
+    """The tables of each experiment, in the cells' order."""
     experiments = dict.fromkeys(cell.experiment for cell in cells)
     return [sheet for name in experiments for sheet in pivots([cell for cell in cells if cell.experiment == name])]

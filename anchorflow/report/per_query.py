@@ -1,4 +1,4 @@
-"""The scores behind a run's means: one for each query (or other unit), so that two runs can be paired by them."""
+"""The scores behind a run's means, one per query (or other unit), by which two runs can be paired."""
 
 from __future__ import annotations
 
@@ -18,13 +18,13 @@ Unit = tuple[Any, ...]
 """What two runs must share for their scores to be a pair. Units that begin alike are a cluster: they share their
 demonstrations (queries of a seed), and say less than as many independent ones."""
 Scores = Mapping[str, Mapping[Unit, float]]
-"""By metric the score of each unit."""
+"""For each metric, the score of each unit."""
 
 
 def scores(run: Run) -> dict[str, Mapping[Unit, float]]:
-    """By metric the score of each unit, of all metrics that are a mean of such scores.
+    """The score of each unit for all metrics that are means of such scores.
 
-    UserError for damaged records; any other exception for such as the run's experiment does not write.
+    UserError for damaged records; any other exception for records that are not in the experiment's format.
     """
     means = run.result["metrics"]
     return {
@@ -35,7 +35,7 @@ def scores(run: Run) -> dict[str, Mapping[Unit, float]]:
 
 
 def of_predictions(run: Run, records: Sequence[Record]) -> Scores:
-    """Accuracies and loyalties of records that have predictions by variant; a unit is its seed, its number and its label."""
+    """Accuracies and loyalties of records with predictions by variant; a unit is a seed, a number and a label."""
     names = run.result["metrics"]
     wanted = {name: name.rpartition("/") for name in names if name.rpartition("/")[2] in MEASURES}
     if not wanted:
@@ -49,12 +49,12 @@ def of_predictions(run: Run, records: Sequence[Record]) -> Scores:
 
 
 def by_unit(units: Sequence[Unit], values: np.ndarray) -> dict[Unit, float]:
-    """The score of each unit."""
+    """Map each unit to its score."""
     return dict(zip(units, values.tolist(), strict=True))
 
 
 def right(records: Sequence[Record], variant: str) -> np.ndarray:
-    """Of each record whether a variant predicts the true label."""
+    """For each record, whether a variant predicts the true label."""
     found: np.ndarray = variants.probs(records, variant).argmax(axis=1) == variants.truth(records)
     return found
 
@@ -75,7 +75,7 @@ MEASURES: Mapping[str, Callable[[Sequence[Record], str], np.ndarray]] = {
 
 
 def _draws(written: Mapping[str, Any], variant: str) -> list[str]:
-    """The variant and, of a control that was drawn several times, its other draws."""
+    """The variant and, for a control with several draws, its other draws."""
     found = [variant]
     while (another := variants.draw_name(variant, len(found))) in written:
         found.append(another)

@@ -1,4 +1,4 @@
-"""What is drawn of an experiment whose view says nothing else: a panel for each measure, a line for each variant."""
+"""The figures of an experiment whose view defines none: a panel per measure, a line per variant."""
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import partial
@@ -20,7 +20,7 @@ def figures(view: View, result: Result) -> dict[str, Callable[[Result, str], Fig
 
 
 def panels(view: View, cells: Sequence[Cell]) -> dict[str, Panel]:
-    """The same over models and datasets."""
+    """The same panels over models and datasets."""
     curves = dict.fromkeys(name for cell in cells for name in cell.result.curves)
     return {
         f"{view.experiment}_{panel}": Panel(partial(_lines, places)) for panel, places in _panels(view, curves).items()
@@ -46,7 +46,7 @@ def _figure(places: Mapping[str, Place], result: Result, title: str) -> Figure:
 
 
 def _lines(places: Mapping[str, Place], axes: Axes, result: Result) -> bool:
-    """The curves at these places; False where the result has none of them."""
+    """Draw the curves at these places; False if the result has none of them."""
     found = [name for name in places if name in result.curves]
     for name in found:
         curve, place = result.curves[name], places[name]

@@ -1,4 +1,4 @@
-"""What a report, its page and a comparison know of an experiment: its view. Where it is found."""
+"""Views: everything that reports, the page and comparisons know about an experiment, and how they are found."""
 
 from __future__ import annotations
 
@@ -23,11 +23,11 @@ if TYPE_CHECKING:
 
 BUILT_IN = "anchorflow.report.views"
 LISTED = 12
-"""How many names of what a result has a sentence lists."""
+"""The most names in a message."""
 
 
 class Place(NamedTuple):
-    """Where a curve is drawn: the panel, the line's name in it, and whether the panel's values span orders of magnitude."""
+    """Where a curve is drawn: the panel, the name of the line, and whether the panel's values span orders of magnitude."""
 
     panel: str
     variant: str = ""
@@ -41,9 +41,7 @@ def by_measure(curve: str) -> Place:
 
 
 class Drawing(NamedTuple):
-    """A figure that is still to be drawn. Its name (without an ending) says what it shows, and is the same whatever else is
-    in the report.
-    """
+    """A figure to draw. Its name (without an ending) describes it and does not depend on the rest of the report."""
 
     name: str
     title: str
@@ -52,94 +50,94 @@ class Drawing(NamedTuple):
 
 @dataclass(frozen=True)
 class Panel:
-    """What a figure over models and datasets shows of each cell. Other processes draw, too: `draw` can be pickled."""
+    """The content of each cell of a figure over models and datasets. `draw` can be pickled: other processes draw, too."""
 
     draw: Callable[[Axes, Result], bool | None]
-    """False where a result has nothing to draw, and rightly so: its place stays empty."""
+    """Draws a result; returns False if it legitimately has nothing to draw, and its place stays empty."""
     errors: bool = True
-    """Whether it shows standard errors, which the figure's title then explains."""
+    """Whether it shows standard errors; the title of the figure then explains them."""
     remark: str = ""
-    """What else the figure's title says."""
+    """A remark for the title of the figure."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class View:
-    """Everything that is known of an experiment where its results are shown. `View()` is the plain view.
+    """Everything that reports know about an experiment. `View()` is the plain view.
 
-    Where a view asks for a metric, curve or table that a result does not have, the report names it as a problem.
+    If a view names a metric, curve or table that a result lacks, the report lists it as a problem.
     """
 
     figures: Mapping[str, Callable[[Result, str], Figure | None]] | None = None
-    """The figures of a single run by file name: each is drawn from the result and a title, None where there is rightly
-    nothing to draw. Without them there is one for each panel in which `place` puts curves."""
+    """The figures of a single run by file name: functions of the result and a title, which return None if there is
+    legitimately nothing to draw. Default: one figure for each panel of `place`."""
     panels: Mapping[str, Panel] | Callable[[Sequence[Cell]], Mapping[str, Panel]] | None = None
-    """The figures over models and datasets by file name; what they are may depend on the cells. Without them, as above."""
+    """The figures over models and datasets by file name; they may depend on the cells. Default: as above."""
     place: Callable[[str], Place] = by_measure
-    """Where a curve of this name is drawn, on the page and in plain figures."""
+    """The place of a curve with this name, on the page and in plain figures."""
     diagonal: Sequence[str] = ()
     """The panels of the page in which a perfect curve is y = x."""
     headings: Mapping[str, str] = field(default_factory=dict)
-    """The tables that the page shows as matrices from class to class, by name, with a heading for each."""
+    """The tables that the page shows as matrices between classes, by name, with their headings."""
     headline: Sequence[str] | Callable[[Result], Sequence[str]] | None = None
-    """The metrics that the experiment is run for (the overview has all, the page the first four), or a function that
-    chooses among those of a result. Without it, the first three."""
+    """The headline metrics (the overview has all, the page the first four), or a function that selects them from a result.
+    Default: the first three metrics."""
     thirds: Sequence[str] = ()
     """The curves over layers whose means over the first and the last third are reported and compared."""
     thirds_ahead: Sequence[str] = ()
-    """Those of them that the overview shows."""
+    """The ones among them that the overview shows."""
     default_variant: str = ""
-    """The variant that a metric without a VARIANT/ in front of its name belongs to."""
+    """The variant of metrics whose name has no VARIANT/ prefix."""
     rows: Callable[[Result], Mapping[str, tuple[str, str]]] | None = None
-    """The metrics of the experiment's table, each with its variant (a row) and its measure (a column). Without it, all
-    that are no settings, by the last / of their names."""
+    """The metrics of the experiment's table, each with its variant (row) and measure (column). Default: all metrics that are
+    not settings, split at the last / of their names."""
     sheets: Callable[[Sequence[Cell]], Sequence[Sheet]] | None = None
     """Further tables over all cells of the experiment."""
     drawings: Callable[[Sequence[Cell]], Sequence[Drawing]] | None = None
-    """Further figures over all cells of the experiment. Other processes draw, too: each can be pickled."""
+    """Further figures over all cells of the experiment. Each can be pickled: other processes draw, too."""
     averaged: Callable[[Mapping[str, Result]], Result] | None = None
-    """The mean of one model's results over datasets, by their names, for figures that are drawn of it besides."""
+    """The mean of one model's results over datasets, given by name, for which figures are drawn in addition."""
     contributions: Mapping[str, str] = field(default_factory=dict)
-    """The curves that are the share of layers 1 to l in another curve's rise above 0.5, with the other's name: of several
-    seeds they are that of the mean curve, since a mean of ratios follows the one whose denominator is next to nothing."""
+    """The curves that are the share of layers 1 to l in another curve's rise above 0.5, with the name of the other. For several
+    seeds they are computed from the mean curve, because a mean of ratios is dominated by ratios with tiny denominators."""
     pool: Callable[[Sequence[Run]], Result] | None = None
-    """The numbers of several seeds together, where they are not the mean over seeds: standard errors are then over units."""
+    """Pools several seeds, if their result is not the mean over seeds: standard errors are then over units."""
     scores: Callable[[Run, Sequence[Record]], Scores] = of_predictions
-    """By metric the score of every unit, by which two runs are paired. What does not have its metric as mean is ignored."""
+    """The score of every unit by metric, which pairs two runs. Scores whose mean is not the metric are ignored."""
     timed: Sequence[str] = ()
-    """Measures that differ from one time to the next: two copies of a run may differ in them."""
+    """Measures that vary between repetitions: two copies of a run may differ in them."""
     given: Sequence[str] = ()
-    """Metrics that follow from the data alone: they are not compared."""
+    """Metrics that depend only on the data, which are not compared."""
     flows: bool = False
-    """Whether runs keep examples of flows (anchorflow.experiments.flows), which the page draws."""
+    """Whether runs save examples of flows (anchorflow.experiments.flows) for the page."""
 
     experiment: str = ""
-    """The experiment's name; set where the view is found."""
+    """The experiment's name; set by `view_of`."""
     problem: str = ""
-    """Why this is the plain view, though another was asked for; set where it is looked for."""
+    """Why this is the plain view instead of a requested one; set by `view_of`."""
 
     def place_of(self, curve: str, problems: list[str]) -> Place:
-        """Where the curve of this name is drawn."""
+        """The place of the curve with this name."""
         what = f"the place of {self.experiment}'s curve {curve!r}"
         return attempt(what, lambda: Place(*self.place(curve)), problems) or by_measure(curve)
 
     def headline_of(self, result: Result, problems: list[str]) -> list[str] | None:
-        """The names of the headline, which the result need not have; None where the view does not say."""
+        """The names of the headline metrics, which the result may lack; None if the view names none."""
         if not callable(self.headline):
             return None if self.headline is None else list(self.headline)
         choose = self.headline
         return attempt(f"the headline of {self.experiment}", lambda: list(choose(result)), problems) or []
 
     def rows_of(self, result: Result, problems: list[str]) -> Mapping[str, tuple[str, str]] | None:
-        """Variant and measure of the metrics in the experiment's table; None where the view does not say."""
+        """Variant and measure of the metrics in the experiment's table; None if the view has none."""
         if self.rows is None:
             return None
         choose = self.rows
         return attempt(f"the table of {self.experiment}", lambda: dict(choose(result)), problems) or {}
 
     def missing(self, result: Result) -> list[str]:
-        """A sentence for each metric, curve and table that the view asks for and the result does not have.
+        """A message for each metric, curve and table that the view names and the result lacks.
 
-        Also for each part of the view that fails, but for what it draws.
+        Also for each part of the view that fails, except for drawing.
         """
         problems: list[str] = []
         for curve in result.curves:
@@ -160,7 +158,7 @@ T = TypeVar("T")
 
 
 def attempt(what: str, make: Callable[[], T], problems: list[str]) -> T | None:
-    """What `make` makes of a view. Where it fails: None, and a sentence more in `problems`; all else goes on."""
+    """The value of `make`, a part of a view. If it fails: None, and a message in `problems`; the report continues."""
     try:
         return make()
     except MemoryError:
@@ -173,11 +171,11 @@ def attempt(what: str, make: Callable[[], T], problems: list[str]) -> T | None:
 
 
 class NotInResultError(LookupError):
-    """A view asks for what a result does not have; the message is a sentence that says what and by which name."""
+    """A view names something that a result lacks; the message names it."""
 
 
 class _Asked(dict[str, Any]):
-    """Metrics, curves or tables, which say what they are asked for in vain."""
+    """Metrics, curves or tables that name a missing key in their error."""
 
     def __init__(self, found: Mapping[str, Any], experiment: str, kind: str) -> None:
         super().__init__(found)
@@ -186,13 +184,13 @@ class _Asked(dict[str, Any]):
     def __missing__(self, name: str) -> Any:
         has = [*list(self)[:LISTED], *[f"{len(self) - LISTED} more"] * (len(self) > LISTED)]
         raise NotInResultError(
-            f"the view of {self.experiment} asks for the {self.kind} {name!r}, which this result does not have; "
+            f"the view of {self.experiment} uses the {self.kind} {name!r}, which this result does not have; "
             f"it has: {', '.join(has) or 'none'}"
         )
 
 
 def asking(experiment: str, result: Result) -> Result:
-    """The result, in which what is not there raises NotInResultError."""
+    """The result, in which a missing key raises NotInResultError."""
     return replace(
         result,
         metrics=_Asked(result.metrics, experiment, "metric"),
@@ -203,10 +201,10 @@ def asking(experiment: str, result: Result) -> Result:
 
 @cache
 def view_of(experiment: str, target: str | None = None) -> View:
-    """The view of the experiment with this name, whose class lies at the import path `target`.
+    """The view of the experiment with this name, whose class has the import path `target`.
 
     It is the VIEW of the module that the class names (`view: ClassVar[str] = "my_package.echo_view"`), else that of
-    anchorflow.report.views.NAME, else the plain one. What cannot be imported has the plain view, whose `problem` says so.
+    anchorflow.report.views.NAME, else the plain view. If an import fails, it is the plain view with the reason in `problem`.
     """
     found, problem = _built_in(experiment), ""
     try:
@@ -254,8 +252,8 @@ def _own(experiment: str, module: Any) -> View:
 def _imported(module: str) -> Any:
     try:
         return importlib.import_module(module)
-    except SystemExit as error:  # a script that runs when it is imported
-        raise ImportError(f"it ends Python with {error.code}") from error
+    except SystemExit as error:  # a script that exits when it is imported
+        raise ImportError(f"it exits with {error.code}") from error
 
 
 def _built_in(experiment: str) -> View | None:

@@ -1,4 +1,4 @@
-"""All files of a report, below one directory: the page, report.md, tables and figures."""
+"""Write a report into one directory: the page, report.md, tables and figures."""
 
 import os
 from collections import Counter
@@ -32,18 +32,18 @@ from anchorflow.results import counted, write_atomically
 
 FORMATS: dict[str, Callable[[Sheet], str]] = {"csv": to_csv, "md": to_markdown, "tex": to_latex}
 Draw = Callable[[list[str]], Figure | None]
-"""Draws a figure, or says in the list why it cannot."""
+"""Draws a figure, or adds the reason to the list if it cannot."""
 OfNames = Mapping[str, Sequence[Cell]]
 """The cells of every experiment, by its name."""
 PAPER = "paper"
-"""The folder of what a paper prints."""
+"""The folder with output for a paper."""
 LISTING = ".files"
-"""Names what a report has written, for the next one in the same place."""
+"""The file that lists what a report has written, for the next report in the same directory."""
 MANY = 40
-"""Cells from which on figures are drawn on several processors."""
+"""The number of cells from which figures are drawn in parallel."""
 MOST_PROCESSES = 8
 SHOWN = 10
-"""Lines of what was left out that are shown on the screen; report.md has all."""
+"""The most lines about omissions on the screen; report.md has all."""
 
 
 def report(
@@ -53,12 +53,11 @@ def report(
     only_complete: bool = False,
     paper: bool = False,
 ) -> str:
-    """Write the report of all runs at or below the paths; what to show on the screen comes back.
+    """Write the report of all runs at or below the paths; returns a summary for the screen.
 
-    Of the runs those with the settings `wanted` (NAME=VALUE), with `only_complete` of the cells those that have every seed;
-    with `paper` also what a paper prints.
-    UserError without plotly, where there is no complete run, or where `out` (default: report/ below the first path) cannot
-    be written.
+    `wanted` (NAME=VALUE) selects runs by settings, `only_complete` selects cells with every seed, and `paper` adds output for
+    a paper. UserError without plotly, without a complete run, or if `out` (default: report/ below the first path) is not
+    writable.
     """
     refuse_without_plotly()
     found = collect(paths)
@@ -85,9 +84,8 @@ def report(
 def write(found: Collection, cells: Sequence[Cell], out: Path, paper: bool = False) -> tuple[Collection, list[Path]]:
     """Write the report of these runs below `out`.
 
-    What comes back: the collection, with the problems that came up in making the report; and the files, the page and
-    report.md first. OSError where they cannot be written. An earlier report's files are replaced, or removed where this
-    one has none of their name.
+    Returns the collection, extended by problems of this report, and the files, with the page and report.md first. OSError if
+    they cannot be written. Files of an earlier report are replaced, or removed if this one has none with their name.
     """
     of_names = _of_names(cells)
     problems = [*problems_of_views(found.runs), *_missing(cells)]
@@ -116,7 +114,7 @@ def write(found: Collection, cells: Sequence[Cell], out: Path, paper: bool = Fal
 
 
 def _remove_others(out: Path, files: Sequence[Path]) -> None:
-    """Of what the last report wrote here, all but these files; what others put here stays."""
+    """Remove the files of the last report except these; files from elsewhere stay."""
     listing = out / LISTING
     names = {str(path.relative_to(out)) for path in files}
     before = listing.read_text(encoding="utf-8", errors="replace").splitlines() if listing.exists() else []
@@ -127,7 +125,7 @@ def _remove_others(out: Path, files: Sequence[Path]) -> None:
 
 
 def _listed(files: Sequence[Path]) -> list[str]:
-    """The files, a line for each directory and its kinds of files."""
+    """The files as text, one line per directory and file type."""
     kinds: dict[tuple[Path, str], list[str]] = {}
     for path in files:
         kinds.setdefault((path.parent, path.stem), []).append(path.suffix[1:])
@@ -148,7 +146,7 @@ def _put(path: Path, text: str) -> Path:
 
 
 def _opening(found: Collection, cells: Sequence[Cell], most: int | None) -> list[str]:
-    """How many runs there are, what was left out, and a row for each cell."""
+    """The opening: the number of runs, omissions, and a row for each cell."""
     complete = counted(len({run.identity for run in found.runs}), "run")
     left_out = counted(len(found.problems), "problem")
     return [
@@ -161,7 +159,7 @@ def _opening(found: Collection, cells: Sequence[Cell], most: int | None) -> list
 
 
 def _revisions(found: Collection) -> list[str]:
-    """The revisions of the code that the runs are of, with how many runs each has."""
+    """The revisions of the code that made the runs, with their numbers of runs."""
     of_runs: Counter[str] = Counter()
     for run in found.runs:
         known = run.result.get("environment", {})
@@ -171,7 +169,7 @@ def _revisions(found: Collection) -> list[str]:
 
 
 def _left_out(found: Collection, most: int | None) -> list[str]:
-    """Problems, incomplete runs and what is one run, by name."""
+    """Problems, incomplete runs, and directories that are one run."""
     parts = (
         [f"problem: {problem}" for problem in found.problems],
         [f"incomplete: {run.path} ({run.reason})" for run in found.incomplete],
@@ -186,7 +184,7 @@ def _left_out(found: Collection, most: int | None) -> list[str]:
 
 
 def _missing(cells: Sequence[Cell]) -> list[str]:
-    """What views ask for in vain, each once, with the models and datasets that lack it."""
+    """What views use but results lack, each once, with the models and datasets."""
     places: dict[str, list[str]] = {}
     for cell in cells:
         for sentence in cell.view.missing(cell.result):
@@ -195,7 +193,7 @@ def _missing(cells: Sequence[Cell]) -> list[str]:
 
 
 def _sheets(cells: Sequence[Cell], of_names: OfNames, problems: list[str]) -> list[Sheet]:
-    """Every table under a name of its own, the overview first."""
+    """All tables with unique names, the overview first."""
     further: list[Sheet] = []
     for name, own in of_names.items():
         if (make := own[0].view.sheets) is not None:
@@ -215,7 +213,7 @@ def _sheets(cells: Sequence[Cell], of_names: OfNames, problems: list[str]) -> li
 def _draw(
     of_names: OfNames, folder: Path, paper: Path | None, in_parallel: bool, problems: list[str]
 ) -> dict[Path, str]:
-    """Every figure as PNG and PDF under a name of its own; the PNGs come back, each with its title."""
+    """Draw every figure as PNG and PDF with a unique name; returns the PNGs with their titles."""
     unique = FileNames()
     drawings: list[tuple[str, str, Draw]] = []
     for of_name in of_names.values():
@@ -251,7 +249,7 @@ def _save(folder: Path, paper: Path | None, drawing: tuple[str, Draw]) -> tuple[
 
 
 def _index(sheets: Sequence[Sheet], drawn: Mapping[Path, str]) -> Sheet:
-    """What each file of the report shows."""
+    """The table of contents: what each file of the report shows."""
     rows = [
         *([f"figures/{path.name}", f"figures/{path.stem}.pdf", shown] for path, shown in drawn.items()),
         *([f"tables/{sheet.name}.csv", f"tables/{sheet.name}.tex", sheet.title] for sheet in sheets),

@@ -1,4 +1,4 @@
-"""Results: what a run finds, the measures it is made of, and how it lies on disk. Pure: no model, no Hydra."""
+"""Results of runs, their measures and statistics, and their files. Pure functions: no model, no Hydra."""
 
 from anchorflow.results.files import counted, dumps, write_atomically
 from anchorflow.results.folders import read_status, runs_below

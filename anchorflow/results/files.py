@@ -1,4 +1,4 @@
-"""How files in a run directory are written: whole or not at all, as plain JSON."""
+"""Write the files of a run directory: atomically, as plain JSON."""
 
 import json
 import os
@@ -9,7 +9,7 @@ from anchorflow.errors import UserError
 
 
 def write_atomically(path: Path, content: str | bytes) -> None:
-    """The file is there whole or as it was: written beside its place, flushed to the disk, renamed."""
+    """Write a file completely or not at all: under another name, flushed to disk, then renamed."""
     beside = path.with_name(f".{path.name}.{os.getpid()}")
     try:
         with beside.open("wb") as file:
@@ -22,13 +22,13 @@ def write_atomically(path: Path, content: str | bytes) -> None:
 
 
 def dumps(value: Any, indent: int | None = None) -> str:
-    """JSON as everywhere in a run directory. UserError for what JSON has no number for, which no sound model gives."""
+    """The JSON of all files in a run directory. UserError for nan and infinity, which only a broken model produces."""
     try:
         return json.dumps(value, ensure_ascii=False, allow_nan=False, indent=indent)
     except ValueError as error:
         raise UserError(
             "the model gives numbers that are nan or infinite: they overflow in its dtype (try dtype=float32), its weights "
-            "are damaged, or what was learned (experiment.lr) has run away."
+            "are damaged, or learning diverged (lower experiment.lr)."
         ) from error
 
 

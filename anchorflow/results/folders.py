@@ -1,4 +1,4 @@
-"""Run directories as a reader finds them."""
+"""Find and read run directories."""
 
 import json
 import os
@@ -10,7 +10,7 @@ from anchorflow.errors import UserError
 
 
 def read_status(folder: Path) -> dict[str, Any]:
-    """The content of `status.json`; empty if there is none, or a damaged one."""
+    """The content of `status.json`; empty if it is missing or damaged."""
     try:
         found = json.loads((folder / "status.json").read_text(encoding="utf-8"))
     except (OSError, ValueError):
@@ -19,7 +19,7 @@ def read_status(folder: Path) -> dict[str, Any]:
 
 
 def runs_below(paths: Iterable[Path]) -> list[Path]:
-    """Every run directory at or below the paths, sorted; UserError for a path that is not there."""
+    """Every run directory at or below the paths, sorted. UserError for a path that does not exist."""
     found: set[Path] = set()
     for path in paths:
         if not path.exists():
@@ -27,5 +27,5 @@ def runs_below(paths: Iterable[Path]) -> list[Path]:
         for folder, below, files in os.walk(path):
             if "status.json" in files or "result.json" in files:
                 found.add(Path(folder))
-                below.clear()  # nothing of interest lies below a run
+                below.clear()  # a run contains no other runs
     return sorted(found)

@@ -1,4 +1,4 @@
-"""Measures of predictions: pure functions of arrays. Shares are fractions between 0 and 1."""
+"""Measures of predictions, as pure functions of arrays. Shares are fractions between 0 and 1."""
 
 import math
 from collections.abc import Sequence
@@ -15,7 +15,7 @@ def accuracy(labels: Int[ndarray, " query"], probs: Float[ndarray, "query label"
 
 
 def macro_f1(labels: Int[ndarray, " query"], probs: Float[ndarray, "query label"]) -> float:
-    """F1 averaged over the classes that occur as a label or as a prediction; a class never right counts 0."""
+    """F1 averaged over the classes that occur as a label or a prediction; a class without correct predictions counts 0."""
     predicted = probs.argmax(axis=1)
     found = []
     for c in np.union1d(labels, predicted):
@@ -25,7 +25,7 @@ def macro_f1(labels: Int[ndarray, " query"], probs: Float[ndarray, "query label"
 
 
 def confusion(labels: Int[ndarray, " query"], probs: Float[ndarray, "query label"]) -> Float[ndarray, "label label"]:
-    """Share of each true class (rows) that is predicted as each class (columns); a class without queries is a row of nan."""
+    """The share of each true class (rows) predicted as each class (columns); the row of a class without queries is nan."""
     n = probs.shape[1]
     counts = np.zeros((n, n))
     np.add.at(counts, (labels, probs.argmax(axis=1)), 1)
@@ -37,7 +37,7 @@ def confusion(labels: Int[ndarray, " query"], probs: Float[ndarray, "query label
 def calibration_bins(
     labels: Int[ndarray, " query"], probs: Float[ndarray, "query label"], bins: int = 10
 ) -> Float[ndarray, "bin 3"]:
-    """For equal bins of the predicted label's probability: share of queries, mean probability, accuracy (nan if empty)."""
+    """Share of queries, mean probability and accuracy (nan if empty) in equal bins of the predicted label's probability."""
     confidence = probs.max(axis=1)
     right = (probs.argmax(axis=1) == labels).astype(float)
     index = np.minimum((confidence * bins).astype(int), bins - 1)
@@ -54,7 +54,7 @@ def calibration_bins(
 def expected_calibration_error(
     labels: Int[ndarray, " query"], probs: Float[ndarray, "query label"], bins: int = 10
 ) -> float:
-    """Mean distance between confidence and accuracy over equal bins, weighted by their queries (Guo et al. 2017)."""
+    """Mean distance between confidence and accuracy over equal bins, weighted by their numbers of queries (Guo et al. 2017)."""
     share, confidence, right = calibration_bins(labels, probs, bins).T
     return float(np.nansum(share * np.abs(confidence - right)))
 
@@ -76,8 +76,8 @@ def word_overlap(top: Int[ndarray, "query word"], reference: Int[ndarray, "query
 def auc_of_prediction(predicted: Int[ndarray, " query"], score: Float[ndarray, "query label"]) -> float:
     """Area under ROC of per-class scores for a prediction (Label Words are Anchors, sec. 2.3).
 
-    Classes that are never predicted are dropped. Two left: the score of the second as it is. More: scores as shares,
-    one-vs-one macro average. One left, or no score at all: nan.
+    Classes that are never predicted are dropped. With two classes left, the score of the second is used directly; with
+    more, scores become shares and areas are averaged one-vs-one (macro). With one class or no scores, the area is nan.
     """
     classes = np.unique(predicted)
     kept = score[:, classes]
@@ -94,8 +94,10 @@ def auc_of_prediction(predicted: Int[ndarray, " query"], score: Float[ndarray, "
 
 
 def auc_influence(predicted: Int[ndarray, " query"], score: Float[ndarray, "query label"]) -> Float[ndarray, " query"]:
-    """What each query adds to the error of `auc_of_prediction`: the square root of the sum of their squares is its standard
-    error (DeLong et al. 1988), and of a sum of areas on the same queries that of the sum. nan where the area is undefined.
+    """The influence of each query on `auc_of_prediction` (DeLong et al. 1988); nan if the area is undefined.
+
+    The square root of their sum of squares is the standard error of the area. Added over several areas on the same queries,
+    influences give the standard error of the sum.
     """
     classes = np.unique(predicted)
     kept = score[:, classes]
@@ -118,7 +120,7 @@ def _shares(kept: Float[ndarray, "query label"]) -> Float[ndarray, "query label"
 
 
 def _influence(truth: Bool[ndarray, " query"], score: Float[ndarray, " query"]) -> Float[ndarray, " query"]:
-    """Of each query its own share of won comparisons less the area, over the queries of its side."""
+    """For each query: its share of won comparisons minus the area, divided by the number of queries on its side."""
     from scipy.stats import rankdata
 
     ranks, found = rankdata(score), np.zeros(len(truth))
@@ -130,7 +132,7 @@ def _influence(truth: Bool[ndarray, " query"], score: Float[ndarray, " query"]) 
 
 
 def area_under_roc(truth: Bool[ndarray, " query"], score: Float[ndarray, " query"]) -> float:
-    """The chance that a true one scores above another, ties half (Mann and Whitney's U). Both must occur."""
+    """The probability that a true query scores above a false one, ties counting half (Mann-Whitney U). Both must occur."""
     from scipy.stats import rankdata
 
     n = int(truth.sum())
@@ -143,7 +145,7 @@ UNDEFINED_R = "R is undefined: AUCROC - 0.5 summed over the layers, {:.3f}, is l
 def cumulative_contribution(areas: Sequence[float], stderr: float = 0.0) -> list[float]:
     """R_l = Σ_{i≤l} (AUCROC_i − 0.5) / Σ_i (AUCROC_i − 0.5) (sec. 2.3).
 
-    nan where the sum over all layers is 0, or smaller than its standard error: a ratio to it would say nothing.
+    nan if the sum over all layers is 0 or below its standard error: a ratio to it would be meaningless.
     """
     above = np.cumsum(np.array(areas) - 0.5)
     if not len(above) or not above[-1] or abs(above[-1]) < stderr:
@@ -153,9 +155,9 @@ def cumulative_contribution(areas: Sequence[float], stderr: float = 0.0) -> list
 
 
 def contribution_of_mean(areas: Float[ndarray, "curve layer"]) -> tuple[list[float], list[float], float]:
-    """R of the mean of several curves (not the mean of their R), its standard error, and that of the mean's whole sum.
+    """R of the mean of several curves (not the mean of their R), its standard error, and the standard error of the mean's sum.
 
-    The error is the jackknife's over curves. All is nan where the sum is smaller than its standard error.
+    Errors are jackknife estimates over curves. R is nan if the sum is below its standard error.
     """
     n, whole = len(areas), (areas - 0.5).sum(axis=1)
     stderr = float(whole.std(ddof=1) / math.sqrt(n))
@@ -166,7 +168,7 @@ def contribution_of_mean(areas: Float[ndarray, "curve layer"]) -> tuple[list[flo
 
 
 def pairwise_auc(labels: Int[ndarray, " query"], probs: Float[ndarray, "query label"]) -> Float[ndarray, "label label"]:
-    """How well p_i / p_j tells the queries of class i from those of class j (AUC; sec. 3.3), diagonal 1.
+    """AUC of p_i / p_j as a score that separates the queries of class i from those of class j (sec. 3.3); diagonal 1.
 
     nan for a class without queries.
     """
@@ -177,7 +179,7 @@ def pairwise_auc(labels: Int[ndarray, " query"], probs: Float[ndarray, "query la
 def resampled_pairwise_auc(
     labels: Int[ndarray, " query"], probs: Float[ndarray, "query label"], counts: Int[ndarray, "resample query"]
 ) -> Float[ndarray, "resample label label"]:
-    """`pairwise_auc` of resamples, in each of which a query is there as often as `counts` says."""
+    """`pairwise_auc` of resamples; `counts` gives how often each query occurs in each resample."""
     n = probs.shape[1]
     found = np.full((len(counts), n, n), math.nan)
     found[:, range(n), range(n)] = 1.0
@@ -195,7 +197,7 @@ def resampled_pairwise_auc(
 
 
 def rank_correlation(first: Float[ndarray, " pair"], second: Float[ndarray, " pair"]) -> float:
-    """Spearman's, over the pairs where both are known; nan for fewer than three of them or where one does not vary."""
+    """Spearman's correlation over the pairs with both values; nan for fewer than three such pairs or a constant side."""
     from scipy.stats import spearmanr
 
     known = np.isfinite(first) & np.isfinite(second)
@@ -223,5 +225,5 @@ def rank_correlations(
 
 
 def stack_probs(variants: Sequence[dict[str, object]]) -> Float[ndarray, "query label"]:
-    """The label-word probabilities of several records' variants."""
+    """The label-word probabilities of the variants of several records."""
     return np.array([variant["probs"] for variant in variants], dtype=float)

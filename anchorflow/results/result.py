@@ -1,4 +1,4 @@
-"""What a run finds: metrics, curves and tables, and their form in JSON."""
+"""The result of a run: metrics, curves and tables, and their JSON form."""
 
 import math
 from collections.abc import Iterable, Mapping, Sequence
@@ -10,12 +10,12 @@ if TYPE_CHECKING:
 
 SCHEMA = 1
 Record = dict[str, Any]
-"""One line of records.jsonl: JSON's types only."""
+"""One line of records.jsonl: only JSON types."""
 
 
 @dataclass(frozen=True)
 class Curve:
-    """Values over an axis: `x` is its name (layer, k, epoch, n_demonstrations), `at` where the values stand."""
+    """Values over an axis: `x` is the name of the axis (layer, k, epoch, n_demonstrations), `at` the positions on it."""
 
     x: str
     at: Sequence[float]
@@ -26,12 +26,12 @@ class Curve:
         for name in ("values", "stderr"):
             given = getattr(self, name)
             if given is not None and len(given) != len(self.at):
-                raise ValueError(f"a curve over {len(self.at)} places has {len(given)} {name}")
+                raise ValueError(f"a curve over {len(self.at)} positions has {len(given)} {name}")
 
 
 @dataclass(frozen=True)
 class Table:
-    """A matrix with names."""
+    """A matrix with named rows and columns."""
 
     rows: Sequence[str]
     columns: Sequence[str]
@@ -52,9 +52,9 @@ class Table:
 
 @dataclass(frozen=True)
 class Result:
-    """What reduce makes of the records. Shares are fractions; `stderr` holds the standard errors of some metrics.
+    """What `reduce` computes from the records. Shares are fractions; `stderr` has the standard errors of some metrics.
 
-    `notes` say what the numbers do not: why one is undefined, what was left out.
+    `notes` explain the numbers: why one is undefined, what was left out.
     """
 
     metrics: Mapping[str, float]
@@ -64,7 +64,7 @@ class Result:
     notes: Sequence[str] = ()
 
     def to_pandas(self) -> "pd.DataFrame":
-        """All metrics and curves, a row for each number: name, x and at (of curves), value, stderr."""
+        """All metrics and curves, one row per number: name, x and at (for curves), value, stderr."""
         import pandas as pd
 
         rows: list[tuple[Any, ...]] = [
@@ -76,7 +76,7 @@ class Result:
         return pd.DataFrame(rows, columns=["name", "x", "at", "value", "stderr"])
 
     def to_json(self) -> dict[str, Any]:
-        """JSON's types; what is undefined (nan) is null."""
+        """The result as JSON types; undefined values (nan) are null."""
         return {
             "metrics": _plain(self.metrics),
             "stderr": _plain(self.stderr),
@@ -87,7 +87,7 @@ class Result:
 
     @classmethod
     def from_json(cls, found: Mapping[str, Any]) -> "Result":
-        """The inverse of to_json, from what has its fields: null is nan again. ValueError for lengths that do not fit."""
+        """The inverse of `to_json`; null becomes nan. ValueError for lengths that do not match."""
         return cls(
             metrics=_known(found["metrics"]),
             stderr=_known(found.get("stderr", {})),
@@ -98,7 +98,7 @@ class Result:
 
 
 def of_tests(metrics: Iterable[str]) -> set[str]:
-    """Of these names those that say how sure another is (NAME_p, NAME_low, NAME_high): no mean of them says anything."""
+    """The names that describe the certainty of another metric (NAME_p, NAME_low, NAME_high); their means are meaningless."""
     names = set(metrics)
     return {f"{name}_{what}" for name in names for what in ("p", "low", "high")} & names
 
@@ -108,7 +108,7 @@ def _plain(value: Any) -> Any:
         return {str(key): _plain(v) for key, v in value.items()}
     if isinstance(value, list | tuple | range):
         return [_plain(v) for v in value]
-    if hasattr(value, "tolist"):  # numpy's arrays and numbers, without importing numpy at every start
+    if hasattr(value, "tolist"):  # numpy arrays and scalars, without importing numpy at every start
         return _plain(value.tolist())
     if isinstance(value, float) and not math.isfinite(value):
         return None
@@ -116,7 +116,7 @@ def _plain(value: Any) -> Any:
 
 
 def _known(value: Any) -> Any:
-    """With nan for every null among numbers. A null in the place of a whole list (a curve without stderr) stays."""
+    """Replace null among numbers by nan. A null instead of a whole list (a curve without stderr) stays."""
     if isinstance(value, Mapping):
         return {k: v if v is None and k == "stderr" else _known(v) for k, v in value.items()}
     if isinstance(value, list):

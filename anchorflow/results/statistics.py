@@ -1,4 +1,4 @@
-"""Means with their errors, paired tests and their correction: pure functions of arrays."""
+"""Means with standard errors, paired tests and their correction, as pure functions of arrays."""
 
 import math
 from collections.abc import Callable, Hashable, Sequence
@@ -20,13 +20,13 @@ def mean_and_stderr(values: Float[ndarray, "query ..."]) -> tuple[ndarray, ndarr
 def share_and_stderr(values: Float[ndarray, "unit ..."]) -> tuple[ndarray, ndarray]:
     """Mean over the first axis of values between 0 and 1, and its standard error (nan for a single value).
 
-    The error is half of Wilson's interval at one standard error: of n hits in n units it is 1 / (2n + 2), not 0.
+    The error is half of Wilson's interval at one standard error: for n hits in n units it is 1 / (2n + 2), not 0.
     """
     return values.mean(axis=0), np.asarray(_wilson(values.var(axis=0), len(values)))
 
 
 def proportion_stderr(share: float, n: int) -> float:
-    """Standard error of a share of `n` queries (nan for a single one), which is that of `share_and_stderr` of hits."""
+    """Standard error of a share of `n` queries (nan for a single one), the same as `share_and_stderr` gives for hits."""
     return float(_wilson(share * (1 - share), n))
 
 
@@ -35,7 +35,7 @@ def _wilson(variance: Any, n: int) -> Any:
 
 
 class Difference(NamedTuple):
-    """A mean difference, its standard error, its 95 % confidence interval, and the p of its being none (two-sided)."""
+    """A mean difference, its standard error, its 95 % confidence interval, and the two-sided p of no difference."""
 
     mean: float
     stderr: float
@@ -45,7 +45,7 @@ class Difference(NamedTuple):
 
 
 def paired_difference(first: Float[ndarray, " pair"], second: Float[ndarray, " pair"]) -> Difference:
-    """`first` minus `second` by Student's t over pairs. One pair has no interval and no p (nan)."""
+    """`first` minus `second` with Student's t over pairs. A single pair has no interval and no p (nan)."""
     from scipy.stats import t
 
     apart = first - second
@@ -61,10 +61,10 @@ def paired_difference(first: Float[ndarray, " pair"], second: Float[ndarray, " p
 def clustered_difference(
     first: Float[ndarray, " pair"], second: Float[ndarray, " pair"], clusters: Sequence[Hashable]
 ) -> Difference:
-    """`first` minus `second` where pairs of one cluster share something (their demonstrations): Student's t over clusters.
+    """`first` minus `second` if the pairs of a cluster share something (their demonstrations): Student's t over clusters.
 
-    The mean of the clusters' mean differences; each cluster counts once, however many pairs it has. Without two clusters
-    that differ there is no interval and no p (nan), unless all differences are 0.
+    The mean of the clusters' mean differences; each cluster counts once, however many pairs it has. With fewer than two
+    different clusters there is no interval and no p (nan), unless all differences are 0.
     """
     of_cluster: dict[Hashable, list[float]] = {}
     for cluster, apart in zip(clusters, (first - second).tolist(), strict=True):
@@ -77,7 +77,7 @@ def clustered_difference(
 
 
 RESAMPLES = 10_000
-"""Of the bootstrap of means; its generator has a fixed seed, so that the same records have the same interval."""
+"""Resamples of the bootstrap of means. Its seed is fixed, so the same records give the same interval."""
 
 
 class Bootstrap(NamedTuple):
@@ -89,7 +89,7 @@ class Bootstrap(NamedTuple):
 
 
 def bootstrap_means(values: Float[ndarray, "unit test"]) -> list[Bootstrap]:
-    """Of each column's mean over units, which are drawn with replacement, the same for all columns. One unit has none (nan)."""
+    """The bootstrap of each column's mean over units; all columns share the resampled units. A single unit has none (nan)."""
     n = len(values)
     if n < 2:
         return [Bootstrap(math.nan, math.nan, math.nan)] * values.shape[1]
@@ -104,9 +104,9 @@ def bootstrap_means(values: Float[ndarray, "unit test"]) -> list[Bootstrap]:
 def bootstrap_interval(
     n: int, statistic: Callable[[Int[ndarray, "resample unit"]], Float[ndarray, " resample"]], resamples: int = 1000
 ) -> tuple[float, float]:
-    """A 95 % percentile interval of a statistic over `n` units: it takes how often each was drawn, with replacement.
+    """A 95 % percentile bootstrap interval of a statistic, a function of how often each of the `n` units was drawn.
 
-    Resamples in which the statistic is undefined (nan) do not count; nan where that is so in most of them.
+    Resamples with an undefined (nan) statistic do not count; if most are undefined, the interval is nan.
     """
     found = statistic(np.random.default_rng(0).multinomial(n, [1 / n] * n, size=resamples))
     known = found[~np.isnan(found)]
@@ -117,14 +117,14 @@ def bootstrap_interval(
 
 
 MOST_CLASSES = 7
-"""Up to so many classes all of their permutations are tried; of more, RESAMPLES of them."""
+"""Up to this many classes, all permutations are tried; with more, RESAMPLES random ones."""
 
 
 def permuted_classes_p(first: Float[ndarray, "label label"], second: Float[ndarray, "label label"]) -> float:
-    """The two-sided p of Spearman's correlation over pairs of classes: how often classes named at random agree as well.
+    """The two-sided p of Spearman's correlation over pairs of classes: how often permuted classes agree as well.
 
-    Pairs that share a class are not independent, so that classes are permuted, not pairs (Mantel's test). Classes without
-    a known pair do not count; nan for fewer than three others, where one matrix does not vary, or for holes in them.
+    Pairs that share a class are not independent, so classes are permuted, not pairs (Mantel's test). Classes without a
+    known pair do not count. nan for fewer than three other classes, a constant matrix, or other missing pairs.
     """
     from scipy.stats import rankdata
 
@@ -148,9 +148,9 @@ def permuted_classes_p(first: Float[ndarray, "label label"], second: Float[ndarr
 
 
 def holm(p: Sequence[float]) -> list[float]:
-    """The p of several tests, corrected so that a true null hypothesis among all of them is rejected as rarely as alone.
+    """The p of several tests with Holm's step-down correction, which controls the family-wise error rate.
 
-    Holm's step-down; a test without a p (nan) has none here either and does not count.
+    A test without a p (nan) stays nan and does not count.
     """
     values = np.array(p, dtype=float)
     order = [i for i in np.argsort(values, kind="stable") if not math.isnan(values[i])]

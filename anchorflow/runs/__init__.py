@@ -1,6 +1,6 @@
 """One run: its settings, its directory, its work, and how it ends.
 
-What is exported is imported when it is first asked for: `anchorflow status` reads directories and loads no experiment.
+Exported names are imported on first use: `anchorflow status` reads directories without loading experiments.
 """
 
 from importlib import import_module

@@ -1,4 +1,4 @@
-"""How many padded tokens a batch takes: as many as were asked for or as fit the device, and half where they did not."""
+"""The number of padded tokens in a batch: as set, or as many as fit the device, halved when memory runs out."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 Budget = int | Literal["auto"]
 ON_CPU = 1024
-"""More tokens at a time are no faster there."""
+"""The budget on a CPU: more tokens per batch are no faster there."""
 MOST = 2**16
-"""More tokens at a time are no faster on any GPU."""
+"""The largest budget on a GPU: more tokens per batch are no faster."""
 SHARE = 0.6
-"""Of the memory that is free; the rest is for what a simulation does not see."""
+"""The share of free memory to use; the rest is for what the simulation does not see."""
 
 
 def nominal(budget: Budget) -> int:
@@ -25,7 +25,7 @@ def nominal(budget: Budget) -> int:
 
 
 def choose(budget: Budget, lm: LanguageModel, experiment: Experiment) -> int:
-    """`auto` decided: on a GPU from the memory that is free and what the model takes for a token."""
+    """Resolve `auto`: on a GPU from the free memory and the memory that the model needs per token."""
     import torch
 
     from anchorflow.runs.memory import BESIDES, demand, gigabytes
@@ -41,19 +41,19 @@ def choose(budget: Budget, lm: LanguageModel, experiment: Experiment) -> int:
     free = min(torch.cuda.mem_get_info(device)[0] for device in devices)
     fit = int(SHARE * (free - BESIDES) / takes.token)
     chosen = min(MOST, 2 ** max(fit, 1).bit_length() // 2)
-    log.info("batch_tokens: %d (%s GB are free)", chosen, gigabytes(free))
+    log.info("batch_tokens: %d (%s GB free)", chosen, gigabytes(free))
     return chosen
 
 
 def out_of_memory(error: BaseException) -> bool:
-    """Whether the device or the machine had no more memory to give."""
+    """Whether an error means that the device or the machine is out of memory."""
     return isinstance(error, (MemoryError, RuntimeError)) and (
         type(error).__name__ in ("MemoryError", "OutOfMemoryError") or "can't allocate memory" in str(error)
     )
 
 
 def halved(budget: int) -> int:
-    """The next budget to try, said in the log, with the memory of the last one given back."""
+    """The next budget to try (logged), after freeing the memory of the last one."""
     import gc
 
     import torch

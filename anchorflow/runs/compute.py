@@ -24,26 +24,26 @@ log = logging.getLogger(__name__)
 
 
 class Shard(NamedTuple):
-    """Part `number` (from 1) of `of` parts of a run's batches, computed in a directory of its own below the run's."""
+    """Part `number` (from 1) of `of` parts of a run's batches, computed in its own directory below the run's."""
 
     number: int
     of: int
 
 
 class Store(Protocol):
-    """Where records are kept while a run goes on."""
+    """Where a running experiment keeps its records."""
 
     @property
     def run(self) -> Path:
-        """The directory for what else an experiment keeps."""
+        """The directory for the experiment's other files."""
         ...
 
     def records(self) -> list[Record]:
-        """Those that are there, each unit once."""
+        """The stored records, one per unit."""
         ...
 
     def elsewhere(self) -> list[Record]:
-        """Records of the same run in other places."""
+        """Records of the same run in other directories."""
         ...
 
     def append(self, records: Sequence[Record]) -> None:
@@ -51,19 +51,19 @@ class Store(Protocol):
         ...
 
     def progress(self, done: int, total: int, rate: float) -> None:
-        """So many records are done, at so many a second."""
+        """Report progress: records done, their total, and records per second."""
         ...
 
 
 @dataclass
 class Memory:
-    """Records in memory; `run` is where an experiment's own files go."""
+    """Records in memory; `run` is the directory for the experiment's own files."""
 
     run: Path
     kept: list[Record] = field(default_factory=list)
 
     def records(self) -> list[Record]:
-        """Those that were added."""
+        """The records that were added."""
         return self.kept
 
     def elsewhere(self) -> list[Record]:
@@ -75,12 +75,12 @@ class Memory:
         self.kept.extend(records)
 
     def progress(self, done: int, total: int, rate: float) -> None:
-        """The progress bar is enough."""
+        """Nothing to do: the progress bar is enough."""
 
 
 @dataclass(frozen=True)
 class Computed:
-    """The units of a run, a record for each of them in their order, how many were computed now, and in which batches."""
+    """The units of a run, their records in the same order, the number computed in this process, and the batches."""
 
     units: Sequence[Unit]
     records: list[Record]
@@ -90,7 +90,7 @@ class Computed:
 
 @dataclass(frozen=True)
 class Assembled:
-    """What the records of a run come to. `finished` leaves out the skipped ones."""
+    """A run's result with its records. `finished` are those of units that were not skipped."""
 
     result: Result
     finished: Sequence[Record]
@@ -113,10 +113,10 @@ def compute(
     too_long: TooLong = "refuse",
     shard: Shard | None = None,
 ) -> Computed:
-    """A record for every unit of the work (of a shard, for those of its part), those in the store taken as they are.
+    """Compute a record for every unit of the work (or of a shard); records in the store are reused.
 
-    A batch is computed whole if any record of it is missing: then every number is what it would have been without an
-    interruption. Where memory runs out, batches are planned again with half the budget.
+    A batch is computed whole if any of its records is missing, so that every number equals that of an uninterrupted run.
+    If memory runs out, batches are planned again with half the budget.
     """
     from anchorflow.scoring import readable
 
@@ -131,13 +131,13 @@ def compute(
     work = experiment.prepare(task, builder, seed)
     kind, units = experiment.unit, work.units
     fitting, skipped = limit.sort_out(units, kind.place, kind.several)
-    batches = experiment.plan(fitting, nominal(batch_tokens))  # shards must agree on the batches that they divide
+    batches = experiment.plan(fitting, nominal(batch_tokens))  # all shards must plan the same batches
     if shard is not None:
         batches, skipped = batches[shard.number - 1 :: shard.of], []
         units = fitting = [unit for batch in batches for unit in batch]
     done = _resume(store, kind.key, {unit.number for unit in units}, skipped)
     if len(done) > len(skipped):
-        log.info("resuming: %d of %d records are there", len(done), len(units))
+        log.info("resuming: %d of %d records exist", len(done), len(units))
     before = len(done)
     tokens = choose(batch_tokens, lm, experiment)
     if tokens != nominal(batch_tokens):
@@ -156,13 +156,13 @@ def compute(
                     f"out of memory with one prompt in a batch (batch_tokens={tokens}); use a smaller dtype or model, "
                     "fewer demonstrations, or a device with more memory."
                 ) from error
-        tokens = halved(tokens)  # where the error, and what its traceback holds, is gone
+        tokens = halved(tokens)  # here, the error and the tensors in its traceback are freed
         batches = readable(lm, experiment.plan(fitting, tokens), tokens)
     return Computed(units, [done[unit.number] for unit in units], len(done) - before, tokens)
 
 
 def assemble(experiment: Experiment, lm: LanguageModel, records: Sequence[Record], labels: Sequence[str]) -> Assembled:
-    """Finish and reduce the records of all units. UserError where none of their prompts fits the context."""
+    """Finish and reduce the records of all units. UserError if no prompt fits the context."""
     fitting = [record for record in records if "skipped" not in record]
     skipped = [record for record in records if "skipped" in record]
     if not fitting:
@@ -171,13 +171,13 @@ def assemble(experiment: Experiment, lm: LanguageModel, records: Sequence[Record
     result = experiment.reduce(finished, labels)
     if skipped:
         several = experiment.unit.several
-        note = f"{len(skipped)} of {len(records)} {several} are longer than the context and left out"
+        note = f"{len(skipped)} of {len(records)} {several} exceed the context and are left out"
         result = replace(result, notes=[*result.notes, note])
     return Assembled(result, finished, skipped)
 
 
 def _resume(store: Store, key: str, numbers: set[int], skipped: Sequence[Record]) -> dict[int, Record]:
-    """The records that are there by their units' numbers; those from elsewhere and the skipped ones join the store."""
+    """The existing records by unit number; those from elsewhere and the skipped ones are added to the store."""
     done = {record[key]: record for record in store.records()}
     new = {record[key]: record for record in (*store.elsewhere(), *skipped) if record[key] in numbers - done.keys()}
     if new:
@@ -195,7 +195,7 @@ def _map(
     done: dict[int, Record],
     total: int,
 ) -> None:
-    """Compute these batches; their records go into the store and into `done`."""
+    """Compute these batches and add their records to the store and to `done`."""
     from tqdm import tqdm
 
     key = experiment.unit.key

@@ -1,4 +1,4 @@
-"""Whether a run's prompts can be read, from tokenizer, configuration and data: before its model is loaded."""
+"""Check that a run's prompts fit, from tokenizer, configuration and data, before its model is loaded."""
 
 from __future__ import annotations
 
@@ -14,26 +14,26 @@ if TYPE_CHECKING:
     from anchorflow.models import Shape
 
 SAMPLE, NEAR = 5, 0.6
-"""How many prompts are looked at first. Where they take less than this share of the context, the others are taken to fit;
-a run that finds a longer one refuses it."""
+"""The number of prompts that are checked first. If they take less than this share of the context, the others are assumed to
+fit; a run that finds a longer one refuses it."""
 
 
 def share(settings: Settings, task: Task, shape: Shape, tokenizer: Any) -> float:
-    """How much of the context the longest prompts take, by characters; 0 where there is no limit, or no such prompts are known.
+    """The share of the context that the longest prompts (by characters) take; 0 without a limit, or if they are unknown.
 
-    UserError where label words cannot be told apart, or examples do not suffice.
+    UserError if label words cannot be distinguished, or there are too few examples.
     """
     experiment = settings.experiment
     limit = ContextLimit(shape.max_length, settings.model.name)
     builder = PromptBuilder.of(task, tokenizer, limit)
-    if not hasattr(experiment, "longest"):  # one of a user's own need not have it
+    if not hasattr(experiment, "longest"):  # a user's own experiment may lack it
         return 0.0
     longest: Sequence[Any] = experiment.longest(task, builder, settings.job.seed, SAMPLE)
     return 0.0 if limit.tokens is None else max(unit.length for unit in longest) / limit.tokens
 
 
 def refuse_too_long(settings: Settings, task: Task, shape: Shape, tokenizer: Any) -> None:
-    """UserError where a prompt is longer than the context (with too_long=skip: where all are)."""
+    """Raise UserError if a prompt exceeds the context (with too_long=skip: if all do)."""
     experiment, job = settings.experiment, settings.job
     limit = ContextLimit(shape.max_length, settings.model.name, job.too_long)
     builder = PromptBuilder.of(task, tokenizer, limit)

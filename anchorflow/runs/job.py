@@ -33,10 +33,10 @@ log = logging.getLogger(__name__)
 
 
 class KeptModel:
-    """The language model that was used last, for the next run that asks for the same."""
+    """Keeps the last language model for the next run with the same model."""
 
     def __init__(self, lm: LanguageModel | None = None, *key: Any) -> None:
-        """Begin with a model that is loaded already; `key` is what `load` would be asked for."""
+        """Start with a loaded model; `key` are the arguments of `load` that it answers."""
         self._key: Any = key
         self._lm = lm
 
@@ -47,7 +47,7 @@ class KeptModel:
         key = (model, device, dtype)
         if self._lm is not None and self._key == key:
             return self._lm, False
-        self._lm = self._key = None  # frees the last one's memory first
+        self._lm = self._key = None  # free the memory of the last model first
         self._lm = checked(model.load(device, dtype))
         self._key = key
         return self._lm, True
@@ -55,7 +55,7 @@ class KeptModel:
 
 @dataclass(frozen=True)
 class OpenRun:
-    """A run whose data is read and whose directory is claimed. `config` is what result.json says of its settings."""
+    """A run whose data is loaded and whose directory is claimed. `config` has its settings as in result.json."""
 
     settings: Settings
     config: Mapping[str, Any]
@@ -65,11 +65,11 @@ class OpenRun:
     dtype: str
     identity: str
     revisions: list[str] = field(default_factory=list)
-    """Of the code: those that its records are of, the present one last."""
+    """The revisions of the code that made its records; the current one is last."""
 
     @property
     def names(self) -> Names:
-        """What tells it from others."""
+        """The names of the run."""
         from anchorflow.tracking import name_run
 
         settings, job = self.settings, self.settings.job
@@ -81,7 +81,7 @@ class OpenRun:
         )
 
     def compute(self, lm: LanguageModel, store: Store, shard: Shard | None = None) -> Computed:
-        """A record for each unit of its work, kept in `store`."""
+        """Compute a record for each unit of its work in `store`."""
         job = self.settings.job
         return compute(
             self.settings.experiment,
@@ -97,7 +97,7 @@ class OpenRun:
 
 @dataclass(frozen=True)
 class Timing:
-    """When parts of a run began and ended (seconds of one clock), and how many models were loaded for it."""
+    """Start and end times of parts of a run (seconds on one clock), and the number of models loaded for it."""
 
     started: float
     loaded: float
@@ -105,7 +105,7 @@ class Timing:
     loads: int
 
     def to_json(self, computed: Computed) -> dict[str, Any]:
-        """As result.json has it."""
+        """The timing as in result.json."""
         run_s = self.ended - self.loaded
         return {
             "load_s": round(self.loaded - self.started, 3),
@@ -124,25 +124,25 @@ def execute(
     shard: Shard | None = None,
     recorded: Mapping[str, Any] | None = None,
 ) -> dict[str, Any] | None:
-    """Run a resolved configuration in `folder` and give back the content of its result.json.
+    """Run a resolved configuration in `folder` and return the content of its result.json.
 
-    `recorded` is what result.json and the tracker say of the configuration: that of a secret in an environment variable is
-    where it comes from.
+    `recorded` is the configuration that result.json and the tracker get; it names the environment variable instead of a
+    secret.
 
-    A run resumes from the records that are there; a finished one is given back as it is. With `shard` only that part of
-    the run is computed; the shard that ends last puts all together (the others give back None).
+    A run resumes from its records; a complete one is returned unchanged. With `shard`, only that part of the run is
+    computed; the last shard to end assembles the result, the others return None.
     """
     config = {key: value for key, value in config.items() if key not in SWEEP_WIDE}
     settings = read_settings(config)
     config = {key: value for key, value in (recorded or config).items() if key not in SWEEP_WIDE}
-    config |= {"model": {**config["model"], "name": settings.model.name}}  # with what a model adds to its name
+    config |= {"model": {**config["model"], "name": settings.model.name}}  # the name includes the model's variant
     return execute_settings(settings, config, folder, kept or KeptModel(), shard)
 
 
 def execute_settings(
     settings: Settings, config: Mapping[str, Any], folder: Path, kept: KeptModel, shard: Shard | None = None
 ) -> dict[str, Any] | None:
-    """The same for settings that are objects already; `config` is what result.json says of them."""
+    """The same for settings that are already objects; `config` has them as in result.json."""
     whole = RunDirectory(folder, settings.experiment.unit.key)
     if shard is not None and whole.result() is None:
         with _owned(whole.shard(*shard)) as part:
@@ -169,7 +169,7 @@ def _execute(settings: Settings, config: Mapping[str, Any], directory: RunDirect
     def begin() -> AbstractContextManager[Recorder]:
         return settings.tracking.run(directory.path, run.identity, whole_config, run.names, counting)
 
-    # The status says how the run ended before the tracker ends, which may take a while.
+    # Write the final status before the tracker ends, which may take a while.
     with recording(begin) as tracker, _told(directory):
         if tracker.url:
             directory.report("running", url=tracker.url)
@@ -207,7 +207,7 @@ def _execute_shard(
 
 
 def open_run(settings: Settings, config: Mapping[str, Any], directory: RunDirectory) -> OpenRun:
-    """Read the data and claim the directory. UserError where it holds another run."""
+    """Load the data and claim the directory. UserError if it holds another run."""
     from anchorflow.models import choose_device, choose_dtype
 
     task = settings.dataset.load()
@@ -220,7 +220,7 @@ def open_run(settings: Settings, config: Mapping[str, Any], directory: RunDirect
 
 
 def _incomplete(directory: RunDirectory, records: Sequence[Record], field: str) -> UserError | None:
-    """Names the record that lacks a field which others have; None where that is not it."""
+    """An error that names the record without a field that others have; None if no record lacks it."""
 
     def has(node: Any) -> bool:
         return isinstance(node, Mapping) and (field in node or any(map(has, node.values())))
@@ -230,7 +230,7 @@ def _incomplete(directory: RunDirectory, records: Sequence[Record], field: str) 
         return None
     return UserError(
         f"{directory.path / 'records.jsonl'} is damaged: its record of {directory.key} {lacking[0][directory.key]} has no "
-        f"{field!r}; delete that line, and the record is made again."
+        f"{field!r}; delete that line, and the record is computed again."
     )
 
 
@@ -241,7 +241,7 @@ def describe(run: OpenRun, lm: LanguageModel, assembled: Assembled, timing: Mapp
     if len(run.revisions) > 1:
         found["notes"] = [
             *found["notes"],
-            f"its records are of several revisions of the code: {', '.join(run.revisions)}",
+            f"its records come from several revisions of the code: {', '.join(run.revisions)}",
         ]
     return {
         "schema": SCHEMA,
@@ -265,13 +265,13 @@ def describe(run: OpenRun, lm: LanguageModel, assembled: Assembled, timing: Mapp
 
 
 def _identity_of(run: OpenRun) -> dict[str, Any]:
-    """What the identity is the hash of, as it will be read; what comes from the environment, as it is written."""
+    """The content that the identity hashes; values from environment variables as written in the configuration."""
     found: dict[str, Any] = json.loads(json.dumps(run.settings.identity_of(run.task, run.dtype)))
     return {**found, **{group: as_written(found[group], run.config[group]) for group in ("model", "experiment")}}
 
 
 def draw(run: OpenRun, result: Result) -> list[Path]:
-    """Draw the result's figures in the run's directory; the PNGs' paths come back."""
+    """Draw the result's figures in the run's directory; returns the paths of the PNGs."""
     from anchorflow.report import figures
     from anchorflow.report.view import view_of
 
@@ -313,14 +313,14 @@ def _content(
 
 @contextlib.contextmanager
 def _owned(directory: RunDirectory) -> Iterator[RunDirectory]:
-    """Only this process works in the directory, and its status says how the block ends."""
+    """Lock the directory for this process, and record in its status how the block ends."""
     with directory.locked(), _told(directory):
         yield directory
 
 
 @contextlib.contextmanager
 def _told(directory: RunDirectory) -> Iterator[None]:
-    """How the block ends early is said in status.json; what the machine ran out of becomes a sentence."""
+    """Record an early end in status.json; turn an exhausted resource into a UserError."""
     try:
         yield
     except Stopped as stop:
@@ -340,7 +340,7 @@ def _told(directory: RunDirectory) -> Iterator[None]:
 
 
 def _explain(error: BaseException) -> UserError | None:
-    """A sentence for what the machine ran out of; None where the error is not of that kind."""
+    """A UserError for an exhausted resource (disk, memory); None for any other error."""
     if isinstance(error, OSError):
         return of_system(error)
     if out_of_memory(error):
@@ -349,7 +349,7 @@ def _explain(error: BaseException) -> UserError | None:
 
 
 def _say_complete(done: Mapping[str, Any], run: OpenRun) -> None:
-    """That the run is complete, what it found, and which settings of what is shown it was not run with."""
+    """Log that the run is complete, its metrics, and the `shown` settings that differ from those it ran with."""
     log.info("already complete: %s", run.directory.path / "result.json")
     before = done.get("config", {}).get("experiment", {})
     shown = values(run.settings.experiment, "shown")
@@ -366,8 +366,8 @@ def _show_figures(directory: RunDirectory) -> None:
 
 
 def _show_metrics(metrics: Mapping[str, float | None], stderr: Mapping[str, float | None]) -> None:
-    """A line for each variant, which is what stands before the last / of a metric's name (but a word may hold a /), and for
-    each difference with its p.
+    """Log a line for each variant (the part of a metric's name before the last /, but words may contain a /), and for each
+    difference with its p.
     """
     from anchorflow.report.tables.sheets import with_error
 

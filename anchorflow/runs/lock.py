@@ -1,8 +1,8 @@
-"""One process at a time in a directory, and whether it lives: a lock where the file system has locks, a lease everywhere.
+"""Allow one process at a time in a directory, and detect whether it is alive: with a lock if possible, always with a lease.
 
-A lock ends with its process. Some file systems have none, and some do not show a machine the locks of another. So the process
-also keeps a lease: a file that names it and that it touches while it lives. Leases are numbered and the highest counts: a new
-one is created, never put in the place of another, so that of several processes exactly one gets it.
+A lock ends with its process, but some file systems have no locks, and some hide those of other machines. The process
+therefore also keeps a lease: a file that names it and that it touches while it lives. Leases are numbered and the highest
+counts. A new lease is created and never replaces another, so exactly one of several processes gets it.
 """
 
 from __future__ import annotations
@@ -25,16 +25,16 @@ from anchorflow.errors import UserError
 
 log = logging.getLogger(__name__)
 BEAT_S = 15.0
-"""How often a process touches its lease."""
+"""Seconds between touches of a lease."""
 SILENCE_S = 180.0
-"""After how long without a touch a process that cannot be seen otherwise counts as dead."""
+"""Seconds without a touch after which a process that cannot be observed otherwise counts as dead."""
 PATIENCE_S = 1.0
-"""How long a lock is tried for: whoever looks whether it is held holds it for a moment."""
+"""Seconds to retry a lock: a process that tests it holds it for a moment."""
 
 
 @dataclass(frozen=True)
 class Owner:
-    """The process that a lease belongs to. `kernel` and `pids` (its namespace) say who sees its locks and its number."""
+    """The process that owns a lease. Processes with the same `kernel` and `pids` (namespace) see its locks and its pid."""
 
     host: str
     pid: int
@@ -46,7 +46,7 @@ class Owner:
 
     @classmethod
     def this(cls, locks: bool) -> Owner:
-        """This process; `locks` says whether it holds a lock besides."""
+        """This process; `locks`: whether it also holds a lock."""
         kernel, pids = socket.gethostname(), ""
         with contextlib.suppress(OSError):
             kernel = Path("/proc/sys/kernel/random/boot_id").read_text().strip()
@@ -55,16 +55,16 @@ class Owner:
         return cls(socket.gethostname(), os.getpid(), kernel, pids, locks, job, restarts)
 
     def gone(self, free: bool) -> bool:
-        """Whether it is certainly dead, seen from this process; `free` says that nobody holds the lock."""
+        """Whether this process can tell that the owner is dead; `free`: the lock is not held."""
         here = Owner.this(free)
-        if self.job and self.job == here.job and self.restarts < here.restarts:  # SLURM ended the job to begin it again
+        if self.job and self.job == here.job and self.restarts < here.restarts:  # SLURM ended the job and restarted it
             return True
         if self.kernel != here.kernel:
             return False
         return (free and self.locks) or (self.pids == here.pids and not _exists(self.pid))
 
     def seen(self) -> bool:
-        """Whether this process would see it end."""
+        """Whether this process can observe its end."""
         here = Owner.this(False)
         return (self.kernel, self.pids) == (here.kernel, here.pids)
 
@@ -80,32 +80,32 @@ class Lease:
 
     @classmethod
     def latest(cls, folder: Path) -> Lease | None:
-        """The one that counts; None where nobody has worked yet."""
+        """The current lease; None if no process has worked here."""
         numbers = [int(path.suffix[1:]) for path in folder.glob(".lease.*") if path.suffix[1:].isdigit()]
         return cls(folder, max(numbers)) if numbers else None
 
     @property
     def lost(self) -> bool:
-        """Whether another process has taken over, since this one was silent for too long."""
+        """Whether another process has taken over because this one was silent for too long."""
         latest = Lease.latest(self.folder)
         return latest is not None and latest.number > self.number
 
     def owner(self) -> Owner | None:
-        """Whose it is; None while that is being written."""
+        """The owner; None while the file is being written."""
         try:
             return Owner(**json.loads(self.path.read_text(encoding="utf-8")))
         except (OSError, ValueError, TypeError):
             return None
 
     def beat(self) -> float:
-        """When it was last touched (seconds, by the clock of the file system); 0 once it is released."""
+        """The time of the last touch (seconds on the file system's clock); 0 after release."""
         try:
             return self.path.stat().st_mtime
         except OSError:
             return 0.0
 
     def alive(self, now: float, free: bool) -> bool:
-        """Whether its process may live."""
+        """Whether its process may still be alive."""
         owner = self.owner()
         return now - self.beat() <= SILENCE_S and not (owner is not None and owner.gone(free))
 
@@ -116,7 +116,7 @@ class Lease:
                 os.utime(self.path)
 
     def release(self) -> None:
-        """Nobody works any more."""
+        """End the lease."""
         self._ended.set()
         with contextlib.suppress(OSError):
             os.utime(self.path, (0, 0))
@@ -124,7 +124,7 @@ class Lease:
 
 @contextlib.contextmanager
 def locked(folder: Path, patience_s: float = PATIENCE_S) -> Iterator[Lease]:
-    """Work in the folder alone. UserError where another process does, and still holds the lock after `patience_s`."""
+    """Own the folder within the block. UserError if another process owns it and still holds the lock after `patience_s`."""
     try:
         file = (folder / ".lock").open("a")
     except OSError as error:
@@ -139,7 +139,7 @@ def locked(folder: Path, patience_s: float = PATIENCE_S) -> Iterator[Lease]:
 
 
 def held(folder: Path) -> bool | None:
-    """Whether a process holds the folder's lock; None where there are no locks to be seen."""
+    """Whether a process holds the folder's lock; None if locks are not visible."""
     try:
         with (folder / ".lock").open() as file:
             return not _try(file, fcntl.LOCK_SH)
@@ -148,14 +148,14 @@ def held(folder: Path) -> bool | None:
 
 
 def lives(folder: Path) -> bool:
-    """Whether a process works in the folder, as far as can be seen from here."""
+    """Whether a process works in the folder, as far as this machine can see."""
     taken = held(folder)
     lease = Lease.latest(folder)
     return taken is True or (lease is not None and lease.alive(time.time(), free=taken is False))
 
 
 def _lock(folder: Path, file: IO[str], patience_s: float) -> bool:
-    """Lock the file. False where the file system has no locks, UserError where another process holds it."""
+    """Lock the file. False if the file system has no locks; UserError if another process holds it."""
     until = time.monotonic() + patience_s
     try:
         while not _try(file, fcntl.LOCK_EX):
@@ -168,7 +168,7 @@ def _lock(folder: Path, file: IO[str], patience_s: float) -> bool:
 
 
 def _try(file: IO[str], kind: int) -> bool:
-    """Lock the file; False where another process holds it. OSError where there are no locks."""
+    """Try to lock the file; False if another process holds it, OSError if there are no locks."""
     try:
         fcntl.flock(file, kind | fcntl.LOCK_NB)
     except OSError as error:
@@ -179,7 +179,7 @@ def _try(file: IO[str], kind: int) -> bool:
 
 
 def _take(folder: Path, file: IO[str], locks: bool) -> Lease:
-    """A new lease, once the one before is dead. UserError where it lives."""
+    """A new lease, after the owner of the last one is dead. UserError if it is alive."""
     while True:
         latest = Lease.latest(folder)
         if latest is not None:
@@ -192,7 +192,7 @@ def _take(folder: Path, file: IO[str], locks: bool) -> Lease:
             continue
         except OSError as error:
             raise UserError(f"{new.path} cannot be written ({error.strerror}).") from error
-        if new.lost:  # its number was used before, and a higher one counts
+        if new.lost:  # its number was in use, and a higher one counts
             new.path.unlink(missing_ok=True)
             continue
         for path in folder.glob(".lease.*"):
@@ -202,7 +202,7 @@ def _take(folder: Path, file: IO[str], locks: bool) -> Lease:
 
 
 def _wait(lease: Lease, file: IO[str], locks: bool) -> None:
-    """Until the lease's process is dead. UserError once it is seen to live: it touches its lease, or runs on this machine."""
+    """Wait until the lease's process is dead. UserError once it proves alive: it touches its lease, or runs on this machine."""
     beat = lease.beat()
     said = False
     while lease.alive(_now(file), free=locks):
@@ -216,7 +216,7 @@ def _wait(lease: Lease, file: IO[str], locks: bool) -> None:
 
 
 def _now(file: IO[str]) -> float:
-    """The time by the clock that leases are dated with."""
+    """The time on the clock of the leases."""
     os.utime(file.fileno())
     return os.fstat(file.fileno()).st_mtime
 

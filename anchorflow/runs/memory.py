@@ -1,4 +1,4 @@
-"""How much of a GPU's memory a run takes, before it runs: from a simulation of its passes (see `models.simulation`)."""
+"""Predict the GPU memory of a run from a simulation of its passes (see `models.simulation`)."""
 
 from __future__ import annotations
 
@@ -19,50 +19,50 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 Pass = Literal["whole", "after a context", "with gradients"]
 TOKENS, CONTEXT, LENGTH, OWN = 1024, 256, 256, 32
-"""Sizes of the simulation: padded tokens of a batch, and tokens of a context, a whole prompt, and one behind the context."""
+"""Sizes of the simulation in tokens: a padded batch, a context, a whole prompt, and a prompt after the context."""
 FEW, SOME = 4, 6
-"""Layers that are simulated: what a pass takes grows evenly with them."""
+"""The numbers of layers to simulate: the memory of a pass is linear in them."""
 BESIDES = 2**30
-"""Bytes that the GPU's libraries take."""
+"""Bytes that the GPU's libraries need."""
 
 
 @dataclass(frozen=True)
 class Demand:
-    """Bytes: of the weights, of what a padded token of a batch takes, of the keys and values of a position."""
+    """Bytes of the weights, per padded token of a batch, and for the keys and values of a position."""
 
     weights: int
     token: float
     position: int
 
     def of(self, batch_tokens: int, context: int = 1024) -> int:
-        """Of a run with this budget and contexts of `context` tokens."""
+        """Bytes of a run with this budget and contexts of `context` tokens."""
         return self.weights + BESIDES + int(batch_tokens * self.token) + context * self.position
 
 
 def kind(experiment: Experiment) -> Pass:
-    """What an experiment's passes are."""
+    """The kind of an experiment's passes."""
     if getattr(experiment, "gradients", False):
         return "with gradients"
     return "after a context" if getattr(experiment, "demonstrations", None) == "per seed" else "whole"
 
 
 def demand(model: Model, experiment: Experiment, dtype: str) -> Demand | None:
-    """What runs of this kind take. None, and a line in the log, for a model that cannot be simulated: its class does not
-    give its configuration, or its code looks at numbers (as routers of experts do).
+    """The memory of runs of this kind. None, and a line in the log, if the model cannot be simulated: its class does not
+    give its configuration, or its code depends on values (as routers of experts do).
     """
     if not callable(getattr(model, "config", None)):
         return None
-    hashable: Any = model  # a node of the configuration is frozen
+    hashable: Any = model  # nodes of the configuration are frozen
     try:
         return _demand(hashable, kind(experiment), "bfloat16" if dtype == "auto" else dtype)
-    except Exception as error:  # any family's own code: an estimate must not cost a run
+    except Exception as error:  # code of any model family: an estimate must not fail a run
         log.debug("the simulation's traceback", exc_info=True)
-        log.warning("the memory of model %s is not known: it cannot be simulated (%s)", model.name, first_line(error))
+        log.warning("the memory of model %s is unknown: it cannot be simulated (%s)", model.name, first_line(error))
         return None
 
 
 def refuse_too_large(model: Model, experiment: Experiment, device: str, dtype: str) -> None:
-    """UserError for a model that one GPU cannot hold with the smallest of batches; the weights are not read yet."""
+    """Raise UserError, before the weights are read, for a model that does not fit one GPU with the smallest batch."""
     import torch
 
     if not device.startswith("cuda") or getattr(model, "device_map", None) is not None:
@@ -77,7 +77,7 @@ def refuse_too_large(model: Model, experiment: Experiment, device: str, dtype: s
 
 
 def gigabytes(size: int) -> str:
-    """Of bytes, with a tenth."""
+    """A number of bytes in GB, with one decimal."""
     return f"{size / 1e9:.1f}"
 
 

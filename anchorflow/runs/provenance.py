@@ -1,4 +1,4 @@
-"""Where a result comes from: the code's revision, the versions of what it stands on, the memory that it took."""
+"""The provenance of a result: the revision of the code, the versions of libraries, the peak memory."""
 
 import hashlib
 import json
@@ -16,13 +16,13 @@ log = logging.getLogger(__name__)
 PACKAGES = ("torch", "transformers", "tokenizers", "datasets", "numpy", "hydra-core", "wandb")
 ROOT = Path(__file__).parents[2]
 SNAPSHOT = ".anchorflow-revision"
-"""In a copy of the code (see `sweep.snapshot`): what it is a copy of."""
+"""A file in a copy of the code (see `sweep.snapshot`) with the revision that was copied."""
 REVISIONS = ".revisions"
-"""In a run's directory: the revisions that its records are of, one a line."""
+"""A file in a run's directory with the revisions that made its records, one per line."""
 
 
 class Revision(NamedTuple):
-    """A version of this code. `git` is the commit, with a + and a hash of what differs from it; None for an installed one."""
+    """A version of this code. `git` is the commit, with + and a hash of uncommitted changes; None if installed."""
 
     version: str
     git: str | None
@@ -33,7 +33,7 @@ class Revision(NamedTuple):
 
 @cache
 def revision() -> Revision:
-    """That of the code that runs: asked once, early, since files may change under a process."""
+    """The revision of the running code, determined once and early: files may change while the process runs."""
     try:
         return Revision(**json.loads((ROOT / SNAPSHOT).read_text(encoding="utf-8")))
     except FileNotFoundError:
@@ -41,7 +41,7 @@ def revision() -> Revision:
 
 
 def environment(device: str, dtype: str, revisions: list[str]) -> dict[str, Any]:
-    """What result.json keeps of them; `revisions` are those that the records are of."""
+    """The field `environment` of result.json; `revisions` are those that made the records."""
     from importlib.metadata import PackageNotFoundError, version
 
     packages: dict[str, str | None] = {"python": sys.version.split()[0], "anchorflow": revision().version}
@@ -54,7 +54,7 @@ def environment(device: str, dtype: str, revisions: list[str]) -> dict[str, Any]
 
 
 def note_revision(folder: Path) -> list[str]:
-    """Write down that this revision works on the run in `folder`; all that its records are of, this one last."""
+    """Record that this revision works on the run in `folder`; returns all revisions of its records, this one last."""
     file, now = folder / REVISIONS, str(revision())
     before: list[str] = []
     for records in (folder / "records.jsonl", *sorted(folder.glob("shards/*/records.jsonl"))):
@@ -64,14 +64,14 @@ def note_revision(folder: Path) -> list[str]:
     found = [*dict.fromkeys(one for one in before if one != now), now]
     if len(found) > 1:
         log.warning(
-            "its records are of other revisions of the code, too: %s; this one is %s", ", ".join(found[:-1]), now
+            "its records also come from other revisions of the code: %s; this one is %s", ", ".join(found[:-1]), now
         )
     write_atomically(file, "".join(f"{one}\n" for one in found))
     return found
 
 
 def _git_commit(root: Path) -> str | None:
-    """The commit of the code in `root`; None where git does not keep it (installed, perhaps inside another's repository)."""
+    """The commit of the code in `root`; None if git does not track it (installed, perhaps inside another repository)."""
     try:
         _git(root, "ls-files", "--error-unmatch", "anchorflow/runs/provenance.py")
         commit = _git(root, "rev-parse", "HEAD").decode().strip()
@@ -86,7 +86,7 @@ def _git(root: Path, *arguments: str) -> bytes:
 
 
 def peak_memory() -> int:
-    """Bytes: of the GPU where there is one, else of this process."""
+    """Peak memory in bytes: of the GPU if there is one, else of this process."""
     import resource
 
     import torch

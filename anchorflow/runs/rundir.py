@@ -1,4 +1,4 @@
-"""A run's directory: records as they come, the state of the work, the result. What is finished is never lost."""
+"""A run's directory: records, status and result. Finished work is never lost."""
 
 import contextlib
 import json
@@ -24,7 +24,7 @@ SHARDS = "shards"
 class RunDirectory:
     """`records.jsonl`, `status.json` and `result.json` of one run.
 
-    `key` is the field that names a record's unit of work ("query").
+    `key` is the field of a record that identifies its unit ("query").
     """
 
     def __init__(self, path: Path, key: str = "query") -> None:
@@ -38,11 +38,11 @@ class RunDirectory:
 
     @property
     def run(self) -> Path:
-        """The run's own directory: this one, or of a shard the one above."""
+        """The directory of the run: this one, or the parent of a shard's."""
         return self.path.parents[1] if self.path.parent.name == SHARDS else self.path
 
     def shard(self, number: int, of: int) -> "RunDirectory":
-        """The directory of one of the shards of this run; made if it is not there."""
+        """The directory of a shard of this run; created if it does not exist."""
         path = self.path / SHARDS / f"{number}-of-{of}"
         path.mkdir(parents=True, exist_ok=True)
         return RunDirectory(path, self.key)
@@ -53,14 +53,14 @@ class RunDirectory:
         return all(state == "completed" for state in states)
 
     def elsewhere(self) -> list[Record]:
-        """Records of this run that lie in other directories than this: of its shards, or of the run before it had any."""
+        """Records of this run in other directories: those of its shards, or of the run before it was sharded."""
         whole = RunDirectory(self.run, self.key)
         others = [RunDirectory(path, self.key) for path in sorted((self.run / SHARDS).glob("*-of-*"))]
         return [record for one in (whole, *others) if one.path != self.path for record in one.records(tidy=False)]
 
     @contextmanager
     def locked(self) -> Iterator[None]:
-        """One process at a time; what the status says of the sweep that the run was submitted with is kept."""
+        """Lock the directory for this process; the status keeps its fields about the sweep that submitted the run."""
         with locked(self.path) as self._lease:
             before = read_status(self.path)
             self._status = {key: before[key] for key in ("sweep", "packs") if key in before}
@@ -70,7 +70,7 @@ class RunDirectory:
                 self._lease = None
 
     def result(self) -> dict[str, Any] | None:
-        """The result, if the run is complete. UserError for a damaged one."""
+        """The result if the run is complete, else None. UserError if it is damaged."""
         path = self.path / "result.json"
         try:
             found = json.loads(path.read_text(encoding="utf-8"))
@@ -79,15 +79,15 @@ class RunDirectory:
         except FileNotFoundError:
             return None
         except (OSError, ValueError) as error:
-            raise UserError(f"{path} is damaged ({error}); delete it, and the run goes on from its records.") from error
+            raise UserError(f"{path} is damaged ({error}); delete it, and the run resumes from its records.") from error
         return found
 
     def claim(self, identity: str) -> None:
-        """Make sure that what lies here belongs to the run `identity`. UserError where it does not."""
-        owner = self.path / ".identity"  # a file of its own: status.json is for people
+        """Claim the directory for the run `identity`. UserError if it belongs to another run."""
+        owner = self.path / ".identity"  # a separate file: status.json is for people
         try:
             found: str | None = owner.read_text(encoding="utf-8", errors="replace").strip()
-        except FileNotFoundError:  # copied without hidden files; a result says itself whose it is
+        except FileNotFoundError:  # copied without hidden files; a result contains its identity
             found = (self.result() or {}).get("identity")
         if self._occupied() and found != identity:
             raise UserError(
@@ -99,9 +99,9 @@ class RunDirectory:
         self._status["identity"] = identity
 
     def records(self, tidy: bool = True) -> list[Record]:
-        """All whole records, each unit once; UserError for one that is damaged.
+        """All complete records, one per unit. UserError for a damaged one.
 
-        A line cut off by a kill is removed (`tidy`), or just left out, where another process may be writing it.
+        A last line that a kill cut off is removed (`tidy`), or only skipped, because another process may be writing it.
         """
         path = self.path / "records.jsonl"
         if not path.exists():
@@ -118,20 +118,20 @@ class RunDirectory:
                 found.setdefault(record[self.key], record)
             except (ValueError, KeyError, TypeError) as error:
                 raise UserError(
-                    f"{path}, line {number} is damaged ({error}); delete that line, and its record is made again."
+                    f"{path}, line {number} is damaged ({error}); delete that line, and its record is computed again."
                 ) from error
         return list(found.values())
 
     def append(self, records: Sequence[Record]) -> None:
-        """Add records to the end of the file. UserError if another process has taken over meanwhile."""
+        """Append records to the file. UserError if another process has taken over in the meantime."""
         if self._taken_over:
-            raise UserError(f"another process has taken over {self.path}, since this one was silent for too long.")
+            raise UserError(f"another process has taken over {self.path} because this one was silent for too long.")
         lines = "".join(dumps(record) + "\n" for record in records).encode()
         with (self.path / "records.jsonl").open("ab") as file:
             file.write(lines)
 
     def rewrite(self, records: Sequence[Record]) -> None:
-        """Put these in the place of all records, at once."""
+        """Replace all records by these, atomically."""
         write_atomically(self.path / "records.jsonl", "".join(dumps(record) + "\n" for record in records))
 
     def report(self, state: State, *, force: bool = True, **fields: Any) -> None:
@@ -154,15 +154,15 @@ class RunDirectory:
         write_atomically(self.path / "status.json", dumps(status, indent=2) + "\n")
 
     def progress(self, done: int, total: int, rate: float) -> None:
-        """Update `status.json` while records come; `rate` is records a second."""
+        """Update `status.json` while records are computed; `rate` is in records per second."""
         left = round((total - done) / rate, 1) if rate else None
         progress = {"done": done, "total": total}
         self.report("running", force=False, progress=progress, queries_per_s=round(rate, 3), left_s=left)
 
     def report_end(self, state: State, **fields: Any) -> None:
-        """The state of a run that ends early. Says nothing over the records of another run, or a finished one."""
+        """Record the state of a run that ends early, unless the directory belongs to another or a complete run."""
         if not self._taken_over and (self._claimed or not self._occupied()):
-            with contextlib.suppress(OSError):  # the reason why it ends is told by its own error
+            with contextlib.suppress(OSError):  # the error that ends the run is reported elsewhere
                 self.report(state, **fields)
 
     def complete(self, result: Mapping[str, Any]) -> None:
@@ -170,7 +170,7 @@ class RunDirectory:
         write_atomically(self.path / "result.json", dumps(result, indent=2) + "\n")
 
     def has_started(self) -> bool:
-        """Whether somebody worked here, or still does: a run that is refused before that says `failed` without progress."""
+        """Whether a process works or worked here; a run that was refused earlier has the status `failed` and no progress."""
         status = read_status(self.path)
         refused = status.get("state", "failed") == "failed" and "progress" not in status
         return self._occupied() or (self.path / SHARDS).exists() or not refused
@@ -184,7 +184,7 @@ class RunDirectory:
 
 
 def slurm_job() -> str | None:
-    """The SLURM job that this process is part of, as squeue names it; None outside of one."""
+    """The SLURM job of this process, as named by squeue; None outside of a job."""
     job = os.environ.get("SLURM_ARRAY_JOB_ID", os.environ.get("SLURM_JOB_ID"))
     task = os.environ.get("SLURM_ARRAY_TASK_ID")
     return f"{job}_{task}" if job and task else job

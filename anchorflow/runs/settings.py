@@ -1,4 +1,4 @@
-"""A run's settings: a configuration as checked objects, and what follows from them: its directory and its identity."""
+"""A run's settings: the configuration as checked objects, and the run's directory and identity derived from them."""
 
 from __future__ import annotations
 
@@ -29,30 +29,30 @@ if TYPE_CHECKING:
     from anchorflow.data import Task
 
 GROUPS: Mapping[str, type] = {"model": Model, "dataset": Source, "experiment": Experiment, "tracking": Tracker}
-"""The groups of the configuration that make a run, and what each one's class must have."""
+"""The groups of the configuration that make a run, and the protocol of each group's class."""
 NAMED = ("model", "dataset", "experiment")
-"""The groups that a run's directory is named after."""
+"""The groups that appear in the name of a run's directory."""
 LONGEST_NAME = 100
-"""Bytes of a model's or dataset's name: three of them, and what lies in a run's directory, make a path."""
+"""The most bytes in the name of a model or dataset: a path contains three names and those of a run's files."""
 SWEEP_WIDE = ("sweep", "launcher")
-"""Groups that are about a sweep as a whole: no part of a single run."""
+"""Groups that belong to a sweep as a whole, not to a single run."""
 
 
 @configurable
 class Job:
-    """The top level of the configuration: what is neither model, dataset nor experiment."""
+    """The settings at the top level of the configuration, outside all groups."""
 
     seed: int = 42
-    """What queries, demonstrations and random controls are drawn from."""
+    """The seed of all random draws: queries, demonstrations and random controls."""
     device: str = setting(default="auto", kind="run")
-    """auto (an accelerator where there is one), cpu, cuda, cuda:1, mps."""
+    """auto (an accelerator if there is one), cpu, cuda, cuda:1, mps."""
     dtype: Dtype = "auto"
-    """Of the weights; auto is float32 on the CPU and bfloat16 on a GPU."""
+    """The dtype of the weights; auto is float32 on the CPU and bfloat16 on a GPU."""
     batch_tokens: Budget = setting(default="auto", kind="run")
-    """Padded tokens in a batch: how much memory a run takes, not what it finds. auto is what fits a GPU, 1024 on the CPU;
-    where memory runs out it is halved."""
+    """The padded tokens in a batch, which affect memory and speed, not results. auto is as many as fit a GPU, 1024 on the CPU;
+    it is halved if memory runs out."""
     too_long: TooLong = "refuse"
-    """What becomes of a prompt longer than the context: refuse it, or skip its query and count it."""
+    """For a prompt longer than the model's context: refuse the run, or skip the query and count it."""
 
     def __post_init__(self) -> None:
         if not 0 <= self.seed < 2**63:
@@ -63,7 +63,7 @@ class Job:
 
 @dataclass(frozen=True)
 class Settings:
-    """A configuration as objects, each checked by its own class."""
+    """A configuration as objects, each validated by its class."""
 
     job: Job
     model: Model
@@ -73,10 +73,10 @@ class Settings:
 
     @property
     def name(self) -> str:
-        """Where the run's directory lies below `outputs/`: readable choices, then a hash of every setting that counts.
+        """The run's directory below `outputs/`: readable choices, then a hash of every setting that can change a number.
 
-        Settings that give the same numbers give the same name, so that a restart finds its records and a sweep its
-        finished cells.
+        Settings with the same numbers have the same name, so that a restart finds its records and a sweep its complete
+        cells.
         """
         nodes = {group: getattr(self, group) for group in NAMED}
         counts = {group: {"_target_": target_of(type(node)), **_counting(node)} for group, node in nodes.items()}
@@ -85,9 +85,9 @@ class Settings:
         return f"{safe}/seed{self.job.seed}-{digest({**counts, **_counting(self.job)})[:8]}"
 
     def identity_of(self, task: Task, dtype: str) -> dict[str, Any]:
-        """Everything that can change a number, and nothing else: not where, when, how fast, or who is told.
+        """Everything that can change a number, and nothing else (device, time, speed, tracker).
 
-        `dtype` is what the dtype `auto` was resolved to.
+        `dtype` is the resolved dtype, not `auto`.
         """
         return {
             "schema": SCHEMA,
@@ -100,12 +100,12 @@ class Settings:
         }
 
     def identity(self, task: Task, dtype: str) -> str:
-        """The hash of all that."""
+        """The hash of `identity_of`."""
         return digest(self.identity_of(task, dtype))
 
 
 def _safe(name: str) -> str:
-    """The name as one folder's. SettingError for what no folder can be called."""
+    """The name as that of a single folder. SettingError if no folder can have it."""
     safe = "".join(c if c.isalnum() or c in "-_." else "-" for c in name)
     if not safe.strip(".") or len(safe.encode()) > LONGEST_NAME:
         shown = name if len(name) <= LONGEST_NAME else f"{name[:40]}..."
@@ -122,7 +122,7 @@ def _counting(node: Any) -> dict[str, Any]:
 
 
 def read_settings(config: Mapping[str, Any]) -> Settings:
-    """Check a resolved configuration. Loads no torch; SettingError for what is unknown, missing or impossible."""
+    """Check a resolved configuration without loading torch. SettingError for unknown, missing or invalid settings."""
     require(config, (*GROUPS, *values(Job(), "number")))
     parts = {group: build(config[group], group, like=like) for group, like in GROUPS.items()}
     if not isinstance(parts["experiment"].unit, UnitKind):

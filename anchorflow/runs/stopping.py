@@ -1,4 +1,4 @@
-"""Signals to end, as an exception: what is under way is tidied up, and finished work is kept."""
+"""Turn termination signals into an exception, so that a run cleans up and keeps its finished work."""
 
 import contextlib
 import signal
@@ -9,7 +9,7 @@ from anchorflow.runs.rundir import State
 
 
 class Stopped(BaseException):
-    """A signal to end: not an error of the work. `state` is what becomes of the run."""
+    """A termination signal, which is not an error of the run. `state` is the run's state afterwards."""
 
     def __init__(self, signal: int, state: State) -> None:
         super().__init__(f"stopped by signal {signal}")
@@ -19,8 +19,9 @@ class Stopped(BaseException):
 
 @contextlib.contextmanager
 def stop_signals(state: Callable[[], State] = lambda: "preempted") -> Iterator[None]:
-    """SIGTERM, Ctrl-C and a closed terminal raise Stopped in this block; `state` is asked then. Once: what follows is
-    tidying up. Under nohup a closed terminal does nothing.
+    """Within the block, SIGTERM, Ctrl-C and a closed terminal raise Stopped with the value of `state()`.
+
+    Only the first signal does, so that cleaning up is not interrupted. Under nohup, a closed terminal has no effect.
     """
     came: list[Stopped] = []
 
@@ -36,12 +37,12 @@ def stop_signals(state: Callable[[], State] = lambda: "preempted") -> Iterator[N
         for number in before:
             if (number, before[number]) != (signal.SIGHUP, signal.SIG_IGN):
                 signal.signal(number, stop)
-    except ValueError:  # not in the main thread, where signals do not arrive
+    except ValueError:  # not in the main thread, which alone receives signals
         before = {}
     try:
         yield
     except Exception as error:
-        if came:  # it met the import of a compiled module, which makes an ImportError of it
+        if came:  # it interrupted the import of a compiled module, which turns it into an ImportError
             raise came[0] from error
         raise
     finally:

@@ -1,6 +1,6 @@
-"""Many runs: what is to be done, in which packs, where, and what became of it. The only code that sees Hydra.
+"""Sweeps of many runs: planning, packing, submission and status. The only package that uses Hydra.
 
-What is exported is imported when it is first asked for: `anchorflow status` does without Hydra.
+Exported names are imported on first use: `anchorflow status` does not load Hydra.
 """
 
 from importlib import import_module

@@ -1,4 +1,4 @@
-"""What each cell's job is given: the launcher's word for all, the model's own, and GPUs enough for its memory."""
+"""The resources of each cell's job: the launcher's, overridden by the model's, with enough GPUs for its memory."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 
 def refuse_strangers(launcher: Launcher, cells: Iterable[Cell]) -> None:
-    """UserError where launcher.per_model names a model that is not in the sweep."""
+    """Raise UserError if launcher.per_model names a model that is not in the sweep."""
     names = sorted({model_name(cell) for cell in cells})
     for pattern in launcher.per_model or {}:
         if not any(fnmatchcase(name, pattern) for name in names):
@@ -32,11 +32,11 @@ def model_name(cell: Cell) -> str:
 
 
 def allocate(cell: Cell, launcher: Launcher, takes: Demand | None, size: int) -> Cell:
-    """The cell with what its job is given, and its model spread over several GPUs where it has them of its own.
+    """The cell with the resources of its job, and with its model spread over the GPUs if these were chosen for the cell.
 
-    What `launcher.per_model` says comes before the model's `resources`, these before what the launcher says for all. Where
-    none says how many GPUs, and `launcher.gpu_mem_gb` is known, they are as many as hold the model. `size` is what the cell
-    takes of a single GPU (bytes), `takes` of what.
+    `launcher.per_model` overrides the model's `resources`, which override the launcher's general values. If none of them
+    sets the number of GPUs and `launcher.gpu_mem_gb` is known, a job gets as many as the model needs. `size` is the memory
+    in bytes that the cell needs on a single GPU, `takes` its parts.
     """
     chosen = cell.settings
     own = getattr(chosen.model, "resources", None)
@@ -56,7 +56,7 @@ def allocate(cell: Cell, launcher: Launcher, takes: Demand | None, size: int) ->
 
 
 def fits(cell: Cell, launcher: Launcher, takes: Demand, size: int) -> bool:
-    """Whether its GPUs hold an allocated cell, by `launcher.gpu_mem_gb`."""
+    """Whether an allocated cell fits its GPUs of `launcher.gpu_mem_gb` each."""
     assert launcher.gpu_mem_gb is not None
     spread = _can_spread(cell) and cell.config["model"]["device_map"] is not None
     gpus = (cell.allocation or launcher).gpus_per_node or 1
@@ -68,18 +68,18 @@ def _can_spread(cell: Cell) -> bool:
 
 
 def _enough(takes: Demand, size: int, gpu_mem_gb: float, can_spread: bool) -> int:
-    """The fewest GPUs that hold the model; 1 where no number of them does."""
+    """The smallest number of GPUs that holds the model; 1 if no number does."""
     left = gpu_mem_gb * 1e9 - (size - takes.weights)
     return max(1, math.ceil(takes.weights / left)) if can_spread and left > 0 else 1
 
 
 def _each(takes: Demand, size: int, gpus: int) -> float:
-    """Bytes of each GPU: a share of the weights, and all the rest."""
+    """Bytes per GPU: a share of the weights, and everything else."""
     return takes.weights / gpus + size - takes.weights
 
 
 def refuse_impossible(allocations: Sequence[Launcher], models: Sequence[str]) -> None:
-    """UserError where the cluster has no partition, no time or no node for what jobs would be given."""
+    """Raise UserError if no partition, time limit or node of the cluster suits the jobs."""
     limits = slurm.partitions()
     if not limits:
         raise UserError("SLURM does not answer (sinfo names no partition); try again, or use launcher=local.")
@@ -92,7 +92,7 @@ def refuse_impossible(allocations: Sequence[Launcher], models: Sequence[str]) ->
         chosen = _partitions(launcher.partition, known, [name.rstrip("*") for name in limits if name.endswith("*")])
         where = f"in partition {','.join(chosen)}"
         most = max(known[name] for name in chosen)
-        if launcher.timeout_min > most:  # SLURM would let such jobs wait for ever
+        if launcher.timeout_min > most:  # SLURM would keep such jobs pending for ever
             raise UserError(f"launcher.timeout_min is {launcher.timeout_min}; allowed {where}: up to {most:g}.")
         here = [node for name in chosen for node in nodes.get(name, [])]
         asked = {
@@ -119,7 +119,7 @@ def _refuse_large(asked: Mapping[str, Any], nodes: Sequence[Mapping[str, float]]
     for key, value in asked.items():
         most = max(node[key] for node in nodes)
         if value > most:
-            raise UserError(f"launcher.{key} is {value:g}; allowed {where}: up to {most:g}, what its largest node has.")
+            raise UserError(f"launcher.{key} is {value:g}; allowed {where}: up to {most:g}, the maximum of its nodes.")
     if not any(all(node[key] >= value for key, value in asked.items()) for node in nodes):
         together = ", ".join(f"{key} {value:g}" for key, value in asked.items())
         raise UserError(f"no node {where} has {together} together; ask for less.")

@@ -1,4 +1,4 @@
-"""The packs of a sweep as arrays that the cluster takes, which together run no more at once than was promised."""
+"""Divide the packs of a sweep into arrays that the cluster accepts, within a total limit of packs running at once."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 
 class Array(NamedTuple):
-    """The packs from `start` up to `stop`, `at_once` of them running; not before the array number `after` has ended."""
+    """The packs [start, stop), at most `at_once` running; the array starts after the array number `after` has ended."""
 
     start: int
     stop: int
@@ -16,10 +16,10 @@ class Array(NamedTuple):
 
 
 def divide(packs: int, largest: int, at_once: int) -> list[Array]:
-    """Arrays of about the same size, none larger than `largest`, that share `at_once`.
+    """Arrays of similar size, none larger than `largest`, that share `at_once`.
 
-    SLURM limits each array by itself, so each gets its share of the whole; where there are more arrays than shares, one waits
-    for another.
+    SLURM limits each array separately, so each gets a share of the total. With more arrays than shares, some wait for
+    others.
     """
     arrays = math.ceil(packs / largest)
     bounds = [packs * number // arrays for number in range(arrays + 1)]

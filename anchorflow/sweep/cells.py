@@ -1,4 +1,4 @@
-"""One run of a sweep, composed and frozen: what is edited afterwards does not change it."""
+"""One run of a sweep, composed and frozen: later edits of files do not change it."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ from anchorflow.sweep.settings import Launcher
 
 @dataclass(frozen=True)
 class Cell:
-    """One run of a sweep, or one shard of it. `config` is resolved; `hydra` is what Hydra itself was told.
+    """One run of a sweep, or one of its shards. `config` is resolved; `hydra` is Hydra's own configuration.
 
-    `problem` says why its settings cannot be run, in which case it has no directory of its own.
+    `problem` is the error of settings that cannot run; such a cell has no directory.
     """
 
     folder: Path
@@ -26,21 +26,21 @@ class Cell:
     shard: Shard | None = None
     problem: str | None = None
     recorded: dict[str, Any] | None = None
-    """What is written down of `config`, where that is not the same (see composition.recorded)."""
+    """The version of `config` to write to files, if it differs (see composition.recorded)."""
     allocation: Launcher | None = None
-    """What its job is given, where that differs from what the launcher says for all."""
+    """Resources of its job that differ from the launcher's."""
 
     @cached_property
     def settings(self) -> Settings:
-        """Its configuration as objects. SettingError where that says what cannot be."""
+        """Its configuration as objects. SettingError if that is invalid."""
         return read_settings(self.config)
 
     def __getstate__(self) -> dict[str, Any]:
-        """What a job is given: the objects are made where it runs."""
+        """The state to pickle for a job, without the objects, which the job builds itself."""
         return {key: value for key, value in vars(self).items() if key != "settings"}
 
     def with_settings(self, group: str, **settings: Any) -> Cell:
-        """The cell with other settings in one group of its configuration."""
+        """The cell with changed settings in one group of its configuration."""
 
         def changed(node: dict[str, Any]) -> dict[str, Any]:
             return {**node, group: {**node[group], **settings}}
@@ -49,7 +49,7 @@ class Cell:
 
     @property
     def name(self) -> str:
-        """Its directory below the sweep's, with the shard; its overrides where it has no directory."""
+        """Its directory below the sweep's, with the shard; its overrides if it has no directory."""
         if self.problem is not None:
             return " ".join(self.overrides)
         name = "/".join(self.folder.parts[-4:])
@@ -57,5 +57,5 @@ class Cell:
 
     @property
     def model(self) -> str:
-        """What tells its model from another: cells that agree here share one that is loaded."""
+        """Identifies its model: cells with the same value share one loaded model."""
         return digest([self.config[key] for key in ("model", "device", "dtype")])

@@ -1,4 +1,4 @@
-"""`anchorflow clean`: removes runs of no more use, after showing them."""
+"""`anchorflow clean`: show, then remove, runs that are no longer useful."""
 
 from __future__ import annotations
 
@@ -20,14 +20,14 @@ REMOVED = ("failed", "lost")
 
 
 class Useless(NamedTuple):
-    """A run that can go, and why."""
+    """A run that can be removed, and the reason."""
 
     folder: Path
     why: str
 
 
 def useless(paths: Sequence[Path]) -> list[Useless]:
-    """The failed and lost runs at or below the paths, and those that a newer version of their experiment has done again."""
+    """The failed and lost runs at or below the paths, and those repeated with a newer version of their experiment."""
     jobs, found = Jobs(), []
     newest: dict[str, int] = {}
     complete: list[tuple[Path, str, int]] = []
@@ -43,13 +43,13 @@ def useless(paths: Sequence[Path]) -> list[Useless]:
     for folder, settings, version in complete:
         if version < newest[settings]:
             found.append(
-                Useless(folder, f"superseded: version {version}, there is a result of version {newest[settings]}")
+                Useless(folder, f"superseded: version {version}; a result of version {newest[settings]} exists")
             )
     return sorted(found)
 
 
 def clean(paths: Sequence[Path], yes: bool) -> int:
-    """Show them, ask unless `yes`, and remove them. The exit code comes back."""
+    """List the useless runs, ask unless `yes`, and remove them. Returns the exit code."""
     found = useless(paths)
     if not found:
         print(f"no failed, lost or superseded run in {', '.join(map(str, paths))}")
@@ -57,11 +57,11 @@ def clean(paths: Sequence[Path], yes: bool) -> int:
     print("\n".join(columns([[str(one.folder), one.why] for one in found], left=2)))
     if not yes:
         if not sys.stdin.isatty():
-            raise UserError("nothing is removed: nobody can be asked here; add --yes.")
+            raise UserError("nothing is removed: the confirmation needs a terminal; add --yes.")
         if input(f"remove {counted(len(found), 'run')}? [y/N] ").strip().lower() not in ("y", "yes"):
             print("nothing is removed")
             return 1
-    still = {one.folder for one in useless(paths)}  # one of them may have been begun again meanwhile
+    still = {one.folder for one in useless(paths)}  # one of them may have been restarted in the meantime
     gone = [one for one in found if one.folder in still]
     for one in gone:
         with RunDirectory(one.folder).locked():
@@ -75,7 +75,7 @@ def clean(paths: Sequence[Path], yes: bool) -> int:
 
 
 def _settings(folder: Path) -> tuple[str, int] | None:
-    """Of a complete run all that counts but the experiment's version, and that; None where its result does not say."""
+    """A complete run's identity without the experiment's version, and the version; None if its result lacks them."""
     try:
         counts = json.loads((folder / "result.json").read_text(encoding="utf-8"))["identity_of"]
         experiment = dict(counts["experiment"])

@@ -1,4 +1,4 @@
-"""What conf/ may use beside plain YAML: two resolvers, and Hydra's callbacks that refuse a mistake in one sentence."""
+"""The resolvers that conf/ uses, and Hydra callbacks that report a mistake in one sentence."""
 
 import os
 import re
@@ -26,14 +26,14 @@ from anchorflow.settings import build, locate
 from anchorflow.sweep.settings import Sweep
 
 _recording: ContextVar[bool] = ContextVar("recording", default=False)
-"""Whether a configuration is resolved to be written down."""
+"""Whether a configuration is being resolved for a file."""
 
 
 def register_resolvers() -> None:
-    """What conf/ may interpolate, beside what OmegaConf knows.
+    """Register the resolvers that conf/ uses in addition to OmegaConf's.
 
     `${run_name:}` is the directory of a run below outputs/. `${by:KEY, {VALUE: result, ..., else: result}}` is the
-    result for the value that the configuration has at KEY; a VALUE may be a pattern (llama2-*).
+    result for the value of the configuration at KEY; a VALUE may be a pattern (llama2-*).
     """
 
     def name(*, _root_: DictConfig) -> str:
@@ -58,28 +58,29 @@ def register_resolvers() -> None:
 
 
 def plain(config: Any) -> Any:
-    """A configuration's node as JSON's types, interpolations resolved."""
+    """A node of a configuration as JSON types, with resolved interpolations."""
     return OmegaConf.to_container(config, resolve=True) if OmegaConf.is_config(config) else config
 
 
 def recorded(config: DictConfig, key: str) -> Any:
-    """A node of a configuration as JSON's types, interpolations resolved but for those of environment variables, which may be
-    secrets: what is written down names the variable.
+    """A node of a configuration as JSON types, with resolved interpolations except for environment variables.
+
+    These may be secret, so files contain the name of the variable.
     """
     token = _recording.set(True)
     try:
         return plain(config[key])
-    except (OmegaConfBaseException, UserError):  # what is made of a variable is no number, or no choice
+    except (OmegaConfBaseException, UserError):  # without its value, a variable is not a valid number or choice
         return OmegaConf.to_container(config, resolve=False)[key]  # type: ignore[index, call-overload]
     finally:
         _recording.reset(token)
 
 
 class MakeFolder(Callback):  # type: ignore[misc]
-    """Makes the directory before Hydra does, to say in one sentence where that cannot be."""
+    """Creates the output directory before Hydra does, to report a failure in one sentence."""
 
     made: ClassVar[list[Path]] = []
-    """The directories that were not there, the lowest first."""
+    """The directories that did not exist before, the deepest first."""
 
     @staticmethod
     def undo() -> None:
@@ -101,7 +102,7 @@ class MakeFolder(Callback):  # type: ignore[misc]
     @staticmethod
     def _make(config: DictConfig, key: str) -> None:
         try:
-            folder = OmegaConf.select(config, key)  # with a name made of the settings, where a mistake comes to light
+            folder = OmegaConf.select(config, key)  # the name depends on the settings, so their mistakes surface here
         except OmegaConfBaseException as error:
             refuse(sentence(error))
         path = expanded(folder).absolute()
@@ -116,40 +117,37 @@ class MakeFolder(Callback):  # type: ignore[misc]
 
 OWN_PLUGINS = {
     "hydra/launcher": "allowed: launcher=local, slurm or submitit_local",
-    "hydra/sweeper": "its place is taken by a grid over all values given (seed=1,2,3); leave it out",
+    "hydra/sweeper": "sweeps are always a grid over all given values (seed=1,2,3); leave it out",
 }
-"""Hydra's groups whose options the project's own plugins take the place of, and what there is instead."""
+"""Hydra's groups whose options this project replaces with its own plugins, and the alternatives."""
 
 
 class CheckSweep(Callback):  # type: ignore[misc]
-    """A sweep has one preset in one size, or none, and one launcher; anything else is refused."""
+    """Checks that a sweep has at most one preset, in one size, and one launcher."""
 
     def on_multirun_start(self, config: DictConfig, **others: Any) -> None:
-        """Before a sweep. Hydra would run the cells of several presets without the grid of any."""
+        """Before a sweep. With several presets, Hydra would run their cells without any of their grids."""
         for override in OverridesParser.create().parse_overrides(list(config.hydra.overrides.task)):
             if (
                 override.is_sweep_override()
                 and str(override.key_or_group).replace("/", ".").split(".")[0] in SWEEP_WIDE
             ):
-                several = (
-                    " Several presets are sweep.presets=[fig3_saliency,fig4_isolation]."
-                    if override.key_or_group == "sweep"
-                    else ""
-                )
+                instead = "sweep.presets=[fig3_saliency,fig4_isolation] runs several presets."
                 refuse(
-                    f"{override.input_line} names several; allowed: one at a time, since it is about the whole sweep.{several}"
+                    f"{override.input_line} names several; allowed: one at a time, because it applies to the whole sweep."
+                    f"{' ' + instead if override.key_or_group == 'sweep' else ''}"
                 )
         self._check(config)
 
     def on_run_start(self, config: DictConfig, **others: Any) -> None:
-        """Before a single run, of which nothing is planned, waited for or run again."""
+        """Before a single run, for which the settings of `sweep` have no effect."""
         sweep = self._check(config)
         if changed := [
             key
             for key in ("presets", "dry_run", "retry_failed", "code", "wait")
             if getattr(sweep, key) != getattr(Sweep(), key)
         ]:
-            refuse(f"sweep.{changed[0]} is about a sweep, and this is a single run; add -m.")
+            refuse(f"sweep.{changed[0]} applies to sweeps, but this is a single run; add -m.")
 
     @staticmethod
     def _check(config: DictConfig) -> Sweep:
@@ -170,36 +168,36 @@ class CheckSweep(Callback):  # type: ignore[misc]
                 and config.hydra.runtime.choices.get("sweep") is None
             ):
                 refuse(
-                    f"sweep.{key} is {getattr(sweep, key)!r}, but no preset is chosen (sweep=nh1_random_labels, for one)."
+                    f"sweep.{key} is {getattr(sweep, key)!r}, but no preset is chosen (such as sweep=nh1_random_labels)."
                 )
         return sweep
 
 
 HOME = re.compile(r"(?<=[=,\[])~[^/,\]\s]*(?=/|$)")
-"""A home directory at the beginning of a value: Hydra's grammar has no ~, and no shell replaces one behind an = sign."""
+"""A home directory at the start of a value: Hydra's grammar has no ~, and shells do not expand it after an = sign."""
 
 
 def as_hydra_reads(arguments: Sequence[str]) -> list[str]:
-    """The command line with -m in front, since argparse takes the settings in one stretch only, and ~ replaced."""
+    """The command line with -m first, because argparse needs contiguous settings, and with ~ expanded."""
     written = [HOME.sub(lambda home: str(expanded(home[0])), argument) for argument in arguments]
     return sorted(written, key=lambda argument: argument not in ("-m", "--multirun"))
 
 
 @contextmanager
 def mistakes_told() -> Iterator[None]:
-    """Within the block a configuration that Hydra cannot compose ends in one sentence, not in a page (or in a traceback
-    where HYDRA_FULL_ERROR asks for one).
+    """Within the block, a configuration that Hydra cannot compose ends with one sentence (or, with HYDRA_FULL_ERROR set, a
+    traceback).
     """
     if "HYDRA_FULL_ERROR" in os.environ:
         yield
         return
-    os.environ["HYDRA_FULL_ERROR"] = "1"  # otherwise Hydra prints what it thinks of it, and exits
+    os.environ["HYDRA_FULL_ERROR"] = "1"  # otherwise Hydra prints its own message and exits
     try:
         yield
     except (KeyboardInterrupt, Stopped) as stop:
-        print("stopped; finished records are kept, the same command resumes from them", file=sys.stderr)
+        print("stopped; finished records are kept, run the same command again to resume", file=sys.stderr)
         sys.exit(128 + (stop.signal if isinstance(stop, Stopped) else signal.SIGINT))
-    except (HydraException, OmegaConfBaseException) as error:  # some are ValueErrors or OSErrors, too
+    except (HydraException, OmegaConfBaseException) as error:  # some are also ValueErrors or OSErrors
         MakeFolder.undo()
         refuse(sentence(error))
     except UserError as error:
@@ -218,7 +216,7 @@ def mistakes_told() -> Iterator[None]:
 
 
 def sentence(error: Exception) -> str:
-    """What is wrong with a configuration, said in one sentence."""
+    """The problem of a configuration in one sentence."""
     if isinstance(error, yaml.YAMLError):
         return f"a configuration file is not YAML: {' '.join(str(error).split())}."
     if isinstance(error, MissingConfigException) and error.options and error.missing_cfg_file:
@@ -229,7 +227,7 @@ def sentence(error: Exception) -> str:
         if "_target_" in parent:
             try:
                 locate(parent._target_, str(cause.full_key).rpartition(".")[0])
-            except UserError as unknown:  # without its class, a node's settings are not known
+            except UserError as unknown:  # without its class, the settings of a node are unknown
                 return str(unknown)
         allowed = sorted(str(key) for key in parent if key not in ("_target_", "hydra"))
         nearest = did_you_mean(str(cause.full_key).rpartition(".")[2], allowed)
@@ -238,11 +236,11 @@ def sentence(error: Exception) -> str:
     if isinstance(error, OverrideParseException):
         key, _, value = str(error.override).partition("=")
         return (
-            f"{error.override!r} cannot be read; a value with signs that Hydra does not know takes quotes: "
+            f"{error.override!r} cannot be read; a value with characters that Hydra cannot parse needs quotes: "
             f"{typed(key, _listed(value))}."
         )
     if first.startswith("Ambiguous value for argument"):
-        return f"{first.split(maxsplit=4)[-1]} names several values; for a run of each add -m."
+        return f"{first.split(maxsplit=4)[-1]} names several values; add -m to run each of them."
     if first.startswith("Multiple values for"):
         group, name = first.removeprefix("Multiple values for ").split(".")[0], first.split()[-1].rstrip("'")
         return f"{group} is chosen twice; write {group}={name}, without a plus."
@@ -254,7 +252,7 @@ def _other_plugin(group: str, chosen: str) -> str:
 
 
 def _no_option(file: str, options: Sequence[str]) -> str:
-    """What to write where a group has no such option; `file` is GROUP/OPTION."""
+    """The message for an option that a group lacks, with alternatives; `file` is GROUP/OPTION."""
     group, _, name = file.partition("/") if not file.startswith("hydra/") else file.rpartition("/")
     if group in OWN_PLUGINS:
         return _other_plugin(group, name)
@@ -266,14 +264,14 @@ def _no_option(file: str, options: Sequence[str]) -> str:
     ):
         instead = f" For your own files write dataset=local {typed('dataset.path', name)}."
     elif group == "dataset" and "/" in name and not name.startswith("sentence_answer/"):
-        instead = f" For a dataset of the hub write dataset=hub {typed('dataset.id', name)}."
+        instead = f" For a dataset on the hub write dataset=hub {typed('dataset.id', name)}."
     else:
         instead = did_you_mean(name, options)
     return f"{group} is {name!r}; allowed: {', '.join(options)}.{instead}"
 
 
 def _listed(value: str) -> str | list[str]:
-    """The items of what was typed as a list without the quotes that they need."""
+    """The items of a list that was typed without the quotes that they need."""
     if not (value.startswith("[") and value.endswith("]")):
         return value
     return [item.strip().strip("\"'") for item in value[1:-1].split(",")]

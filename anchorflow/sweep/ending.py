@@ -1,4 +1,4 @@
-"""What a sweep says at its end: the headline metrics over seeds, how long it took, what to do next."""
+"""The summary at the end of a sweep: headline metrics over seeds, the time taken, the next command."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ from typing import Any
 from anchorflow.sweep.status import columns, duration
 
 MOST_RUNS = 500
-"""Runs whose results are read for the table; of more, `anchorflow report` makes it."""
+"""The most runs to read for the table; for larger sweeps there is `anchorflow report`."""
 
 
 def summary(folders: Sequence[Path], sweep_dir: str, elapsed_s: float) -> list[str]:
-    """A row for each cell (runs that differ in nothing but their seed), mean ± standard error, of the runs in `folders`."""
+    """One row per cell (runs that differ only in their seed) of the runs in `folders`, with mean ± standard error."""
     complete = [folder for folder in folders if (folder / "result.json").exists()]
     lines = _table(complete) if 0 < len(complete) <= MOST_RUNS else []
     following = [f"took {duration(elapsed_s)}"]
@@ -24,7 +24,7 @@ def summary(folders: Sequence[Path], sweep_dir: str, elapsed_s: float) -> list[s
 
 
 def headline_metric(result: Mapping[str, Any]) -> float | None:
-    """The first of the metrics that the experiment is run for: what an optimiser optimises; None where it is undefined."""
+    """The experiment's first headline metric, which an optimiser optimises; None if it is undefined."""
     from anchorflow.report.view import view_of
     from anchorflow.results import Result
 

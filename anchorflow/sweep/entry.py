@@ -1,4 +1,4 @@
-"""From a command line to runs: Hydra composes the configuration, and one run or a sweep of them is started."""
+"""From a command line to runs: let Hydra compose the configuration, then start one run or a sweep."""
 
 from __future__ import annotations
 
@@ -20,17 +20,17 @@ from anchorflow.sweep import composition, hydra_internals
 from anchorflow.sweep.pack import tracebacks
 
 VERSION = "1.3"
-"""The version of Hydra whose behaviour is asked for."""
+"""The version of Hydra's defaults (`version_base`)."""
 
 
 def prepare_hydra() -> None:
-    """Make the project's resolvers and plugins known to Hydra, before it composes anything."""
+    """Register the project's resolvers and plugins, before Hydra composes anything."""
     composition.register_resolvers()
     hydra_internals.register()
 
 
 def start(arguments: Sequence[str]) -> None:
-    """Run what a command line asks for; a mistake ends the program with a sentence and exit code 1."""
+    """Run a command line; a mistake ends the program with one sentence and exit code 1."""
     prepare_hydra()
     sys.argv[1:] = composition.as_hydra_reads(arguments)
     with composition.mistakes_told():
@@ -38,12 +38,12 @@ def start(arguments: Sequence[str]) -> None:
 
 
 def run_job(config: DictConfig) -> None:
-    """Run what `config` describes in Hydra's directory for it.
+    """Run `config` in the directory that Hydra chose for it.
 
-    A user's mistake ends as one or two sentences and exit code 1.
+    A user's mistake ends the program with one or two sentences and exit code 1.
     """
     folder = Path(HydraConfig.get().runtime.output_dir)
-    logging.raiseExceptions = False  # a log that cannot be written (a full disk) is no reason for a traceback
+    logging.raiseExceptions = False  # no traceback for a log that cannot be written (a full disk)
     try:
         with stop_signals():
             own = [str(key) for key in config if key not in ("hydra", *SWEEP_WIDE)]
@@ -54,12 +54,12 @@ def run_job(config: DictConfig) -> None:
         _leave_nothing(folder)
         sys.exit(1)
     except Stopped as stop:
-        print(f"stopped; {folder} keeps the finished records, the same command resumes from them", file=sys.stderr)
+        print(f"stopped; {folder} keeps the finished records, run the same command again to resume", file=sys.stderr)
         sys.exit(128 + stop.signal)
 
 
 def _leave_nothing(folder: Path) -> None:
-    """A run that was refused before it started leaves no directory, or that which was there without what it added."""
+    """Remove what a refused run added: its whole directory, or only its own files in an existing one."""
     if RunDirectory(folder).has_started():
         return
     own = (".hydra", "launch.log", ".identity", ".lock", ".revisions", "status.json")
@@ -74,16 +74,18 @@ def _leave_nothing(folder: Path) -> None:
 def compose_node(
     group: str, option: str, overrides: Sequence[str] = (), config_dir: Path | None = None
 ) -> dict[str, Any]:
-    """The node of a group's option as a run would get it, as JSON's types. UserError for one that cannot be composed.
+    """The node of a group's option as in a run, as JSON types. UserError if it cannot be composed.
 
-    Options in `config_dir` come before the project's own.
+    Options in `config_dir` override the project's own.
     """
     import yaml
     from hydra.errors import HydraException
     from omegaconf.errors import OmegaConfBaseException
 
     if config_dir is not None and not config_dir.is_dir():
-        raise UserError(f"--config-dir is {str(config_dir)!r}, which is not there; allowed: a directory with options.")
+        raise UserError(
+            f"--config-dir is {str(config_dir)!r}, which does not exist; allowed: a directory with options."
+        )
 
     prepare_hydra()
     more = [] if config_dir is None else [f"hydra.searchpath=[file://{config_dir.absolute()}]"]

@@ -1,4 +1,4 @@
-"""How long cells will take, from earlier runs of their kind."""
+"""Estimate the run time of cells from earlier runs of their kind."""
 
 from __future__ import annotations
 
@@ -10,24 +10,24 @@ from typing import Any, NamedTuple
 from anchorflow.sweep.cells import Cell
 
 READ = 3
-"""Earlier runs that are read for one kind."""
+"""The most earlier runs to read for one kind."""
 
 
 class Pace(NamedTuple):
-    """What earlier runs of a kind had to do, and how fast they were."""
+    """The work and the speed of earlier runs of a kind."""
 
     units: float
     per_s: float
 
 
 class Estimates:
-    """Seconds that cells take; runs of the same experiment and model on the same dataset tell, else on another one."""
+    """Estimates in seconds, from runs of the same experiment and model on the same dataset, else on another one."""
 
     def __init__(self) -> None:
         self._known: dict[Path, Pace | None] = {}
 
     def of(self, cell: Cell) -> float | None:
-        """None where no run of its kind is complete."""
+        """The estimate for a cell; None if no run of its kind is complete."""
         dataset, model = cell.folder.parents[:2]
         pace = self._pace(dataset, "*/result.json") or self._pace(model, "*/*/result.json")
         if pace is None:

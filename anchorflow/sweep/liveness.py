@@ -1,4 +1,4 @@
-"""Whether a run is queued, alive, lost or over: what its directory, its lock and SLURM say together."""
+"""Whether a run is queued, alive, lost or over, from its directory, its lock and SLURM."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ from anchorflow.runs.rundir import SHARDS, RunDirectory, State
 from anchorflow.sweep import slurm
 
 FIRST = ("running", "queued", "failed", "cancelled", "lost", "preempted", "new")
-"""Of several shards the state that the run is said to have."""
+"""The state of a run with shards: the first of these that a shard has."""
 
 
 class Jobs:
-    """Which SLURM jobs live, and how others ended. SLURM is asked once for each user and job, and only if a run names one."""
+    """Which jobs are alive, and how others ended. SLURM is queried once per user and job, and only if a run names one."""
 
     def __init__(self) -> None:
         self._living: dict[int, Mapping[str, str] | None] = {}
@@ -30,31 +30,31 @@ class Jobs:
         self._private: bool | None = None
 
     def alive(self, job: str, user: int | None = None) -> bool:
-        """Whether it waits or runs. It may be `user`'s or this one's; where SLURM gives no answer it is believed to live."""
+        """Whether a job of `user` or of this user waits or runs; assumed to be true if SLURM does not answer."""
         return self._reason(job, user) is not None or not self._shown(user)
 
     def waits(self, job: str, user: int | None = None) -> bool:
-        """Whether it waits, as SLURM says."""
+        """Whether a job waits, according to SLURM."""
         return bool(self._reason(job, user))
 
     def reason(self, job: str, user: int | None = None) -> str:
-        """Why it waits, or that it runs."""
+        """Why a job waits, or that it runs."""
         reason = self._reason(job, user)
         return "unknown" if reason is None else reason or "running"
 
     def process(self, job: str, status: Mapping[str, Any], folder: Path) -> bool:
-        """Whether a job that is a process of one machine lives. On another machine its sweep, which keeps `folder`, tells."""
+        """Whether a job that is a local process is alive. From another machine, the lock of its sweep's `folder` decides."""
         if status.get("host") != socket.gethostname():
             return lives(folder)
-        if job not in self._processes:  # a number alone may be another process's by now
+        if job not in self._processes:  # a pid may have been reused by another process
             self._processes[job] = "submitit" in (slurm.ask("ps", "-p", job, "-o", "command=") or "")
         return self._processes[job]
 
     def of(self, status: Mapping[str, Any]) -> tuple[list[str], bool]:
-        """The jobs that a run was given to, from the plan of its sweep, and whether they are processes, not SLURM's."""
+        """The jobs of a run, from the plan of its sweep, and whether they are local processes instead of SLURM jobs."""
         path = str(status.get("sweep"))
         try:
-            if path not in self._plans:  # the runs of a sweep share it
+            if path not in self._plans:  # shared by the runs of a sweep
                 self._plans[path] = json.loads(Path(path).read_text(encoding="utf-8"))
             submitted = self._plans[path]
             jobs = [job for job in (submitted["packs"][pack]["job_id"] for pack in status["packs"]) if job]
@@ -63,7 +63,7 @@ class Jobs:
             return [], False
 
     def ended_as(self, job: str) -> str | None:
-        """How one that lives no more has ended, if SLURM knows. The runs of a pack share their job."""
+        """How a dead job ended, if SLURM knows. The runs of a pack share their job."""
         if job not in self._ended:
             self._ended[job] = slurm.ended_as(job)
         return self._ended[job]
@@ -75,7 +75,7 @@ class Jobs:
         return None
 
     def _shown(self, user: int | None) -> bool:
-        """Whether a job that SLURM does not name is gone."""
+        """Whether SLURM would list the user's job if it existed."""
         users = self._users(user)
         if any(self._living_of(one) is None for one in users):
             return False
@@ -95,7 +95,7 @@ class Jobs:
 
 
 class Found(NamedTuple):
-    """A run as it is. `state` is new where nothing is known, lost where its status says running but nobody works on it."""
+    """The current state of a run: `new` if nothing is known, `lost` if its status says running but no process works on it."""
 
     folder: Path
     state: State | Literal["new", "lost"]
@@ -110,11 +110,11 @@ class Found(NamedTuple):
 
     @property
     def why(self) -> str:
-        """Why it is as it is: the error, or where it was lost."""
+        """The reason for the state: the error, or where the run was lost."""
         if self.state == "lost":
             return f"its process is gone ({self.where}{self._ended})"
         if self.state == "preempted":
-            return "its allocation ended, or it was stopped; the same command resumes it from its records"
+            return "its allocation ended, or it was stopped; run the same command again to resume it"
         return str(self.status.get("error") or "")
 
     @property
@@ -125,7 +125,7 @@ class Found(NamedTuple):
 
 
 def look(folder: Path, jobs: Jobs) -> Found:
-    """What has become of the run in `folder`, its shards taken together."""
+    """The current state of the run in `folder`, including its shards."""
     try:
         if _looks_whole(folder / "result.json") or RunDirectory(folder).result() is not None:
             return Found(folder, "completed", read_status(folder), jobs)
@@ -141,7 +141,7 @@ def _look(folder: Path, jobs: Jobs) -> Found:
     status = read_status(folder)
     state = status.get("state", "new")
     if state not in ("queued", "running", "preempted"):
-        # Completed is a shard, or a run whose result was deleted: nobody is at it.
+        # "Completed" is a shard, or a run whose result was deleted: no process works on it.
         return Found(folder, "preempted" if state == "completed" else state, status, jobs)
     user = _owner(folder)
     if state == "running" and _works(folder, status, jobs, user):
@@ -153,9 +153,9 @@ def _look(folder: Path, jobs: Jobs) -> Found:
     else:
         coming = {job: f"{job} ({jobs.reason(job, user)})" for job in own if _comes(job, state, jobs, user)}
         job = str(status.get("job_id") or "")
-        if job and jobs.waits(job, user):  # requeued: it begins again what it was at
+        if job and jobs.waits(job, user):  # requeued: it restarts its current cell
             coming.setdefault(job, f"{job} ({jobs.reason(job, user)})")
-    if coming:  # the host is the one that it was submitted from, or ran on before
+    if coming:  # the host in the status is that of the submission or of an earlier attempt
         return Found(folder, "queued", {**status, "job_id": ", ".join(coming.values()), "host": None}, jobs)
     if state == "queued":
         return _never_begun(folder, status, own, here, jobs)
@@ -163,13 +163,13 @@ def _look(folder: Path, jobs: Jobs) -> Found:
 
 
 def _works(folder: Path, status: Mapping[str, Any], jobs: Jobs, user: int | None) -> bool:
-    """Whether there is somebody who works on a run that says so: not a job that is gone, unless its lock is held."""
+    """Whether a process really works on a run with the status running: its job is alive, or its lock is held."""
     job = status.get("job_id")
     return lives(folder) and (not job or held(folder) is True or jobs.alive(str(job), user))
 
 
 def _comes(job: str, state: str, jobs: Jobs, user: int | None) -> bool:
-    """Whether a job of its sweep will take the run. Where there is no SLURM, one that has begun is free to be taken up."""
+    """Whether a job of its sweep will run it. Without SLURM, a run that has started may be taken over."""
     return jobs.alive(job, user) if state == "queued" or slurm.installed() else False
 
 
@@ -185,7 +185,7 @@ def _never_begun(folder: Path, status: Mapping[str, Any], own: Sequence[str], he
 
 
 def _owner(folder: Path) -> int | None:
-    """Whose jobs the run's are: of the user who wrote its status."""
+    """The user id of the run's jobs: the owner of its status."""
     try:
         return (folder / "status.json").stat().st_uid
     except OSError:
@@ -193,7 +193,7 @@ def _owner(folder: Path) -> int | None:
 
 
 def _sums(shards: Sequence[Found]) -> dict[str, Any]:
-    """The progress and rate of all shards; the time left of the slowest."""
+    """The total progress and rate of all shards, and the time left of the slowest."""
     progress = [shard.status.get("progress") or {} for shard in shards]
     totals = [part.get("total") for part in progress]
     running = [shard.status for shard in shards if shard.state == "running"]
@@ -209,7 +209,7 @@ def _sums(shards: Sequence[Found]) -> dict[str, Any]:
 
 
 def _looks_whole(result: Path) -> bool:
-    """Whether a result is there from its first line to its last: to read all of each would take a report's time."""
+    """Whether a result exists with its first and last line; parsing every result would take too long."""
     try:
         with result.open("rb") as file:
             start = file.read(4096)

@@ -1,4 +1,4 @@
-"""Cells that share a model, one after another in one allocation."""
+"""Run cells that share a model one after another in one allocation."""
 
 from __future__ import annotations
 
@@ -24,18 +24,18 @@ from anchorflow.sweep.cells import Cell
 
 log = logging.getLogger(__name__)
 tracebacks = logging.getLogger("anchorflow.tracebacks")
-"""Goes to the log file (conf/hydra/job_logging/anchorflow.yaml), never to the screen."""
+"""Logs only to the file (conf/hydra/job_logging/anchorflow.yaml), not to the screen."""
 tracebacks.propagate = False
 tracebacks.addHandler(logging.NullHandler())
 
 STOP_S = 60
-"""How long a pack waits for its worker to tidy up."""
+"""Seconds that a pack waits for its worker to clean up."""
 
 
 def run(cells: Sequence[Cell], kept: KeptModel | None = None, parent: int | None = None) -> list[Cell]:
-    """Run the cells in this process, with one model kept; those that failed come back. Stopped ends all of it.
+    """Run the cells in this process, keeping one model loaded; returns those that failed. Stopped ends them all.
 
-    Once the process `parent` is gone no other cell is begun: a relaunch may have submitted the rest.
+    If the process `parent` dies, no further cell is started: a relaunch may have submitted the rest.
     """
     kept = kept or KeptModel()
     failed = []
@@ -49,7 +49,7 @@ def run(cells: Sequence[Cell], kept: KeptModel | None = None, parent: int | None
 
 
 def run_cell(cell: Cell, kept: KeptModel) -> bool:
-    """Run a cell as Hydra would: its configuration and log beside its records. False, and a line, if it fails."""
+    """Run a cell as Hydra would, with configuration and log in its directory. Prints a line and returns False if it fails."""
     try:
         begin(cell)
         execute(cell.config, cell.folder, kept, cell.shard, cell.recorded)
@@ -66,7 +66,7 @@ def run_cell(cell: Cell, kept: KeptModel) -> bool:
 
 
 def begin(cell: Cell) -> None:
-    """Write down what the cell was told (.hydra/), and let its log go to its launch.log."""
+    """Write the cell's configuration (.hydra/), and direct its log to its launch.log."""
     told = cell.folder / ".hydra"
     told.mkdir(parents=True, exist_ok=True)
     for name, content in (
@@ -82,11 +82,11 @@ def begin(cell: Cell) -> None:
 
 @dataclass
 class Pack:
-    """What submitit runs: the cells, in a child process that may die without taking those after it along.
+    """What submitit runs: the cells, in a child process whose death does not affect the cells after it.
 
-    The exit code is 1 if any cell failed, so that the job's state is FAILED. When the allocation ends before the work,
-    submitit asks for `checkpoint` and requeues the job, which resumes from the records: of the cells that had failed before
-    it leaves those alone. Where it may not be requeued again its unfinished cells fail.
+    The exit code is 1 if any cell failed, so that the job's state is FAILED. If the allocation ends before the work,
+    submitit calls `checkpoint` and requeues the job, which resumes from the records and skips cells that failed before.
+    If it may not be requeued again, its unfinished cells fail.
     """
 
     cells: tuple[Cell, ...]
@@ -102,7 +102,7 @@ class Pack:
         before = {number: signal.signal(number, self._pass_on) for number in (signal.SIGTERM, signal.SIGINT)}
         try:
             failed = self._run()
-        except UncompletedJobError:  # its time is over, and submitit does not requeue it
+        except UncompletedJobError:  # its time is up, and submitit does not requeue it
             self._give_up()
         finally:
             for number, handler in before.items():
@@ -118,7 +118,7 @@ class Pack:
             code = self._work(left)
             if code >= 0:
                 return failed or code > 0
-            # Killed, from outside or for its memory: the cell that it was at has failed, those after it have not.
+            # Killed from outside or for its memory: the current cell has failed, those after it have not.
             at = next((i for i, cell in enumerate(left) if _is_at_work(cell, self.worker)), 0)
             name = signal.Signals(-code).name
             _fail(left[at], f"killed by {name}" + (" (out of memory?)" if name == "SIGKILL" else ""))
@@ -126,17 +126,17 @@ class Pack:
         return failed
 
     def checkpoint(self) -> Any:
-        """End the worker, which keeps its records; the same pack again, unless it was requeued too often."""
+        """End the worker, which keeps its records, and return the same pack to requeue, unless that happened too often."""
         from submitit.helpers import DelayedSubmission
 
         self._end_worker()
         if _requeues() >= self.max_requeues:
             return None
-        signal.signal(signal.SIGTERM, signal.SIG_IGN)  # requeueing kills this job, which is ending anyway
+        signal.signal(signal.SIGTERM, signal.SIG_IGN)  # requeueing sends this job a signal, but it is ending anyway
         return DelayedSubmission(Pack(self.cells, self.max_requeues))
 
     def _work(self, cells: Sequence[Cell]) -> int:
-        """The exit code of a worker for these cells: 1 if one failed, -9 if it was killed."""
+        """Run a worker for these cells; returns its exit code: 1 if a cell failed, -9 if it was killed."""
         sys.stdout.flush()
         sys.stderr.flush()
         parent = os.getpid()
@@ -144,7 +144,7 @@ class Pack:
         if self.worker == 0:
             code = 1
             try:
-                signal.signal(signal.SIGUSR2, signal.SIG_IGN)  # for the pack, which then sends SIGTERM
+                signal.signal(signal.SIGUSR2, signal.SIG_IGN)  # meant for the pack, which then sends SIGTERM
                 with stop_signals(slurm.stop_state):
                     code = 1 if run(cells, parent=parent) else 0
             except Stopped as stop:
@@ -164,14 +164,14 @@ class Pack:
         sys.exit(128 + number)
 
     def _give_up(self) -> NoReturn:
-        """Nothing runs these cells again by itself."""
+        """Mark the unfinished cells as failed: nothing restarts them automatically."""
         requeues = _requeues()
         if requeues >= self.max_requeues:
             reason = f"requeued {requeues} times; allowed: launcher.max_requeues={self.max_requeues}"
         else:
             reason = "out of time (launcher.timeout_min), and not requeued again (launcher.max_num_timeout)"
         for cell in self.cells:
-            _fail(cell, f"{reason}; its records are kept, and the same command resumes it")
+            _fail(cell, f"{reason}; its records are kept, run the same command again to resume it")
         sys.exit(1)
 
     def _end_worker(self, number: int = signal.SIGTERM) -> None:
@@ -198,7 +198,7 @@ def _directory(cell: Cell) -> RunDirectory:
 
 
 def _fail(cell: Cell, error: str) -> None:
-    """Say so of a cell that has not ended yet, and that no other process has taken up."""
+    """Mark a cell as failed, unless it has ended or another process has taken it over."""
     directory = _directory(cell)
     status = read_status(directory.path)
     if directory.result() is not None or status.get("state") in ("completed", "failed") or lives(directory.path):

@@ -1,4 +1,4 @@
-"""What a sweep has to do: each cell checked before anything runs, what is finished left out, the rest in packs."""
+"""Plan a sweep: check every cell before anything runs, leave out complete ones, and group the rest into packs."""
 
 from __future__ import annotations
 
@@ -31,25 +31,25 @@ Fate = Literal["done", "to run", "in progress", "left out", "refused"]
 
 
 class Planned(NamedTuple):
-    """A cell, what will be done about it, and why."""
+    """A cell, what the sweep does with it, and why."""
 
     cell: Cell
     fate: Fate
     why: str = ""
     gpu_bytes: int | None = None
-    """What it takes of a GPU's memory, where that was asked for and can be known."""
+    """The GPU memory that it needs in bytes, if requested and known."""
 
 
 @dataclass(frozen=True)
 class Plan:
-    """Every cell with its fate, what is to run in packs whose cells share a model, and the data that `auto` chose."""
+    """Every cell with its fate, the packs to run (cells of a pack share a model), and the data sources that `auto` chose."""
 
     cells: tuple[Planned, ...]
     packs: tuple[tuple[Cell, ...], ...]
     sources: tuple[str, ...] = ()
 
     def of(self, fate: Fate) -> list[Planned]:
-        """The cells of this fate."""
+        """The cells with this fate."""
         return [planned for planned in self.cells if planned.fate == fate]
 
 
@@ -61,11 +61,11 @@ def make(
     memory: bool = False,
     preset: str | None = None,
 ) -> Plan:
-    """Check and sort the cells. UserError if two are the same run; a cell that cannot run is refused, the others go on.
+    """Check and sort the cells. UserError if two are the same run; a cell that cannot run is refused, the others run.
 
-    What is to run is frozen: the data comes from the source that was chosen here, or the run fails. With `memory`, or where
-    the launcher says what a GPU has, the plan says what each cell takes of it. The cells of a paper's `preset` at full size
-    are refused where dataset.source=auto finds no source with the paper's test split.
+    Cells to run are frozen: their data comes from the source chosen here, or the run fails. With `memory`, or if the
+    launcher sets the memory of a GPU, the plan has the memory of each cell. The cells of a paper's `preset` at full size
+    are refused if dataset.source=auto finds no source with the paper's test split.
     """
     _refuse_doubles(cells)
     refuse_strangers(launcher, cells)
@@ -80,10 +80,10 @@ def make(
 
 
 def into_packs(cells: Sequence[Cell], launcher: Launcher) -> list[tuple[Cell, ...]]:
-    """Cells of one model together, at least one pack for each model; every n-th cell in a pack of n, in the sweep's order.
-    Packs whose jobs are given the same follow one another.
+    """Group cells by model, with at least one pack per model; with n packs, a pack takes every n-th cell of the sweep's order.
 
-    So the shards of one cell, and its neighbours, which take as long, come into different packs.
+    The shards of a cell, and its neighbours, which take equally long, thus land in different packs. Packs with the same
+    resources are consecutive.
     """
     groups: dict[str, list[Cell]] = {}
     for cell in cells:
@@ -100,7 +100,7 @@ def into_packs(cells: Sequence[Cell], launcher: Launcher) -> list[tuple[Cell, ..
 
 
 def table(plan: Plan, launcher: Launcher) -> str:
-    """The plan for people: a line for each model, what is refused, and what a job is given."""
+    """The plan as text: one line per model, the refused cells, and the resources of a job."""
     fates: tuple[Fate, ...] = ("done", "in progress", "left out", "refused", "to run")
     models: dict[str, list[Planned]] = {}
     for planned in plan.cells:
@@ -120,7 +120,7 @@ def table(plan: Plan, launcher: Launcher) -> str:
         rows.append(["", *total, *([""] if taken else [])])
     lines = columns(rows)
     if plan.sources:
-        lines.append(f"data, chosen by dataset.source=auto and now fixed: {'; '.join(plan.sources)}")
+        lines.append(f"data, chosen by dataset.source=auto and fixed for this sweep: {'; '.join(plan.sources)}")
     for fate in ("refused", "in progress"):
         lines += [f"{fate}: {p.cell.name}: {p.why}" for p in plan.of(fate)]
     where = launcher.where
@@ -142,9 +142,7 @@ def table(plan: Plan, launcher: Launcher) -> str:
 
 
 def listing(plan: Plan, launcher: Launcher) -> list[str]:
-    """A line for each cell: its state, and of what is to run the memory, the time that earlier runs of its kind suggest,
-    and what its job is given; then the whole.
-    """
+    """One line per cell with its state and, for cells to run, memory, estimated time and resources; then the total."""
     estimates = Estimates()
     rows, seconds, unknown = [["cell", "state", "GPU memory", "time", "given"]], 0.0, 0
     for one in plan.cells:
@@ -159,10 +157,10 @@ def listing(plan: Plan, launcher: Launcher) -> list[str]:
     lines = columns(rows, left=len(rows[0]))
     if n := len(plan.of("to run")):
         lines.append(
-            f"the whole: {counted(n, 'cell')} to run, about {duration(seconds)} of computing" if unknown < n else ""
+            f"in total: {counted(n, 'cell')} to run, about {duration(seconds)} of computing" if unknown < n else ""
         )
         if unknown:
-            lines.append(f"the time of {counted(unknown, 'cell')} is not known: no run of its kind is complete")
+            lines.append(f"the time of {counted(unknown, 'cell')} is unknown: no run of its kind is complete")
     return [*filter(None, lines), ""]
 
 
@@ -199,7 +197,9 @@ def _decide(cell: Cell, check: _Check, only_failed: bool, jobs: Jobs) -> Planned
         return Planned(cell, "left out") if only_failed else Planned(cell, "refused", cell.problem)
     found = look(cell.folder, jobs)
     try:
-        if (name := cell.settings.model.name) != cell.config["model"].get("name"):  # with what it adds to its name
+        if (name := cell.settings.model.name) != cell.config["model"].get(
+            "name"
+        ):  # including the variant that it adds to its name
             cell = cell.with_settings("model", name=name)
         if (cell.folder / "result.json").exists():
             check.finished(cell)
@@ -214,7 +214,7 @@ def _decide(cell: Cell, check: _Check, only_failed: bool, jobs: Jobs) -> Planned
 
 
 def _given(planned: Planned, launcher: Launcher, measured: bool) -> Planned:
-    """With what its job is given, and where `measured` what it takes of a GPU's memory; refused where that is too much."""
+    """The planned cell with its job's resources and, if `measured`, its GPU memory; refused if that is too much."""
     chosen = planned.cell.settings
     on_cpu = chosen.job.device == "cpu" or not measured
     takes = None if on_cpu else demand(chosen.model, chosen.experiment, chosen.job.dtype)
@@ -235,7 +235,7 @@ def _given(planned: Planned, launcher: Launcher, measured: bool) -> Planned:
 
 
 class _Check:
-    """Whether cells can run, and whether a result is theirs. Data and the shapes of models are read once for all."""
+    """Checks whether cells can run, and whether a result belongs to them. Loads data and model shapes once for all cells."""
 
     def __init__(self, preset: str | None = None) -> None:
         self.preset = preset
@@ -243,7 +243,7 @@ class _Check:
         self._known: dict[str, Any] = {}
 
     def new(self, cell: Cell) -> Cell:
-        """The cell with its choices frozen. UserError where it cannot run."""
+        """The cell with its choices frozen. UserError if it cannot run."""
         chosen = cell.settings
         task = self._task(cell)
         frozen = chosen.dataset.frozen(task) if isinstance(chosen.dataset, Dataset) else {}
@@ -260,7 +260,7 @@ class _Check:
         return cell.with_settings("dataset", **frozen)
 
     def _refuse_other_split(self, chosen: Settings, task: Task) -> None:
-        """A paper's numbers are of its test split; experiments without queries draw from the train split alone."""
+        """Refuse data without the paper's test split, except for experiments that draw only from the train split."""
         if self.preset is None or not hasattr(chosen.experiment, "n_queries"):
             return
         assert isinstance(chosen.dataset, Dataset)
@@ -268,14 +268,14 @@ class _Check:
             raise UserError(f"sweep={self.preset} takes the paper's data: {instead}")
 
     def finished(self, cell: Cell) -> None:
-        """UserError where the result in the cell's directory is of other data, weights or settings."""
+        """Raise UserError if the result in the cell's directory belongs to other data, weights or settings."""
         chosen = cell.settings
         result = RunDirectory(cell.folder).result() or {}
         try:
             found, dtype = result["identity"], result["environment"]["dtype"]
         except (KeyError, TypeError) as error:
             raise UserError(
-                f"{cell.folder / 'result.json'} is damaged (no {error}); delete it, and the run goes on from its records."
+                f"{cell.folder / 'result.json'} is damaged (no {error}); delete it, and the run resumes from its records."
             ) from error
         identity = chosen.identity(self._task(cell), dtype)
         if found != identity:
@@ -294,12 +294,12 @@ class _Check:
         return shape
 
     def _tokenizer(self, cell: Cell) -> Any:
-        """None where a model of a user's own has none without its weights."""
+        """The tokenizer; None for a user's own model class that has none without weights."""
         model = cell.settings.model
         return self._once("tokenizer", cell.config["model"], model.tokenizer) if hasattr(model, "tokenizer") else None
 
     def _once(self, what: str, of: Any, make: Callable[[], Any]) -> Any:
-        """What `make` gives, or the UserError that it raises, the first time for such a thing."""
+        """The cached value of `make`, or the UserError that it raised the first time."""
         key = f"{what} {digest(of)}"
         if key not in self._known:
             try:

@@ -1,4 +1,4 @@
-"""What SLURM says of its jobs and itself. Every question has a time limit and an answer for when there is none."""
+"""Query SLURM about its jobs and itself. Every query has a time limit and a fallback."""
 
 import contextlib
 import math
@@ -12,21 +12,21 @@ from anchorflow.runs import State
 
 PATIENCE_S = 20
 NEVER_BEGUN = str(2**32 - 2)
-"""What SLURM writes for the number of an array's tasks that were cancelled while they waited."""
+"""SLURM's notation for the task number of pending array tasks that were cancelled."""
 
 
 SITE = ("account", "partition", "qos", "constraint")
-"""What users set for all their jobs as SBATCH_ACCOUNT, ...: it holds where the launcher says nothing."""
+"""Settings that users may set for all their jobs as SBATCH_ACCOUNT, ...; they apply if the launcher has no value."""
 
 
 def defaults() -> dict[str, str]:
-    """The user's own defaults of what a job is given."""
+    """The user's defaults for jobs, from the environment."""
     return {key: os.environ[name] for key in SITE if os.environ.get(name := f"SBATCH_{key.upper()}")}
 
 
 @contextlib.contextmanager
 def clean_environment() -> Iterator[None]:
-    """What the job has that a sweep is launched in (its memory, tasks, ...) is not handed on to the jobs of the sweep."""
+    """Within the block, hide the resources of the surrounding job (memory, tasks, ...) from the jobs of a sweep."""
     from submitit.helpers import clean_env
 
     kept = {name: os.environ[name] for name in ("SLURM_CONF", "SLURM_CLUSTERS") if name in os.environ}
@@ -36,9 +36,9 @@ def clean_environment() -> Iterator[None]:
 
 
 def ask(*command: str) -> str | None:
-    """The command's output; None where it fails, takes too long or is not there.
+    """The output of a command; None if it fails, takes too long or does not exist.
 
-    What the user's environment makes of its output (SQUEUE_PARTITION, ...) does not count.
+    Variables of the user that change the output (SQUEUE_PARTITION, ...) are ignored.
     """
     own = ("SQUEUE_", "SINFO_", "SACCT_")
     environment = {name: value for name, value in os.environ.items() if not name.startswith(own)}
@@ -50,14 +50,14 @@ def ask(*command: str) -> str | None:
 
 
 def installed() -> bool:
-    """Whether SLURM can be asked here at all."""
+    """Whether SLURM's commands exist here."""
     return shutil.which("squeue") is not None
 
 
 def alive(user: int | None = None) -> dict[str, str] | None:
-    """Why each of a user's jobs waits (Priority, Resources, ...), by id; nothing for one that has begun. None if nobody knows.
+    """The jobs of a user (default: this one) by id, with why each waits (Priority, ...; empty if started); None if unknown.
 
-    The user is this one unless named. A task of an array is called 12_3, as in status.json.
+    A task of an array is called 12_3, as in status.json.
     """
     who = str(os.getuid() if user is None else user)
     found = ask("squeue", "--all", "--noheader", "--array", "--user", who, "--format", "%i %T %r")
@@ -80,7 +80,7 @@ def private() -> bool:
 
 
 def ended_as(job: str) -> str | None:
-    """What SLURM says of a job that has ended (FAILED, TIMEOUT, NODE_FAIL, ...), while it remembers."""
+    """The final state of a job (FAILED, TIMEOUT, NODE_FAIL, ...), while SLURM remembers it."""
     array = job.partition("_")[0]
     for record in (_shown(job), *(one for one in _records(array) if one.get("ArrayTaskId") == NEVER_BEGUN)):
         if "JobState" in record:
@@ -90,9 +90,9 @@ def ended_as(job: str) -> str | None:
 
 
 def stop_state() -> State:
-    """What becomes of this job's run at SIGTERM: cancelled if somebody said so, else preempted.
+    """The state of this job's run after SIGTERM: cancelled if someone cancelled the job, else preempted.
 
-    The job's state says COMPLETING either way. One that comes back has a restart more than it was begun with.
+    The job's state is COMPLETING in both cases, but a requeued job has one more restart than before.
     """
     shown = _shown(os.environ.get("SLURM_JOB_ID", ""))
     restarts = int(os.environ.get("SLURM_RESTART_COUNT", 0))
@@ -102,7 +102,7 @@ def stop_state() -> State:
 
 
 def out_of_time() -> bool:
-    """Whether SLURM ends this job because its time is over."""
+    """Whether SLURM ends this job because its time is up."""
     return _timed_out(_shown(os.environ.get("SLURM_JOB_ID", "")))
 
 
@@ -111,24 +111,24 @@ def _timed_out(shown: dict[str, str]) -> bool:
 
 
 def _shown(job: str) -> dict[str, str]:
-    """What `scontrol show job` prints of a job; empty where it knows nothing."""
+    """The output of `scontrol show job` for a job; empty if it is unknown."""
     return next(iter(_records(job)), {})
 
 
 def _records(job: str) -> list[dict[str, str]]:
-    """Of an array one for each task that has begun, and one for the rest."""
+    """The records of a job; an array has one per started task, and one for the rest."""
     found = (ask("scontrol", "--oneliner", "show", "job", job) or "" if job else "").splitlines()
     return [dict(re.findall(r"(\w+)=(\S*)", line)) for line in found]
 
 
 def partitions() -> dict[str, float]:
-    """The minutes that a job may take in each of the cluster's partitions; the default one's name ends in *."""
+    """The time limit in minutes of each partition of the cluster; the name of the default one ends in *."""
     lines = (ask("sinfo", "--noheader", "--format", "%P %l") or "").splitlines()
     return {name: _minutes(limit) for name, limit in sorted(line.split() for line in lines)}
 
 
 def _minutes(limit: str) -> float:
-    """Of days-hours:minutes:seconds, of which what is zero in front may be missing; infinity for other words."""
+    """Minutes from days-hours:minutes:seconds without leading zero parts; infinity for other words."""
     days, _, clock = limit.rpartition("-")
     parts = clock.split(":")
     if not all(part.isdigit() for part in (days or "0", *parts)):
@@ -138,17 +138,17 @@ def _minutes(limit: str) -> float:
 
 
 def largest_array() -> int:
-    """Tasks that one array may have."""
+    """The largest number of tasks in an array."""
     found = re.search(r"MaxArraySize\s*=\s*(\d+)", ask("scontrol", "show", "config") or "")
     return int(found.group(1)) - 1 if found else 1000
 
 
 NODE = ("gpus_per_node", "cpus_per_task", "mem_gb")
-"""What is known of a node, by the launcher's names."""
+"""The known properties of a node, by the launcher's names."""
 
 
 def nodes() -> dict[str, list[dict[str, float]]]:
-    """By partition what each kind of its nodes has; empty where SLURM does not say."""
+    """The resources of each kind of node, by partition; empty if SLURM does not answer."""
     lines = (ask("sinfo", "--noheader", "--exact", "--format", "%R|%c|%m|%G") or "").splitlines()
     found: dict[str, list[dict[str, float]]] = {}
     for partition, cores, megabytes, devices in (line.strip().split("|") for line in lines):

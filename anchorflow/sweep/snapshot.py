@@ -1,4 +1,4 @@
-"""A copy of the code, so that queued jobs run what was submitted, whatever is edited until they start."""
+"""Copy the code at submission, so that later edits do not affect queued jobs."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from anchorflow.runs.provenance import ROOT, SNAPSHOT, revision
 from anchorflow.sweep.cells import Cell
 
 START = "start.py"
-STARTS = '''"""Runs what -m names with the code beside this file, which Python puts first where it looks for modules."""
+STARTS = '''"""Run the module after -m with the code next to this file, which comes first on Python's path."""
 
 import os
 import runpy
@@ -29,9 +29,9 @@ runpy.run_module(sys.argv[0], run_name="__main__", alter_sys=True)
 
 
 def take(folder: Path, cells: Iterable[Cell]) -> Path:
-    """Copy this package, and the modules here that the cells' classes lie in, to code/ in `folder`.
+    """Copy this package, and local modules with classes of the cells, to code/ in `folder`. Returns that directory.
 
-    UserError where that cannot be written.
+    UserError if it cannot be written.
     """
     code = folder / "code"
     try:
@@ -50,7 +50,7 @@ def take(folder: Path, cells: Iterable[Cell]) -> Path:
 
 
 def python(code: Path | None) -> str:
-    """The command that takes the place of `python -u`: it finds the code in `code`; None: as it lies when a job starts."""
+    """The command for a job instead of `python -u`: it uses the code in `code`, or, if None, the code at the job's start."""
     return " ".join(map(shlex.quote, [sys.executable, *([] if code is None else ["-u", str(code / START)])]))
 
 
@@ -64,7 +64,7 @@ def _copy(source: Path, into: Path) -> None:
 
 
 def _modules(node: Any) -> Iterator[str]:
-    """The topmost modules of every class that a configuration names."""
+    """The top-level modules of all classes in a configuration."""
     if isinstance(node, dict):
         if isinstance(target := node.get("_target_"), str):
             yield target.partition(".")[0]
@@ -73,7 +73,7 @@ def _modules(node: Any) -> Iterator[str]:
 
 
 def _own(name: str) -> Path | None:
-    """Where a module lies, if that is below the working directory: a user's own, not an installed one."""
+    """The path of a module below the working directory (a user's own); None for an installed one."""
     spec = importlib.util.find_spec(name)
     if spec is None:
         return None

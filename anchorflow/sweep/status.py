@@ -1,4 +1,4 @@
-"""The state of runs, as their directories and SLURM tell it: `anchorflow status`."""
+"""`anchorflow status`: the state of runs, from their directories and SLURM."""
 
 from __future__ import annotations
 
@@ -19,9 +19,7 @@ UNFINISHED = ("queued", "running")
 
 
 def show(paths: Sequence[Path], watch: bool = False, as_json: bool = False) -> int:
-    """Print a line for every run at or below the paths, or all of them as JSON; with `watch` again and again, until none
-    is queued or running.
-    """
+    """Print a line for every run at or below the paths, or all as JSON. With `watch`, repeat while any is queued or running."""
     while True:
         jobs = Jobs()
         found = [look(folder, jobs) for folder in runs_below(paths)]
@@ -38,7 +36,7 @@ def show(paths: Sequence[Path], watch: bool = False, as_json: bool = False) -> i
 
 
 def report(found: Sequence[Found]) -> list[str]:
-    """A table of these runs, each error whole on lines of its own, how many there are of each state, and the time left."""
+    """A table of these runs with full errors on separate lines, then the number of runs in each state and the time left."""
     if not found:
         return []
     apart = _apart([one.folder for one in found])
@@ -69,7 +67,7 @@ def report(found: Sequence[Found]) -> list[str]:
 
 
 def to_json(found: Sequence[Found]) -> dict[str, Any]:
-    """The same for programs: JSON's types."""
+    """The same as JSON types."""
     runs = [
         {
             **{key: one.status.get(key) for key in ("job_id", "host", "progress", "queries_per_s", "requeues")},
@@ -84,7 +82,7 @@ def to_json(found: Sequence[Found]) -> dict[str, Any]:
 
 
 def left_s(found: Sequence[Found]) -> float | None:
-    """Seconds until all that is queued or running is done, at the pace of what is complete; None where nothing tells."""
+    """Seconds until all queued and running runs end, at the pace of complete ones; None if unknown."""
     running = [one for one in found if one.state == "running"]
     waiting = sum(one.state == "queued" for one in found)
     known = [float(one.status["left_s"]) for one in running if one.status.get("left_s") is not None]
@@ -104,7 +102,7 @@ def _took(status: Mapping[str, Any]) -> float | None:
 
 
 def _apart(folders: Sequence[Path]) -> dict[Path, list[str]]:
-    """Of runs that differ in more than experiment, model, dataset and seed, the settings that tell each from the others."""
+    """The settings that distinguish each run from the others with the same experiment, model, dataset and seed."""
     alike: dict[tuple[Path, str], list[Path]] = {}
     for folder in folders:
         alike.setdefault((folder.parent, folder.name.partition("-")[0]), []).append(folder)
@@ -118,7 +116,7 @@ def _apart(folders: Sequence[Path]) -> dict[Path, list[str]]:
 
 
 def _told(folder: Path) -> list[str]:
-    """The overrides that a run was started with."""
+    """The overrides with which a run was started."""
     try:
         lines = (folder / ".hydra" / "overrides.yaml").read_text(encoding="utf-8").splitlines()
     except OSError:
@@ -127,7 +125,7 @@ def _told(folder: Path) -> list[str]:
 
 
 def columns(rows: Sequence[Sequence[str]], left: int = 1) -> list[str]:
-    """The rows as lines; the first `left` columns are flush left, the others flush right."""
+    """The rows as aligned lines; the first `left` columns are left-aligned, the others right-aligned."""
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     justified = [
         [text.ljust(w) if i < left else text.rjust(w) for i, (text, w) in enumerate(zip(row, widths, strict=True))]

@@ -1,4 +1,4 @@
-"""Packs handed to submitit: to SLURM, or to processes on this machine; and what became of them."""
+"""Submit packs with submitit, to SLURM or to processes on this machine, and follow them."""
 
 from __future__ import annotations
 
@@ -26,12 +26,12 @@ from anchorflow.sweep.settings import Launcher
 
 POLL_S = 2.0
 PATIENCE_S = 600.0
-"""How long a launch waits for another that submits runs of the same directory."""
+"""Seconds that a launch waits for another one that submits runs of the same directory."""
 
 
 @contextmanager
 def alone(sweep_dir: Path) -> Iterator[None]:
-    """One launch at a time submits runs of this directory. UserError where it cannot be written, or after ten minutes."""
+    """Allow one launch at a time to submit runs of this directory. UserError if it is not writable, or after ten minutes."""
     folder = sweep_dir.absolute() / ".submitting"
     try:
         folder.mkdir(parents=True, exist_ok=True)
@@ -42,16 +42,16 @@ def alone(sweep_dir: Path) -> Iterator[None]:
 
 
 def still_to_run(packs: Iterable[tuple[Cell, ...]]) -> list[tuple[Cell, ...]]:
-    """The packs without what another launch has submitted since the plan was made."""
+    """The packs without cells that another launch has submitted since the plan was made."""
     jobs, taken = Jobs(), ("queued", "running", "completed")
     left = (tuple(cell for cell in pack if look(cell.folder, jobs).state not in taken) for pack in packs)
     return [pack for pack in left if pack]
 
 
 class Submission:
-    """The packs of one sweep. `plan.json` in `folder` says which job has which cells, as soon as it is known.
+    """The packs of one sweep. `plan.json` in `folder` lists the cells of each job as soon as they are known.
 
-    With `live` the jobs run the code as it lies there when they start, else a copy of it.
+    With `live`, jobs run the code as it is when they start, else a copy of it.
     """
 
     def __init__(
@@ -71,12 +71,12 @@ class Submission:
             raise UserError(f"{error.filename or self.folder} cannot be written ({error.strerror}).") from error
 
     def to_slurm(self) -> None:
-        """Submit all packs, as arrays no larger than the cluster takes. UserError if sbatch refuses, naming what it took."""
+        """Submit all packs as arrays within the cluster's limit. UserError if sbatch refuses; it names the accepted packs."""
         for launcher, packs in groupby(self.packs, key=lambda pack: pack[0].allocation or self.launcher):
             self._to_slurm(launcher, list(packs))
 
     def _to_slurm(self, launcher: Launcher, packs: Sequence[tuple[Cell, ...]]) -> None:
-        """Submit packs that are given the same."""
+        """Submit packs with the same resources."""
         import submitit
         from submitit.core.utils import FailedJobError, FailedSubmissionError
 
@@ -92,7 +92,7 @@ class Submission:
             known["mem"] = f"{round(known['mem'] * 1024)}MB"
         executor.update_parameters(
             job_name="anchorflow",
-            wckey=None,  # submitit's own mark, which clusters that keep a list of such keys refuse
+            wckey=None,  # submitit's own key, which clusters with a list of allowed keys refuse
             signal_delay_s=self.launcher.signal_delay_s,
             setup=[*self._environment(launcher), *self.launcher.setup],
             stderr_to_stdout=True,
@@ -133,13 +133,13 @@ class Submission:
                     time.sleep(POLL_S / 4)
                     running = [job for job in running if not job.done()]
                     self._update(bar)
-            except BaseException:  # a signal to end
+            except BaseException:  # a termination signal
                 for job in running:
                     job.cancel()
                 raise
 
     def wait(self) -> None:
-        """Wait until none of the jobs lives. Ctrl-C ends the waiting, not the jobs."""
+        """Wait until all jobs have ended. Ctrl-C ends the waiting, not the jobs."""
         with self._bar() as bar:
             while True:
                 living = slurm.alive()
@@ -152,7 +152,7 @@ class Submission:
                 time.sleep(POLL_S)
 
     def found(self) -> list[Found]:
-        """What became of each cell."""
+        """The current state of each cell."""
         jobs = Jobs()
         return [look(folder, jobs) for folder in self._folders]
 
@@ -169,17 +169,17 @@ class Submission:
         return dict(self.launcher.additional_parameters or {})
 
     def _given(self, launcher: Launcher) -> dict[str, Any]:
-        """What a job is given, on SLURM with the user's own defaults."""
+        """The resources of a job, on SLURM including the user's own defaults."""
         return (slurm.defaults() if launcher.where == "slurm" else {}) | launcher.resources
 
     def _after(self, job: str | None) -> dict[str, Any]:
-        """What else sbatch is told: not to begin before the job has ended, nor before what the launcher names."""
+        """Dependencies for sbatch: the previous job must have ended, in addition to those that the launcher sets."""
         ours = [] if job is None else [f"afterany:{job}"]
         theirs = [str(value) for key, value in self._additional.items() if key == "dependency"]
         return self._additional | ({"dependency": ",".join(theirs + ours)} if ours else {})
 
     def _environment(self, launcher: Launcher) -> list[str]:
-        """The job finds this code where it is not installed, and takes no more threads than it was given."""
+        """Shell lines with which a job finds this code if it is not installed, and uses only its allotted threads."""
         lines = [f'export PYTHONPATH="{self.code or ROOT}${{PYTHONPATH:+:$PYTHONPATH}}"']
         if launcher.cpus_per_task is not None:
             lines.append(f"export OMP_NUM_THREADS=${{OMP_NUM_THREADS:-{launcher.cpus_per_task}}}")
@@ -189,7 +189,7 @@ class Submission:
         return Pack(cells, self.launcher.max_requeues)
 
     def _queue(self) -> None:
-        """Every cell says that it is queued, before the first job can say more."""
+        """Mark every cell as queued, before the first job can update its status."""
         self._write()
         packs: dict[Path, list[int]] = {}
         for number, pack in enumerate(self.packs):
@@ -223,7 +223,7 @@ class Submission:
         reason = "; ".join(dict.fromkeys(lines)).rstrip(".") or said.strip()
         left = len(self.packs) - len(self.jobs)
         taken = (
-            f" {len(self.jobs)} packs were submitted before ({self._plan} lists them), {left} were not."
+            f" {len(self.jobs)} packs were already submitted ({self._plan} lists them), {left} were not."
             if self.jobs
             else ""
         )
@@ -244,7 +244,7 @@ def _said(reason: str) -> str:
 
 
 def closing(found: Iterable[Found]) -> list[str]:
-    """What is to be said at the end: how many there are of each state, and each that is not complete with its reason."""
+    """The closing lines: the number of cells in each state, and each incomplete cell with its reason."""
     found = list(found)
     counts = Counter(one.state for one in found)
     lines = [f"{counted(len(found), 'cell')}: " + ", ".join(f"{n} {state}" for state, n in counts.most_common())]

@@ -1,6 +1,6 @@
-"""Weights & Biases: one run per job, made for comparing. Nothing outside this package knows it.
+"""Weights & Biases: one W&B run per job, designed for comparisons. No other package knows W&B.
 
-A tracker's trouble is one line in the log; it never costs a result.
+A failing tracker is one line in the log; it never loses a result.
 """
 
 from anchorflow.tracking.afterwards import tell_agent

@@ -1,4 +1,4 @@
-"""A run that is finished and was not recorded: a recording from its result.json, its records and its figures."""
+"""Record a complete run that was not tracked, from its result.json, records and figures."""
 
 import json
 import logging
@@ -20,9 +20,9 @@ log = logging.getLogger(__name__)
 
 
 def tell_agent(tracker: Any, folder: Path) -> None:
-    """Under `wandb agent`, a run that is complete already reports to the agent's own run: a sweep wants its metrics.
+    """Under `wandb agent`, report the metrics of an already complete run to the agent's own run: the sweep needs them.
 
-    Elsewhere, and with another tracker, nothing happens. Trouble is one line in the log.
+    Elsewhere, and with another tracker, do nothing. A failure is one line in the log.
     """
     if "WANDB_SWEEP_ID" not in os.environ or not isinstance(tracker, Tracking):
         return
@@ -33,10 +33,10 @@ def tell_agent(tracker: Any, folder: Path) -> None:
 
 
 def record(folder: Path, tracking: Tracking | None = None) -> None:
-    """Record what lies in a run's directory, as the run would have done (but for the prompts, which it does not keep).
+    """Record a run's directory as the run itself would have done, but without prompts, which are not kept.
 
-    Without `tracking`, offline, for the project that the run's own settings name. ValueError or KeyError for a damaged result,
-    OSError for files that cannot be read.
+    Without `tracking`, record offline, for the project in the run's own settings. ValueError or KeyError for a damaged
+    result, OSError for unreadable files.
     """
     found = json.loads((folder / "result.json").read_text(encoding="utf-8"))
     config, names = found["config"], names_of(found)
@@ -95,7 +95,7 @@ def _dataset(found: Mapping[str, Any], names: Names) -> dict[str, Any]:
 
 
 def _sample(path: Path, found: Mapping[str, Any]) -> Sample:
-    """The first records of queries, a row for each variant; without their prompts."""
+    """The first records of queries, one row per variant, without their prompts."""
     written = found.get("identity_of", {}).get("prompts", [])[2:3]
     labels = [str(word).strip() for word in (written[0] if written else ())]
     key = found.get("unit", "query")

@@ -1,4 +1,4 @@
-"""What a tracker is: whatever a run tells of itself to somebody else."""
+"""The interface of trackers, which receive the progress and the result of a run."""
 
 import logging
 import sys
@@ -17,9 +17,9 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True, kw_only=True)
 class Content:
-    """What a finished run has to show. `dataset` says what the data is (JSON's types), `files` is what was learned.
+    """The content of a complete run. `dataset` describes the data (JSON types), `files` are learned parameters.
 
-    `records` is the file with all of them, `described` the content of result.json.
+    `records` is the file with all records, `described` the content of result.json.
     """
 
     result: Result
@@ -33,7 +33,7 @@ class Content:
 
 @dataclass(frozen=True)
 class Progress:
-    """How far a run is: records done of all, records a second, seconds left, and the accuracy of those that are done."""
+    """A run's progress: records done and in total, records per second, seconds left, and the accuracy so far."""
 
     done: int
     total: int
@@ -43,13 +43,13 @@ class Progress:
 
 
 class Recorder(Protocol):
-    """Takes what one run has to show.
+    """Records one run.
 
-    It may have more: `progress(Progress)`, called while the run computes, and `url`, where people can look at the run.
+    Optional members: `progress(Progress)`, called while the run computes, and `url`, the page of the run.
     """
 
     def log(self, content: Content) -> None:
-        """Record it. Trouble with that must not end the run."""
+        """Record the content. A failure must not end the run."""
         ...
 
 
@@ -64,20 +64,20 @@ class Tracker(Protocol):
         names: Names,
         settings: Mapping[str, Any],
     ) -> AbstractContextManager[Recorder]:
-        """A recorder for a block, which ends as the run ends: an exception in it is a failed run.
+        """A recorder within a block that ends with the run: an exception in the block means a failed run.
 
         Args:
             folder: the run's directory.
-            identity: the run's own; the same identity is the same run, resumed.
-            config: the resolved configuration, as result.json has it.
-            names: what people find the run by.
-            settings: those of the experiment that change a number.
+            identity: the identity of the run; the same identity means the same run, resumed.
+            config: the resolved configuration, as in result.json.
+            names: the names of the run.
+            settings: the settings of the experiment that change a number.
         """
         ...
 
 
 class Careful:
-    """A recorder, or none, whose trouble is one line in the log."""
+    """A recorder (or none) whose failures are one line in the log."""
 
     def __init__(self, recorder: Recorder | None) -> None:
         self._recorder = recorder
@@ -85,7 +85,7 @@ class Careful:
 
     @property
     def url(self) -> str | None:
-        """Where people can look at the run, if there is such a place."""
+        """The page of the run, if it has one."""
         found: str | None = getattr(self._recorder, "url", None)
         return found
 
@@ -96,7 +96,7 @@ class Careful:
             _attempt(lambda: recorder.log(content))
 
     def progress(self, progress: Progress) -> None:
-        """Pass it to a recorder that has `progress`, until that fails."""
+        """Pass the progress to a recorder with a method `progress`, until that fails."""
         tell = getattr(self._recorder, "progress", None)
         if tell is not None and not self._failed:
             self._failed = _attempt(lambda: (tell(progress),)) is None
@@ -104,7 +104,7 @@ class Careful:
 
 @contextmanager
 def recording(begin: Callable[[], AbstractContextManager[Recorder]]) -> Iterator[Careful]:
-    """The recorder of a run for a block. Whatever a tracker raises is one line in the log and costs no result."""
+    """The recorder of a run within a block. Any exception of a tracker becomes one line in the log and loses no result."""
     manager = _attempt(begin)
     recorder = None if manager is None else _attempt(manager.__enter__)
     try:

@@ -1,4 +1,4 @@
-"""What a W&B run holds: settings to filter on, curves that overlay, tables, figures, artifacts."""
+"""The content of a W&B run: settings to filter by, curves that overlay, tables, figures, artifacts."""
 
 import json
 import math
@@ -11,14 +11,15 @@ from anchorflow.tracking.base import Content
 from anchorflow.tracking.names import Names, safe, safe_artifact
 
 PROVENANCE = ("device", "dtype", "weights", "git", "packages")
-"""Of result.json's `environment`, what the config of a W&B run holds at its top."""
+"""The fields of result.json's `environment` at the top level of a W&B run's config."""
 MARK = "curves_hash"
-"""In the summary: what tells the curves of a run that is made again from those that are there."""
+"""The key in the summary of a hash that distinguishes the curves of a repeated run from the recorded ones."""
 
 
 def flat(config: Mapping[str, Any], names: Names, settings: Mapping[str, Any]) -> dict[str, Any]:
-    """The configuration to filter and group by: the plain ones among the experiment's `settings` that change a number
-    come to the top, and the names of experiment, model, dataset and cell. The tracker's own settings are left out.
+    """The configuration to filter and group by, without the tracker's own settings.
+
+    The experiment's scalar `settings` and the names of experiment, model, dataset and cell are at its top level.
     """
     plain = {key: value for key, value in settings.items() if not isinstance(value, Mapping | list)}
     named = {f"{part}_name": name for part, name in names.shown.items() if part != "seed"}
@@ -27,9 +28,9 @@ def flat(config: Mapping[str, Any], names: Names, settings: Mapping[str, Any]) -
 
 
 def rows(content: Content, names: Names) -> list[dict[str, float]]:
-    """One row for each place on an axis, with the value there of every curve that has one.
+    """One row per position on an axis, with the value of every curve there.
 
-    A row of a layer has its `depth`, too: the layer by the number of layers, on which models of any size overlay.
+    A row of a layer also has its `depth`, the layer divided by the number of layers, on which models of any size overlay.
     """
     found = []
     for axis, curves in _axes(_shown(content, names)).items():
@@ -49,9 +50,9 @@ def mark(content: Content, names: Names) -> str:
 
 
 def write(run: Any, content: Content, names: Names, recorded: int) -> None:
-    """Hand the content to a W&B run, without the rows of its history that are `recorded` already.
+    """Log the content to a W&B run, except for the first `recorded` rows of its history.
 
-    What needs an answer of the server comes last, so that trouble with it costs no curve.
+    Calls that wait for the server come last, so that their failure loses no curve.
     """
     import wandb
 
@@ -87,7 +88,7 @@ def _shown(content: Content, names: Names) -> dict[str, Curve]:
 
 
 def _with_bands(curves: Mapping[str, Curve]) -> dict[str, Curve]:
-    """Each curve, and one standard error below and above it: the band that W&B cannot draw from seeds."""
+    """Each curve, and curves one standard error below and above it: a band that W&B cannot compute from seeds."""
     found = {}
     for name, curve in curves.items():
         found[name] = curve
@@ -110,13 +111,13 @@ def _with_names(table: Table) -> list[list[Any]]:
 
 
 def _write_artifacts(run: Any, content: Content, names: Names) -> None:
-    """The data by its hashes (texts stay where they are) is an input; all records, and what was learned, are outputs."""
+    """Log the data, identified by its hashes and without texts, as input; the records and learned parameters as outputs."""
     import wandb
 
     dataset = wandb.Artifact(safe_artifact(names.dataset), "dataset", metadata=dict(content.dataset))
     with dataset.new_file("dataset.json", mode="w", encoding="utf-8") as file:
         json.dump(content.dataset, file, ensure_ascii=False, indent=2, sort_keys=True)
-    # What use_artifact does with a new artifact, which refuses to do so offline.
+    # The same as use_artifact does with a new artifact; that function refuses to work offline.
     run._log_artifact(dataset, is_user_created=True, use_after_commit=True)
     of_cell = [names.model, names.dataset, names.counted]
     outputs = [(path.stem, [path], safe_artifact(path.stem, *of_cell)) for path in content.files]
@@ -125,12 +126,12 @@ def _write_artifacts(run: Any, content: Content, names: Names) -> None:
     for kind, paths, name in outputs:
         artifact = wandb.Artifact(name, kind, metadata=names.shown)
         for path in paths:
-            # The file is not written again once a run is complete: no copy of it is needed.
+            # The file of a complete run does not change: no copy is needed.
             artifact.add_file(str(path), policy="immutable", skip_cache=True)
         if kind == "records":
             with artifact.new_file("result.json", mode="w", encoding="utf-8") as file:
                 json.dump(content.described, file, ensure_ascii=False, indent=2)
-        run.log_artifact(artifact, aliases=[f"seed{names.seed}"])  # its seeds are versions of what a cell learned
+        run.log_artifact(artifact, aliases=[f"seed{names.seed}"])  # the seeds of a cell are versions of one artifact
 
 
 def _defined(value: float | None) -> bool:

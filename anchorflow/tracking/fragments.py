@@ -1,4 +1,4 @@
-"""What W&B wrote into a run's directory: a fragment for each attempt at the run."""
+"""Read W&B's recordings in a run's directory: one fragment per attempt at the run."""
 
 import json
 import os
@@ -19,10 +19,10 @@ WHOLE, FIRST, MIDDLE, LAST = 1, 2, 3, 4
 
 @dataclass(frozen=True)
 class Attempt:
-    """What a fragment says of its run.
+    """The content of a fragment.
 
-    `rows` of its history; `code` it ended with, None where it was killed or still runs; `missing` are files of its tables and
-    artifacts, which W&B looks for where they once were; `curves` is the hash of its curves.
+    `rows` is the length of its history; `code` its exit code, None if it was killed or still runs; `missing` are files of
+    its tables and artifacts that are no longer at the place where W&B looks for them; `curves` is the hash of its curves.
     """
 
     rows: int
@@ -32,28 +32,28 @@ class Attempt:
 
     @property
     def ended(self) -> bool:
-        """Whether it ended by itself."""
+        """Whether it ended regularly."""
         return self.code is not None
 
 
 @dataclass(frozen=True)
 class Fragment:
-    """One attempt. `log` is the file with all that happened."""
+    """The recording of one attempt; `log` is its file."""
 
     log: Path
 
     @property
     def identity(self) -> str:
-        """The id of the run."""
+        """The id of the W&B run."""
         return self.log.stem.removeprefix("run-")
 
     @property
     def uploaded(self) -> bool:
-        """W&B leaves a mark beside what it has uploaded."""
+        """Whether it was uploaded: W&B leaves a marker file next to it."""
         return self.log.with_name(f"{self.log.name}.synced").exists()
 
     def read(self) -> Attempt:
-        """What it says, as far as it can be read: a killed one may be cut off anywhere, or empty."""
+        """Its content as far as it can be read: the recording of a killed process may be truncated or empty."""
         rows, code, curves = 0, None, None
         files: list[str] = []
         for event in _events(self.log):
@@ -70,18 +70,18 @@ class Fragment:
 
 
 def fragments(folder: Path, online: bool = False) -> list[Fragment]:
-    """Those of a run's directory, oldest first (their names begin with the time): recorded offline, or online."""
+    """The fragments in a run's directory that were recorded offline (or online), oldest first: names begin with the time."""
     pattern = "run-*" if online else "offline-run-*"
     return [Fragment(log) for log in sorted((folder / "wandb").glob(f"{pattern}/run-*.wandb"))]
 
 
 def wandb_command(*arguments: str) -> list[str]:
-    """W&B's command line, of the installation that runs this."""
+    """A command of W&B's command line, from the running installation."""
     return [sys.executable, "-m", "wandb", *arguments]
 
 
 def without(names: Sequence[str], **more: str) -> dict[str, str]:
-    """The environment for such a command."""
+    """The environment for such a command, without these variables and with others."""
     return {**{key: value for key, value in os.environ.items() if key not in names}, **more}
 
 
@@ -90,7 +90,7 @@ def _key(item: Any) -> str:
 
 
 def _events(log: Path) -> Iterator[Any]:
-    """W&B's messages, up to the first that is damaged. (Its own reader, `wandb leet inspect`, takes a second for each file.)"""
+    """W&B's messages, up to the first damaged one. (Its own reader, `wandb leet inspect`, needs a second per file.)"""
     from google.protobuf.message import DecodeError
     from wandb.proto.wandb_internal_pb2 import Record
 
@@ -102,12 +102,12 @@ def _events(log: Path) -> Iterator[Any]:
 
 
 def _messages(content: bytes) -> Iterator[bytes]:
-    """The messages in a log of LevelDB's format, behind W&B's header: pieces, none of which crosses the border of a block."""
+    """The messages in a log in LevelDB format after W&B's header: they consist of pieces that do not cross block boundaries."""
     if len(content) < HEADER.size or HEADER.unpack_from(content)[0] != b":W&B":
         return
     at, message = HEADER.size, b""
     while at + PIECE.size <= len(content):
-        if BLOCK - at % BLOCK < PIECE.size:  # no room for another piece: the rest is filling
+        if BLOCK - at % BLOCK < PIECE.size:  # no room for another piece: the rest is padding
             at += BLOCK - at % BLOCK
             continue
         _, size, kind = PIECE.unpack_from(content, at)

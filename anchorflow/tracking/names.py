@@ -1,4 +1,4 @@
-"""What people find a run by: its name, its cell, and names of numbers that W&B takes for nothing but names."""
+"""The names of runs, cells and metrics in W&B."""
 
 import json
 import re
@@ -13,24 +13,24 @@ LONGEST_TAG, LONGEST_NAME = 64, 128  # W&B refuses longer ones
 
 @dataclass(frozen=True)
 class Names:
-    """What tells a run from others: those that differ in nothing but the seed are a cell."""
+    """What identifies a run. Runs that differ only in the seed form a cell."""
 
     experiment: str
     model: str
     dataset: str
     seed: int
     replicates: bool = True
-    """Whether seeds are independent; those of label_relationships share repetitions, and a band over them is none."""
+    """Whether seeds are independent. Those of label_relationships share repetitions, so a band over them is meaningless."""
     chosen: Mapping[str, Any] = field(default_factory=dict)
     """The settings that differ from their defaults."""
     counted: str = ""
-    """A hash of everything that can change a number, but the seed."""
+    """A hash of everything that can change a number, except the seed."""
 
     @property
     def cell(self) -> str:
-        """The report's cell: experiment, model, dataset, what differs from the defaults, and the hash of all that counts.
+        """The cell as in reports: experiment, model, dataset, settings that differ from defaults, and `hash`.
 
-        It has at most LONGEST_NAME characters, with room for a seed.
+        It has at most LONGEST_NAME characters, including room for a seed.
         """
         return self._named("", room=len(self._seed))
 
@@ -41,16 +41,16 @@ class Names:
 
     @property
     def group(self) -> str:
-        """What a mean is taken over: the cell, or where seeds are no replicates the run alone."""
+        """What W&B averages over: the cell, or the single run if seeds are not replicates."""
         return self.cell if self.replicates else self.name
 
     @property
     def shown(self) -> dict[str, str | int]:
-        """The names by what they name."""
+        """The names by their kind."""
         return {"experiment": self.experiment, "model": self.model, "dataset": self.dataset, "seed": self.seed}
 
     def number(self, name: str) -> str:
-        """What W&B calls a metric or curve of the experiment."""
+        """The name in W&B of a metric or curve of the experiment."""
         return f"{safe(self.experiment)}/{safe(name)}"
 
     @property
@@ -70,17 +70,17 @@ def name_run(
     """The names of a run.
 
     Args:
-        experiment: its name, as are `model` and `dataset`.
-        model: its name.
-        dataset: its name.
-        seed: the run's.
-        replicates: whether runs of several seeds have no unit in common.
-        counts: all that its identity is the hash of (`identity_of` in result.json).
-        dtype: as the configuration has it.
+        experiment: the name of the experiment.
+        model: the name of the model.
+        dataset: the name of the dataset.
+        seed: the seed of the run.
+        replicates: whether runs with different seeds share no units.
+        counts: the content that the run's identity hashes (`identity_of` in result.json).
+        dtype: the dtype in the configuration.
     """
     chosen = _chosen(counts.get("experiment", {}))
     for key, value in _chosen(counts.get("model", {})).items():
-        if str(value) not in model:  # a name may say it already: llama-7b-8bit
+        if str(value) not in model:  # a name may already contain it: llama-7b-8bit
             chosen[f"model.{key}"] = value
     if dtype != "auto":
         chosen["dtype"] = dtype
@@ -89,10 +89,10 @@ def name_run(
 
 
 def safe(name: str) -> str:
-    """A name for a metric or curve out of letters, digits, _ and /, to none of which W&B gives another meaning.
+    """A name for a metric or curve with only letters, digits, _ and /, which have no special meaning in W&B.
 
-    A point would be a level of nesting, a * a pattern; names with anything else cannot be sorted by. A decimal point becomes
-    _ (noise_0_25); where other characters do, a hash keeps two names apart.
+    A point would mean nesting, a * a pattern; W&B cannot sort by other names. A decimal point becomes _ (noise_0_25); if
+    other characters are replaced, a hash keeps names distinct.
     """
     plain = re.sub(r"(?<=[0-9])\.(?=[0-9])", "_", name)
     found = re.sub(r"[^A-Za-z0-9_/]", "_", plain)
@@ -105,7 +105,7 @@ def safe_artifact(*parts: str) -> str:
 
 
 def _chosen(node: Mapping[str, Any]) -> dict[str, Any]:
-    """The settings of a described object that change a number and differ from its class's defaults."""
+    """The settings of a node that change a number and differ from the defaults of its class."""
     try:
         kind = locate(node.get("_target_"), "")
     except SettingError:  # a class that is no longer there

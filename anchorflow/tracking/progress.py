@@ -9,7 +9,7 @@ from anchorflow.tracking.base import Careful, Progress
 
 
 class Kept(Protocol):
-    """Where records are kept while a run computes."""
+    """A store of records (see `runs.compute.Store`)."""
 
     @property
     def run(self) -> Path: ...
@@ -33,7 +33,7 @@ class Followed:
         return self._store.run
 
     def records(self) -> list[Record]:
-        """Those that are there: a resumed run's accuracy begins with them."""
+        """The stored records; the accuracy of a resumed run includes them."""
         found = self._store.records()
         self._asked = self._right = 0
         self._count(found)
@@ -49,7 +49,7 @@ class Followed:
         self._count(records)
 
     def progress(self, done: int, total: int, rate: float) -> None:
-        """Pass it on, to the recorder as well."""
+        """Pass the progress to the store and to the recorder."""
         self._store.progress(done, total, rate)
         accuracy = self._right / self._asked if self._asked else None
         left = (total - done) / rate if rate else None
@@ -63,8 +63,8 @@ class Followed:
 
 
 def is_right(record: Record) -> bool | None:
-    """Whether the most probable class is the true one: of a query in its first variant, of a repetition in its first regime
-    after all examples. None where a record does not say.
+    """Whether the most probable class is the true one, for a query in its first variant, for a repetition in its first
+    regime after all examples. None if the record has no such field.
     """
     try:
         if "variants" in record:

@@ -1,4 +1,4 @@
-"""A few records with the prompts they were made from: what a person looks at to see what a model was asked."""
+"""A sample of records with their prompts, for inspection."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -13,7 +13,7 @@ LONGEST = 2000
 
 @dataclass(frozen=True)
 class Sample:
-    """A table: names of columns, and rows of that many cells (JSON's types)."""
+    """A table: column names and rows of JSON types."""
 
     columns: Sequence[str]
     rows: Sequence[Sequence[Any]]
@@ -26,10 +26,10 @@ def draw_sample(
     labels: Sequence[str],
     decode: Callable[[Sequence[int]], str],
 ) -> Sample:
-    """At most MOST of the units (prompts or repetitions) that have a record, evenly spaced; a row for every variant.
+    """At most MOST of the units (prompts or repetitions) with a record, evenly spaced, with one row per variant.
 
-    `labels` names the classes, `decode` makes text of token ids. Of a repetition, the last example is what is predicted,
-    and its regimes are the variants. A prompt longer than LONGEST characters is cut in the middle, and says so.
+    `labels` names the classes, `decode` turns token ids into text. For a repetition, the prediction is that of the last
+    example, and regimes are the variants. Prompts longer than LONGEST characters are cut in the middle, with a mark.
     """
     found = {record[kind.key]: record for record in records}
     kept = [unit for unit in units if unit.number in found]

@@ -22,7 +22,7 @@ from anchorflow.tracking.fragments import Attempt, Fragment, fragments, wandb_co
 from anchorflow.tracking.tracker import has_credentials
 
 AT_ONCE = 4
-"""Uploads that are under way together."""
+"""The number of concurrent uploads."""
 _RECORDING = threading.Lock()
 PATIENCE_S = 15
 UPLOAD_TIMEOUT_S = 1800
@@ -43,10 +43,10 @@ State = Literal[
 
 @dataclass(frozen=True)
 class Run:
-    """A run's directory: what is to be done with it, or what became of it, and what there is to say.
+    """A run's directory, with the state of its upload and a message.
 
-    `identity` is the id of the W&B run, `pending` the fragments to be uploaded, oldest first; `unrecorded`: a recording has to
-    be made of its result, after them.
+    `identity` is the id of the W&B run, `pending` are the fragments to upload, oldest first. With `unrecorded`, a recording
+    must then be made from its result.
     """
 
     folder: Path
@@ -62,10 +62,10 @@ class Run:
 
 
 def sync(paths: Sequence[Path], dry_run: bool = False) -> int:
-    """Upload all runs at or below the paths, and print what became of each. Exit code 1 if one of them failed.
+    """Upload all runs at or below the paths and print the outcome of each. The exit code is 1 if one of them failed.
 
-    Fragments of one run go up in their order, into one W&B run; those that are uploaded already are left alone, so that
-    the command can be repeated. UserError without runs, credentials or a network.
+    Fragments of a run are uploaded in order into one W&B run. Uploaded fragments are skipped, so the command can be
+    repeated. UserError without runs, credentials or a network.
     """
     folders = runs_below(paths)
     if not folders:
@@ -87,10 +87,10 @@ def sync(paths: Sequence[Path], dry_run: bool = False) -> int:
 
 
 def plan(folder: Path) -> Run:
-    """What is to be uploaded of a run's directory, or why there is nothing.
+    """Decide what to upload from a run's directory, or why there is nothing.
 
-    A fragment without an end is of an attempt that still runs or was killed: the next one holds all that it could. Where a run
-    has its result and no attempt was recorded to its end, a recording is made of the result.
+    A fragment without an end belongs to an attempt that still runs or was killed; the next fragment repeats its content. If
+    a complete run has no fragment with an end, a recording is made from its result.
     """
     try:
         found = {fragment: fragment.read() for fragment in fragments(folder)}
@@ -99,7 +99,7 @@ def plan(folder: Path) -> Run:
         return Run(folder, "failed", f"(it cannot be read: {error})")
     recorded = any(attempt.code == 0 for attempt in (*found.values(), *online.values()))
     if (folder / "result.json").exists() and not recorded:
-        if _busy(folder):  # its result is written, its tracker has not ended
+        if _busy(folder):  # the result exists, but the tracker has not ended
             return Run(folder, "not finished", "(it runs)")
         return _planned(folder, found, unrecorded=True)
     if found:
@@ -134,17 +134,17 @@ def _planned(folder: Path, found: Mapping[Fragment, Attempt], unrecorded: bool =
     if not unrecorded and not waiting:
         return run.ends("uploaded before", "")
     if not unrecorded and not ended:
-        return run.ends("not finished", "(it runs, or was killed: then start it again)")
+        return run.ends("not finished", "(it is running, or was killed: run it again)")
     missing = [file for fragment in ended for file in found[fragment].missing]
     if missing:
-        return run.ends("failed", f"({missing[0]} is missing; if the run has moved, put a link at its old place)")
+        return run.ends("failed", f"({missing[0]} is missing; if the run was moved, create a link at its old path)")
     return replace(run, pending=ended, text="(from its result)" if unrecorded else f"({len(ended)} recorded)")
 
 
 def upload(run: Run) -> Run:
-    """Upload a run's fragments one after another, each by W&B's own command; the rest waits where one fails.
+    """Upload a run's fragments one after another with W&B's own command, until one fails.
 
-    The page of the run is kept in its status.json.
+    The run's status.json gets the address of its page.
     """
     url, pending = "", run.pending
     if run.unrecorded:
@@ -158,7 +158,7 @@ def upload(run: Run) -> Run:
         try:
             done = subprocess.run(
                 wandb_command("sync", str(fragment.log.resolve())),
-                cwd=run.folder,  # where W&B puts its log of this
+                cwd=run.folder,  # W&B writes its log of the upload here
                 env=without(("WANDB_MODE", "WANDB_SILENT", "WANDB_QUIET", "WANDB_DIR", "WANDB_SERVICE")),
                 stdin=subprocess.DEVNULL,
                 capture_output=True,
@@ -177,12 +177,12 @@ def upload(run: Run) -> Run:
 
 def _keep(folder: Path, url: str) -> None:
     if url:
-        with suppress(OSError):  # a directory of somebody else's
+        with suppress(OSError):  # another user's directory
             write_atomically(folder / "status.json", dumps({**read_status(folder), "url": url}, indent=2) + "\n")
 
 
 def check_access() -> None:
-    """UserError unless W&B's server answers and takes the credentials."""
+    """Raise UserError unless W&B's server answers and accepts the credentials."""
     import wandb
 
     if not has_credentials():
@@ -191,18 +191,18 @@ def check_access() -> None:
     try:
         urllib.request.urlopen(server, timeout=PATIENCE_S).close()
     except urllib.error.HTTPError:
-        pass  # an answer all the same
+        pass  # an HTTP error is an answer, too
     except OSError as error:
         raise UserError(f"{server} cannot be reached ({error}); nothing was uploaded, try again later.") from error
     try:
         wandb.Api(timeout=PATIENCE_S)
     except (wandb.errors.Error, ValueError) as error:
         reason = (str(error).splitlines() or [""])[0]
-        raise UserError(f"W&B does not take the credentials ({reason}); run `wandb login --relogin`.") from error
+        raise UserError(f"W&B does not accept the credentials ({reason}); run `wandb login --relogin`.") from error
 
 
 def _once_each(runs: Sequence[Run]) -> list[Run]:
-    """A W&B run is uploaded from one directory: copies of it would only repeat its curves."""
+    """Upload a W&B run from one directory only: copies of it would repeat its curves."""
     first: dict[str, Path] = {}
     for run in sorted(runs, key=lambda run: (run.state != "uploaded before", run.folder)):
         if run.state in ("uploaded before", "to upload"):
@@ -221,7 +221,7 @@ def _tell(run: Run) -> None:
 
 
 def _together(act: Callable[[S], T], items: Iterable[S]) -> Iterator[T]:
-    """The results of `act`, as they come; what has not begun is dropped when the reader stops."""
+    """The results of `act` in order of completion; pending calls are dropped when the reader stops."""
     pool = ThreadPoolExecutor(AT_ONCE)
     try:
         for done in as_completed([pool.submit(act, item) for item in items]):
@@ -231,7 +231,7 @@ def _together(act: Callable[[S], T], items: Iterable[S]) -> Iterator[T]:
 
 
 def _complaint(said: str) -> str:
-    """What W&B gives as the reason."""
+    """The reason in W&B's output."""
     lines = ["W&B said nothing", *(line.removeprefix("wandb: ") for line in said.splitlines() if line.strip())]
     errors = [line.removeprefix("ERROR ") for line in lines if "ERROR" in line]
     return (errors or lines)[-1][:300]

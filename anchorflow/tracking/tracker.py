@@ -1,4 +1,4 @@
-"""A W&B run around a job: it starts before the job, logs its result and ends as the job ends."""
+"""A W&B run around a job: starts before the job, logs its result, and ends with it."""
 
 import logging
 import netrc
@@ -27,34 +27,34 @@ LONGEST_REASON = 250
 LONGEST_DIFF = 1_000_000
 PROGRESS_INTERVAL_S = 5.0
 CODE = Path(__file__).parents[2]
-"""Where this code lies: in a checkout, W&B keeps its commit."""
+"""The root of this code; in a checkout, W&B records its commit."""
 CLOUD, OLD_CLOUD = "api.forge.coreweave.com", "api.wandb.ai"
-"""W&B's own server, and what it was called in older .netrc files, which still hold."""
+"""W&B's own server, and its name in older .netrc files, which remain valid."""
 End = Literal["finished", "failed", "preempted"]
 
 
 @configurable
 class Tracking:
-    """`auto` is online where credentials are found, else offline (upload later with `anchorflow sync`)."""
+    """Track runs in W&B. `auto` is online if credentials are found, else offline (upload later with `anchorflow sync`)."""
 
     mode: Literal["auto", "online", "offline", "none"] = setting(default="auto", kind="shown")
-    """Where a run is recorded; auto is online with credentials, else offline."""
+    """Where runs are recorded; auto is online with credentials, else offline."""
     project: str | None = setting(default=None, kind="shown")
-    """The W&B project; null is WANDB_PROJECT, or anchorflow."""
+    """The W&B project; null means WANDB_PROJECT, or anchorflow."""
     entity: str | None = setting(default=None, kind="shown")
-    """The W&B user or team; null is WANDB_ENTITY, or the account's default."""
+    """The W&B user or team; null means WANDB_ENTITY, or the account's default."""
     group: str | None = setting(default=None, kind="shown")
-    """The W&B group; null is WANDB_RUN_GROUP, or the report's cell, so that a group holds the seeds of one cell."""
+    """The W&B group; null means WANDB_RUN_GROUP, or the report's cell, so that a group has the seeds of one cell."""
     tags: tuple[str, ...] = setting(default=(), kind="shown")
-    """W&B tags besides those of experiment, model and dataset; none are those of WANDB_TAGS."""
+    """W&B tags in addition to experiment, model and dataset; if empty, those of WANDB_TAGS."""
 
     @contextmanager
     def run(
         self, folder: Path, identity: str, config: Mapping[str, Any], names: Names, settings: Mapping[str, Any]
     ) -> Iterator["WandbRun"]:
-        """A W&B run around a block. An exception in it makes it a failed run, a signal or an exit a preempted one.
+        """A W&B run within the block. An exception marks it as failed, a signal or an exit as preempted.
 
-        A run of the same identity is continued, not doubled.
+        A run with the same identity is continued, not duplicated.
         """
         tracker = WandbRun(self, folder, identity, flat(config, names, settings), names)
         with _staging(folder):
@@ -70,7 +70,7 @@ class Tracking:
             tracker.end("finished")
 
     def labels(self, names: Names) -> dict[str, Any]:
-        """The arguments of `wandb.init` by which people find a run. The configuration counts before the environment."""
+        """The arguments of `wandb.init` that name and group a run. The configuration overrides the environment."""
         said = os.environ
         tags = self.tags or said.get("WANDB_TAGS", "").split(",")
         own = names.experiment, names.model, names.dataset
@@ -84,7 +84,7 @@ class Tracking:
         }
 
     def resolved(self) -> str:
-        """online, offline or disabled."""
+        """The mode: online, offline or disabled."""
         if self.mode == "none":
             return "disabled"
         if self.mode != "auto":
@@ -95,9 +95,9 @@ class Tracking:
 
 
 class WandbRun:
-    """Hands a job's content to a W&B run, or to nobody.
+    """Logs a job's content to a W&B run.
 
-    Where W&B fails online, all is recorded offline instead; where that fails, too, the run goes on without it.
+    If W&B fails online, everything is recorded offline instead; if that fails, too, the run continues without it.
     """
 
     def __init__(
@@ -119,7 +119,7 @@ class WandbRun:
 
     @property
     def fault(self) -> Exception | None:
-        """What kept it from recording the content, if anything did."""
+        """The exception that prevented recording the content, if any."""
         return self._fault
 
     @property
@@ -138,7 +138,7 @@ class WandbRun:
             log.info("W&B: %s", self.url)
 
     def progress(self, progress: Progress) -> None:
-        """How far the run is goes into the summary, every few seconds."""
+        """Write the progress to the summary, every few seconds."""
         now = time.monotonic()
         if self._run is None or (now - self._last_progress < PROGRESS_INTERVAL_S and progress.done < progress.total):
             return
@@ -147,7 +147,7 @@ class WandbRun:
         self._run.summary.update({name: round(value, 3) for name, value in known.items()})
 
     def log(self, content: Content) -> None:
-        """Metrics go into the summary, curves are scalars over their own axis; tables, figures, artifacts."""
+        """Log metrics to the summary, curves as scalars over their own axis, and tables, figures and artifacts."""
         self._content = content
         if self._run is not None:
             try:
@@ -155,10 +155,10 @@ class WandbRun:
                     self._reopen(f"{self._identity}-{mark(content, self._names)}")
                 write(self._run, content, self._names, self._recorded)
             except Exception as error:
-                self._fault = error  # dealt with at the end, when the result is safe: W&B may take minutes to give up
+                self._fault = error  # handled at the end, when the result is safe: W&B may take minutes to give up
 
     def end(self, how: End, error: Exception | None = None) -> None:
-        """End the run; one that failed says why."""
+        """End the W&B run; a failed one gets the reason."""
         if self._run is not None:
             try:
                 if self._fault:
@@ -174,7 +174,7 @@ class WandbRun:
 
         there = fragments(self._folder) if self._mode == "offline" else []
         earlier = [fragment.read() for fragment in there if fragment.identity == self._identity]
-        logging.getLogger("opentelemetry").setLevel(logging.CRITICAL)  # W&B's reports on itself, which may fail as well
+        logging.getLogger("opentelemetry").setLevel(logging.CRITICAL)  # W&B's own telemetry may fail, too
         wandb.setup(settings=wandb.Settings(silent=True))
         self._run = wandb.init(
             id=self._identity,
@@ -185,7 +185,7 @@ class WandbRun:
             settings=wandb.Settings(
                 silent=True,
                 console="off",
-                disable_git=True,  # of the working directory, perhaps another project's; the config has our revision
+                disable_git=True,  # that of the working directory, perhaps another project; the config has our revision
                 init_timeout=INIT_TIMEOUT_S,
                 finish_timeout=FINISH_TIMEOUT_S,
                 finish_timeout_raises=True,
@@ -198,13 +198,13 @@ class WandbRun:
         self._log = _RunLog(self._run)
         if changes := _uncommitted():
             self._keep("diff.patch", changes)
-        uploadable = [attempt for attempt in earlier if attempt.ended]  # a killed one will not be uploaded
+        uploadable = [attempt for attempt in earlier if attempt.ended]  # fragments of killed attempts are not uploaded
         self._recorded = max(self._recorded, self._run.starting_step, sum(attempt.rows for attempt in uploadable))
         known = [attempt.curves for attempt in uploadable if attempt.curves]
         self._curves = known[-1] if known else self._run.summary.get(MARK) if self._mode == "online" else None
 
     def _reopen(self, identity: str) -> None:
-        """Another W&B run for curves that differ from those of the one that is there (its code was changed since)."""
+        """Open another W&B run for curves that differ from the recorded ones (the code has changed since)."""
         self._close("finished")
         self._identity, self._recorded = identity, 0
         self._open()
@@ -216,7 +216,7 @@ class WandbRun:
         self._keep("traceback.txt", text)
 
     def _keep(self, name: str, text: str) -> None:
-        """A file of the run."""
+        """Save a text as a file of the W&B run."""
         path = Path(self._run.dir) / name
         path.write_text(text, encoding="utf-8")
         self._run.save(str(path), base_path=self._run.dir, policy="end")
@@ -236,7 +236,7 @@ class WandbRun:
             self._log = None
 
     def _rescue(self, error: Exception, how: End | None = None) -> None:
-        """After a fault: the whole once more, offline. Says in one line what became of it."""
+        """After a failure, record everything again, offline; log the outcome in one line."""
         log.debug("the tracker's traceback", exc_info=error)
         reason = _reason(error)
         self._fault = None
@@ -260,11 +260,11 @@ class WandbRun:
             log.debug("the tracker's traceback", exc_info=another)
             reason += f"; then offline ({_reason(another)})"
         self._run, self._fault = None, error
-        log.warning("tracker: W&B failed (%s); the run goes on without it", reason)
+        log.warning("tracker: W&B failed (%s); the run continues without it", reason)
 
 
 class _RunLog(logging.Handler):
-    """What the program logs, W&B's own remarks left out, goes to the Logs of a run."""
+    """Sends the program's log, without W&B's own messages, to the Logs of a W&B run."""
 
     def __init__(self, run: Any) -> None:
         super().__init__(logging.INFO)
@@ -274,7 +274,7 @@ class _RunLog(logging.Handler):
 
     def emit(self, record: logging.LogRecord) -> None:
         if not record.name.startswith("wandb"):
-            with suppress(Exception):  # the log is on the screen and in launch.log all the same
+            with suppress(Exception):  # the log is also on the screen and in launch.log
                 self._run.write_logs(self.format(record))
 
     def end(self) -> None:
@@ -282,14 +282,14 @@ class _RunLog(logging.Handler):
 
 
 def _wait_for_end(folder: Path) -> None:
-    """W&B writes the end of a recording a moment after `finish` is back: until then it would be taken for a killed one."""
+    """Wait until W&B has written the end of a recording, shortly after `finish` returns; before, it looks like a killed one."""
     until = time.monotonic() + WRITE_TIMEOUT_S
     while (found := fragments(folder)) and not found[-1].read().ended and time.monotonic() < until:
         time.sleep(0.02)
 
 
 def _uncommitted() -> str:
-    """How this code differs from its commit; nothing outside a checkout."""
+    """The uncommitted changes of this code; empty outside a checkout."""
     if not (CODE / ".git").exists():
         return ""
     try:
@@ -300,19 +300,19 @@ def _uncommitted() -> str:
 
 
 def _abandon() -> None:
-    """End W&B's process with every run it has: a broken one would be taken for the next job's."""
+    """End W&B's service process with all its runs: the next job would otherwise inherit a broken one."""
     import wandb
 
     wandb.teardown(exit_code=1)
 
 
 def _ignore(record: logging.LogRecord) -> None:
-    """What W&B's own log cannot write (on a full disk, a traceback for each line) is no news."""
+    """Ignore failures of W&B's own log (on a full disk, a traceback for each line)."""
 
 
 @contextmanager
 def _staging(folder: Path) -> Iterator[None]:
-    """Copies that W&B makes of what is to be uploaded stay with the run instead of in the home directory."""
+    """Within the block, W&B stages uploads in the run's directory instead of the home directory."""
     if "WANDB_DATA_DIR" in os.environ:
         yield
         return
@@ -328,7 +328,7 @@ def _reason(error: Exception) -> str:
 
 
 def has_credentials() -> bool:
-    """Whether W&B would find any: in the environment, or in .netrc for its server."""
+    """Whether W&B credentials exist: in the environment, or in .netrc for its server."""
     if os.environ.get("WANDB_API_KEY") or os.environ.get("WANDB_IDENTITY_TOKEN_FILE"):
         return True
     import wandb

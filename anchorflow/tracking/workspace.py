@@ -1,4 +1,4 @@
-"""`anchorflow workspace PATH...`: W&B pages made for comparing: a saved view of each experiment, and a report of all."""
+"""`anchorflow workspace PATH...`: W&B pages for comparisons: a saved view of each experiment, and a report of all."""
 
 import importlib.util
 from collections import defaultdict
@@ -18,11 +18,11 @@ from anchorflow.tracking.names import safe
 from anchorflow.tracking.sync import check_access
 
 REPORT, VIEWS = "anchorflow report", "anchorflow"
-"""The title of the report, and how those of views begin (`anchorflow: saliency`). Under these they are found and replaced."""
+"""The title of the report and the prefix of view titles (`anchorflow: saliency`), by which they are found and replaced."""
 EDGES = ("", "_low", "_high")
-"""Of a curve with a band of its own."""
+"""The suffixes of a curve with its band."""
 MOST = 50
-"""Runs or groups in a plot; W&B's own limit is 10."""
+"""The most runs or groups in a plot; W&B's own limit is 10."""
 INTRODUCTION = (
     "Made by `anchorflow workspace`, which replaces this report when it runs again: copy it before you edit it."
 )
@@ -40,7 +40,7 @@ HEADLINE, HYPOTHESES = "headline", "null hypotheses"
 
 @dataclass(frozen=True)
 class Plot:
-    """Curves that are drawn together over an axis, by W&B's names."""
+    """Curves in one plot over an axis, by their W&B names."""
 
     axis: str
     title: str
@@ -50,9 +50,9 @@ class Plot:
 
 @dataclass(frozen=True)
 class Page:
-    """What is shown of an experiment. Numbers have W&B's names.
+    """The content of an experiment's page, by W&B names.
 
-    `replicates`: whether a mean over seeds has a standard error. `hypotheses` are differences, each before its p.
+    `replicates`: whether a mean over seeds has a standard error. `hypotheses` are differences, each followed by its p.
     """
 
     experiment: str
@@ -63,15 +63,15 @@ class Page:
 
     @staticmethod
     def columns(numbers: Sequence[str]) -> list[str]:
-        """The columns of a table of runs with these numbers."""
+        """The columns of a table of runs with these metrics."""
         named = [f"config:{part}_name.value" for part in ("model", "dataset")]
         return ["run:displayName", *named, *(f"summary:{name}" for name in numbers)]
 
 
 def workspace(paths: Sequence[Path]) -> list[str]:
-    """Make or update the pages for the runs at or below the paths, in each W&B project that they belong to.
+    """Create or update the pages of the runs at or below the paths, in each W&B project of these runs.
 
-    Their links, with what they are. UserError without complete runs, wandb-workspaces, credentials, a network, or a project.
+    Returns labelled links. UserError without complete runs, wandb-workspaces, credentials, a network, or a project.
     """
     runs = collect(paths).runs
     if not runs:
@@ -96,14 +96,14 @@ def workspace(paths: Sequence[Path]) -> list[str]:
             links += [f"{page.experiment}: {_save_view(entity, project, page)}" for page in pages]
         except (wandb.Error, WandbApiFailedError, ValueError) as error:
             raise UserError(
-                f"W&B did not take the pages for {entity}/{project} ({first_line(error)}); the project must be there, with "
-                "runs in it (anchorflow sync), and you must be allowed to write to it."
+                f"W&B did not accept the pages for {entity}/{project} ({first_line(error)}); the project must exist, contain "
+                "runs (anchorflow sync), and be writable for you."
             ) from error
     return links
 
 
 def _page(runs: Sequence[Run]) -> Page:
-    """What the runs of one experiment have to show, in the order in which they have it."""
+    """The page of one experiment's runs; metrics and curves in their order of appearance."""
     headline: dict[str, None] = {}
     hypotheses: dict[str, None] = {}
     plots: dict[tuple[str, Place], dict[str, None]] = defaultdict(dict)
@@ -134,7 +134,7 @@ def _headline(view: View, result: Result) -> list[str]:
 
 
 def _save_view(entity: str, project: str, page: Page) -> str:
-    """The link of the experiment's view."""
+    """Save the experiment's view; returns its link."""
     import wandb_workspaces.workspaces as ws
     from wandb_workspaces.expr import Config
     from wandb_workspaces.workspaces.internal import View as Saved
@@ -157,15 +157,15 @@ def _save_view(entity: str, project: str, page: Page) -> str:
             pinned_columns=page.columns([*page.headline, *page.hypotheses]),
         ),
     )
-    # The library makes up a name for each new view; ours is always the same, so that it is found again.
+    # The library invents a name for each new view; a fixed name lets us find it again.
     view._internal_name = f"nw-{VIEWS}{''.join(filter(str.isalnum, page.experiment))}-v"
-    with suppress(ValueError):  # there is none yet
+    with suppress(ValueError):  # it does not exist yet
         view._internal_id = Saved.from_name(entity, project, view._internal_name).id
     return str(view.save().url)
 
 
 def _save_report(api: Any, entity: str, project: str, pages: Sequence[Page]) -> str:
-    """The link of the report."""
+    """Save the report; returns its link."""
     import wandb_workspaces.reports.v2 as wr
 
     def grid(page: Page, name: str, numbers: Sequence[str], panels: Sequence[Any]) -> Any:
@@ -198,7 +198,7 @@ def _save_report(api: Any, entity: str, project: str, pages: Sequence[Page]) -> 
 
 
 def _bars(page: Page, numbers: Sequence[str]) -> list[Any]:
-    """A plot for each number that is no p-value."""
+    """A plot for each metric that is not a p-value."""
     import wandb_workspaces.reports.v2 as wr
 
     shown = [name for name in numbers if not (name.endswith("_p") and name.removesuffix("_p") in numbers)]
@@ -223,5 +223,5 @@ def _lines(page: Page, axis: str) -> list[Any]:
 
 
 def _aggregated(page: Page) -> dict[str, Any]:
-    """Groups are there where seeds are replicates alone; each is drawn as its mean and the mean's standard error."""
+    """Settings that draw each group as its mean and standard error; groups exist only if seeds are replicates."""
     return {"groupby_aggfunc": "mean", "groupby_rangefunc": "stderr"} if page.replicates else {}

@@ -42,20 +42,20 @@ def test_what_is_not_refused_is_counted_and_told(folder: Path, caplog: pytest.Lo
     assert (given.duplicates, given.conflicts, given.overlap) == (1, 1, 1)
     assert "1 repeat the text and label of an earlier row; 1 texts have more than one label" in caplog.text
     assert (
-        "line 6: text is ' '; it must be a text that is not empty. Of 6 rows 1 have none; they are left out"
+        "line 6: text is ' '; allowed: a text that is not empty. Of 6 rows 1 have none; they are left out"
         in caplog.text
     )
-    assert "line 7: a text holds the character NUL" in caplog.text
+    assert "line 7: a text contains the character NUL" in caplog.text
 
 
 @pytest.mark.parametrize(
     ("kind", "complaint"),
     [
         ("missing", "line 6: text is ' '"),
-        ("nul", "line 7: a text holds the character NUL"),
-        ("duplicates", "1 repeat the text and label of an earlier row, for one 'same'"),
-        ("conflicts", "1 texts have more than one label, for one 'both'"),
-        ("overlap", "1 test examples have the text of a train example, for one 'same'"),
+        ("nul", "line 7: a text contains the character NUL"),
+        ("duplicates", "1 repeat the text and label of an earlier row, such as 'same'"),
+        ("conflicts", "1 texts have more than one label, such as 'both'"),
+        ("overlap", "1 test examples have the text of a train example, such as 'same'"),
     ],
 )
 def test_what_is_refused_says_how_to_let_it_through(kind: str, complaint: str, folder: Path) -> None:
@@ -68,7 +68,7 @@ def test_what_is_refused_says_how_to_let_it_through(kind: str, complaint: str, f
 def test_duplicates_of_the_test_split_are_found(folder: Path) -> None:
     (folder / "train.jsonl").write_text('{"text": "a", "label": 0}\n{"text": "b", "label": 1}\n')
     (folder / "test.jsonl").write_text('{"text": "c", "label": 0}\n{"text": "c", "label": 0}\n')
-    with pytest.raises(UserError, match="for one 'c'"):
+    with pytest.raises(UserError, match="such as 'c'"):
         load(folder, refuse=("duplicates",))
 
 

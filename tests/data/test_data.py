@@ -54,10 +54,10 @@ def test_label_words_without_a_blank_are_warned_of(tmp_path: Path, caplog: pytes
     ):
         caplog.clear()
         local(folder, template=template, label_words=words).load()
-        assert ("without a blank" in caplog.text) == warned, template
+        assert ("without the blank" in caplog.text) == warned, template
         if warned:
             expected = (
-                "'Negative' follows 'Sentiment:' without a blank, as no text has it; write "
+                "'Negative' follows 'Sentiment:' without the blank that ordinary text has; write "
                 """'dataset.label_words=[" Negative", " Positive"]'"""
             )
             assert expected in caplog.text
@@ -74,7 +74,7 @@ def test_the_hash_is_of_the_content_not_of_the_place(tmp_path: Path) -> None:
     ("line", "complaint"),
     [
         ("{not json", "not JSON"),
-        ("[1, 2]", "a row is an object"),
+        ("[1, 2]", "allowed: an object with text"),
         ('{"label": 0}', "text is None"),
         ('{"text": "  ", "label": 0}', "text is '  '"),
         ('{"text": "a", "label": 2}', "label is 2; allowed: 0 to 1, or Negative, Positive"),
@@ -112,7 +112,7 @@ def test_bytes_that_are_no_text_are_refused(tmp_path: Path) -> None:
 def test_a_class_without_examples_and_an_empty_split_are_refused(tmp_path: Path) -> None:
     folder = write_dataset(tmp_path)
     (folder / "test.jsonl").write_text("")
-    with pytest.raises(UserError, match="holds no example"):
+    with pytest.raises(UserError, match="has no examples"):
         local(folder).load()
     (folder / "train.jsonl").write_text('{"text": "a", "label": 0}\n')
     with pytest.raises(UserError, match=r"no train example of class 1 \('Positive'\)"):
@@ -123,7 +123,7 @@ def test_a_class_without_examples_and_an_empty_split_are_refused(tmp_path: Path)
     ("said", "complaint"),
     [
         ({"templates": "x"}, "'templates' is not a key"),
-        ({"template": "{text}"}, "must hold {text}"),
+        ({"template": "{text}"}, "must contain {text}"),
         ({"label_words": [" One"]}, "two or more"),
         ({"label_words": [" One", " One"]}, "twice"),
         ({"label_words": [True, False]}, "dataset.yaml.label_words.0 is True: input should be a valid string"),
@@ -181,7 +181,7 @@ def test_auto_tries_directory_hub_package_in_this_order_and_says_why_none_will_d
     nowhere = Package(name="no_such_package", file="x", labels=(0, 1))
     with pytest.raises(UserError) as refused:
         Dataset(name="sst2", hub=place, package=nowhere, **written).load()
-    for part in ("ANCHORFLOW_DATA", "no/where: the hub is out of reach", "no_such_package is not installed"):
+    for part in ("ANCHORFLOW_DATA", "no/where: the hub cannot be reached", "no_such_package is not installed"):
         assert part in str(refused.value)
 
 
@@ -201,7 +201,7 @@ def test_a_template_for_pairs_needs_a_source_of_pairs() -> None:
     data = Dataset(
         name="x", source="package", package=package, template="{text}/{text_pair}:{label}", label_words=(" A", " B")
     )
-    with pytest.raises(UserError, match=r"asks for {text_pair}, but the rows of .* have one text only"):
+    with pytest.raises(UserError, match=r"uses {text_pair}, but the rows of .* have only one text"):
         data.load()
 
 
@@ -214,7 +214,7 @@ def test_a_pickle_that_could_run_code_is_refused(tmp_path: Path, monkeypatch: py
     monkeypatch.syspath_prepend(str(tmp_path))
     package = Package(name="evil_package", file="rows", labels=(0, 1))
     data = Dataset(name="x", source="package", package=package, template="{text}:{label}", label_words=("a", "b"))
-    with pytest.raises(UserError, match="only plain lists are read"):
+    with pytest.raises(UserError, match="allowed: plain lists"):
         data.load()
 
 

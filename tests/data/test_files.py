@@ -112,7 +112,7 @@ def test_one_file_is_split_by_a_hash_and_is_called_after_itself(
     assert (task.name, task.shown) == ("reviews", "reviews (directory)")
     assert 10 < len(task.test) < 35
     assert sorted(e.row for e in (*task.train, *task.test)) == list(range(100))
-    assert "has no test split; a fifth of its rows, by a hash of their texts, is one" in caplog.text
+    assert "has no test split; a hash of the texts selects a fifth of its rows as one" in caplog.text
     (folder := tmp_path / "my-reviews").mkdir()
     (tmp_path / "reviews.csv").rename(folder / "all.csv")
     alone = load(folder)
@@ -144,7 +144,7 @@ def test_what_datasets_saved_to_disk_is_read_with_the_names_of_its_labels(tmp_pa
     with pytest.raises(UserError, match=r"alone cannot be read \("):
         load(tmp_path / "alone")
     (tmp_path / "train.parquet").write_text("no such thing")
-    with pytest.raises(UserError, match=r"train.parquet: no Parquet \("):
+    with pytest.raises(UserError, match=r"train.parquet: not Parquet \("):
         load(tmp_path)
 
 
@@ -168,7 +168,7 @@ def test_any_dataset_of_the_hub_is_taken_by_its_id(monkeypatch: pytest.MonkeyPat
     assert asked == [("nyu-mll/glue", "sst2", "main")]
     assert (task.shown, task.label_words) == ("glue-sst2, validation (hub)", (" neg", " pos"))
     assert [(e.text, e.label) for e in task.test] == [("x", 1), ("y", 0)]
-    with pytest.raises(UserError, match=r"split test, row 1: label is -1, as where labels are withheld"):
+    with pytest.raises(UserError, match=r"split test, row 1: label is -1, which marks withheld labels"):
         Hosted(**given).load()
     with pytest.raises(
         UserError, match=r"no split 'valid'; it has .*: write dataset.test_split=NAME\. Did you mean validation\?"
@@ -177,7 +177,7 @@ def test_any_dataset_of_the_hub_is_taken_by_its_id(monkeypatch: pytest.MonkeyPat
     with pytest.raises(UserError, match=r"id is missing; write dataset.id=OWNER/NAME"):
         Hosted(template=TEMPLATE)
     monkeypatch.undo()
-    with pytest.raises(UserError, match=r"dataset.id is 'no/where', which cannot be had: no/where: the hub is out of"):
+    with pytest.raises(UserError, match=r"dataset.id is 'no/where', which cannot be loaded: no/where: the hub cannot"):
         Hosted(id="no/where", template=TEMPLATE).load()
 
 
@@ -225,14 +225,14 @@ def test_labels_may_be_words_and_give_the_label_words(tmp_path: Path, caplog: py
         (
             "x.csv",
             "text,label\na,b,1\n",
-            "x.csv, line 2: 3 values, but the 2 columns text, label; a value with ',' in it",
+            "x.csv, line 2: 3 values for the 2 columns text, label; a value that contains ','",
         ),
         ("x.csv", "text,text\na,1\n", "line 1: the column 'text' is given twice"),
         ("x.csv", 'text,label\n"a,1\n', "line 2: unexpected end of data"),
         (
             "x.csv",
             "text;label\na;1\n",
-            "has no column text and no label; it has text;label. Say which is which: 'dataset.co",
+            "has no column text and no label; it has text;label. Name the columns: 'dataset.co",
         ),
         ("x.csv", b"text,label\n\xff,1\n", "not UTF-8"),
         (
@@ -244,16 +244,16 @@ def test_labels_may_be_words_and_give_the_label_words(tmp_path: Path, caplog: py
         ("x.json", '[{"text": "a"', "x.json: not JSON"),
         ("x.json", b"\xff", "not JSON in UTF-8"),
         ("x.json", '[{"text": "a", "text": "b"}]', "x.json: the key 'text' is given twice"),
-        ("x.json", "[1]", "x.json, row 1: a row is an object"),
+        ("x.json", "[1]", "x.json, row 1: the row is 1; allowed: an object"),
         ("x.jsonl.gz", "no gzip", "x.jsonl.gz: Not a gzipped file"),
-        ("x.txt", "a", "x.txt is no file of examples; allowed: .jsonl, .jsonl.gz, .json"),
+        ("x.txt", "a", "x.txt is not a file of examples; allowed: .jsonl, .jsonl.gz, .json"),
         ("x.csv", "text,label\na,0\n ,1\nb,1\nc,\n", "line 5: label is ''; allowed: 0 to 1"),
         (
             "x.csv",
             "text,label\na,0\n ,1\nb,1\n",
-            "line 3: text is ' '; it must be a text that is not empty. Of 3 rows 1 have",
+            "line 3: text is ' '; allowed: a text that is not empty. Of 3 rows 1 have",
         ),
-        ("x.csv", "text,label\na,0\n\0b,1\n", "line 3: a text holds the character NUL"),
+        ("x.csv", "text,label\na,0\n\0b,1\n", "line 3: a text contains the character NUL"),
     ],
 )
 def test_a_file_that_cannot_be_read_is_refused_with_what_to_write(
@@ -269,7 +269,7 @@ def test_a_file_that_cannot_be_read_is_refused_with_what_to_write(
 def test_a_column_that_is_not_there_is_named_with_the_nearest(tmp_path: Path) -> None:
     path = write(tmp_path / "x.csv", [{"sentence": "a", "label": 0}])
     with pytest.raises(
-        UserError, match=r"text is 'sentense', which .*; it has sentence, label\. Did you mean sentence\?"
+        UserError, match=r"maps text to 'sentense', which .*; it has sentence, label\. Did you mean sentence\?"
     ):
         load(path, columns={"text": "sentense"})
     with pytest.raises(UserError, match=r"dataset.template is missing.*'dataset.template=\"Review: {text}\\nSentiment"):
@@ -303,7 +303,7 @@ def test_a_directory_without_a_split_says_what_it_has(files: tuple[str, ...], co
 def test_a_root_that_is_not_there_is_an_error_and_no_other_source_is_taken(tmp_path: Path) -> None:
     lost = Dataset(name="sst2", root=str(tmp_path / "dtaa"), template=TEMPLATE, label_words=WORDS)
     with pytest.raises(
-        UserError, match=r"ANCHORFLOW_DATA .* is '.*dtaa', which is no directory; looked for .*dtaa/sst2"
+        UserError, match=r"ANCHORFLOW_DATA .* is '.*dtaa', which is not a directory; looked for .*dtaa/sst2"
     ):
         lost.load()
     (tmp_path / "sst2").mkdir()

@@ -23,11 +23,11 @@ def test_a_pair_template_asks_for_a_second_text() -> None:
 @pytest.mark.parametrize(
     ("source", "complaint"),
     [
-        ("Review: {text}", "must hold {text}"),
-        ("{label}: {text}", "must hold {text}"),
-        ("{text}:{label}{label}", "must hold {text}"),
-        ("{text} {label}", "in front of {label}"),
-        ("{text}{label}", "in front of {label}"),
+        ("Review: {text}", "must contain {text}"),
+        ("{label}: {text}", "must contain {text}"),
+        ("{text}:{label}{label}", "must contain {text}"),
+        ("{text} {label}", "before {label}"),
+        ("{text}{label}", "before {label}"),
         ("{title}: {text}:{label}", "{title}"),
         ("{text:{label}", "cannot be read"),
         ("{text!r} is{label}", "formats text; allowed: the plain field {text}"),

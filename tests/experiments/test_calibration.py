@@ -24,7 +24,7 @@ def test_a_bias_that_all_repetitions_share_is_taken_away() -> None:
 
 
 def test_alone_there_is_nothing_to_calibrate_with() -> None:
-    with pytest.raises(UserError, match="the mean over the other repetitions, and one alone was not skipped"):
+    with pytest.raises(UserError, match="the mean over other repetitions, but all repetitions except one were skipped"):
         cross_fitted(np.log([[[0.8, 0.2]]]))
 
 

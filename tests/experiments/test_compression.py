@@ -186,7 +186,7 @@ def test_signs_of_the_template_that_a_tokenizer_joins_with_a_text_are_counted_in
     assert work.instead
     records = mapped(experiment, joined, work)
     note, *_ = experiment.reduce(records, written.labels).notes
-    assert note.startswith("in 2 of 3 demonstrations the tokenizer joins a sign of the template with the text")
+    assert note.startswith("in 2 of 3 demonstrations the tokenizer merges a character of the template with the text")
     assert r"a token such as '.\n'" in note
     assert r'dataset.template="Question: {text} \nAnswer Type:{label}"' in note
     records[0]["merged"]["demonstrations"] = 1  # where queries have demonstrations of their own

@@ -144,7 +144,7 @@ def test_a_layer_that_is_not_there_and_queries_of_one_class_are_refused(task: Ta
     with pytest.raises(UserError, match=r"experiment\.layer is 4; small has 3 layers, allowed: 1 to 3"):
         Diagnosis(n_queries=1, layer=4).check(task, Shape("small", 3, 4))
     one = dataclasses.replace(task, test=tuple(row for row in task.test if row.label == 1))
-    with pytest.raises(UserError, match="all test examples of toy are 'Location', two are needed"):
+    with pytest.raises(UserError, match="it needs two, but all test examples of toy are 'Location'"):
         Diagnosis(n_queries=1).check(one, Shape("small", 3, 4))
     own = dataclasses.replace(task.test[0], demonstrations=(task.train[0],))
     with pytest.raises(UserError, match="compares the anchors of demonstrations that all queries share; rows of toy"):

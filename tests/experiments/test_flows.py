@@ -35,12 +35,12 @@ def test_what_is_written_comes_back_by_query_with_six_digits(tmp_path: Path) -> 
 @pytest.mark.parametrize(
     ("changed", "complaint"),
     [
-        ({"strongest": [[(1, 3, 0.1)], []]}, "does not lead from a token to a later one"),
-        ({"strongest": [[(7, 3, 0.1)], []]}, "does not lead from a token to a later one"),
+        ({"strongest": [[(1, 3, 0.1)], []]}, "does not lead from one of"),
+        ({"strongest": [[(7, 3, 0.1)], []]}, "does not lead from one of"),
         ({"strongest": [[(3, 1, "NaN")], []]}, "finite"),
         ({"demonstrations": [{"label": 0, "start": 0, "stop": 99, "anchor": 3, "label_word": [3], "formatting": []}]},
-         "does not lie within 7 tokens"),
-        ({"totals": [0.2]}, "not all numbers are there for 2 layers"),
+         "does not lie within the 7 tokens"),
+        ({"totals": [0.2]}, "some numbers are missing for the 2 layers"),
         ({"tokens": "text"}, "valid"),
         (None, "JSON"),
     ],

@@ -63,7 +63,7 @@ def test_one_repetition_has_curves_but_no_test() -> None:
     result = experiment.reduce([record(0, [0, 2], default=p, random=p, flip_after_1=p)], ["a", "b", "c"])
     assert result.metrics["default_minus_random"] == 0
     assert math.isnan(result.metrics["default_minus_random_p"])
-    assert result.notes == ["flip_after_1 has no place with as many labels of both sides; n_demonstrations is 2"]
+    assert result.notes == ["flip_after_1 never has equally many true and flipped labels; n_demonstrations is 2"]
     json.dumps(result.to_json(), allow_nan=False)
 
 
@@ -77,7 +77,7 @@ def test_the_quick_defaults_say_how_to_take_the_papers() -> None:
 @pytest.mark.parametrize(
     ("settings", "complaint"),
     [
-        ({"regimes": ("fliped",)}, "regimes holds 'fliped'; allowed: default"),
+        ({"regimes": ("fliped",)}, "regimes has 'fliped'; allowed: default"),
         ({"regimes": ({"noise": -0.1},)}, "noise is -0.1; allowed: a probability from 0 to 1"),
         ({"regimes": ({"flip_after": 5},), "n_demonstrations": 5}, "flip_after is 5 with n_demonstrations=5; allowed"),
         ({"regimes": ({"alternating": 9},), "n_demonstrations": 5}, "alternating is 9 with n_demonstrations=5"),
@@ -104,7 +104,7 @@ def test_what_makes_no_sense_is_refused(settings: dict[str, Any], complaint: str
             "toy cannot be asked of tiny: the label words ' Zebra' and ' Zoo'",
         ),
         ({"regimes": ({"flip_after": 20},), "n_demonstrations": None}, 300, "flip_after is 20 with n_demonstrations="),
-        ({"n_demonstrations": None}, 10, "no example fits the context of 10 tokens"),
+        ({"n_demonstrations": None}, 10, "not even one example fits the context of 10 tokens"),
     ],
 )
 def test_what_task_and_model_cannot_satisfy_is_refused(

@@ -134,7 +134,7 @@ def test_a_beta_of_something_else_is_refused(lm: LanguageModel, task: Task, tmp_
     with pytest.raises(UserError, match=r"which is not there; allowed: the beta\.safetensors"):
         Reweighting(n_queries=1, beta=str(tmp_path / "nothing")).check(task, shape)
     (tmp_path / "garbage").write_text("?")
-    with pytest.raises(UserError, match="holds no β"):
+    with pytest.raises(UserError, match="has no β"):
         Reweighting(n_queries=1, beta=str(tmp_path / "garbage")).check(task, shape)
 
 

@@ -102,7 +102,7 @@ def test_what_does_not_fit_is_refused_by_name(base: Path, tuned: Path, monkeypat
     save_file(dict(list(learned.items())[1:]), tuned / "adapter_model.safetensors")
     assert f"the adapter in {tuned} cannot be merged into {base} (Found missing adapter keys" in refused(tuned)
     save_file({**learned, "base_model.model.model.layers.9.x": torch.ones(1)}, tuned / "adapter_model.safetensors")
-    assert "it has 1 weights that this model has no place for: base_model.model.model.layers.9.x" in refused(tuned)
+    assert "1 of its weights fit no part of this model: base_model.model.model.layers.9.x" in refused(tuned)
     monkeypatch.setattr(adapter.importlib.util, "find_spec", lambda name: None)
     assert "which needs peft; run: pip install 'anchorflow[peft]'" in refused(tuned)
     (tuned / "adapter_model.safetensors").unlink()

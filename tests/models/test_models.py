@@ -100,7 +100,7 @@ def test_weights_that_are_not_there_are_not_made_up(saved: Path) -> None:
     save_file(
         {name: t for name, t in tensors.items() if name != dropped}, saved / "model.safetensors", {"format": "pt"}
     )
-    with pytest.raises(UserError, match=r"1 of its weights are not in .* \(.*mlp.*\); it is damaged"):
+    with pytest.raises(UserError, match=r"1 of its weights are missing in .* \(.*mlp.*\); it is damaged"):
         Pretrained(name="local", path=str(saved)).load("cpu", "float32")
 
 
@@ -165,7 +165,7 @@ def test_weights_of_another_size_than_the_configuration_says_are_named(saved: Pa
     config = json.loads((saved / "config.json").read_text())
     config["vocab_size"] += 1
     (saved / "config.json").write_text(json.dumps(config))
-    with pytest.raises(UserError, match=r"not in its config.json's size \(.*; it is damaged") as refused:
+    with pytest.raises(UserError, match=r"the size that its config.json gives \(.*; it is damaged") as refused:
         Pretrained(name="local", path=str(saved)).load("cpu", "float32")
     assert "report" not in str(refused.value)
 

@@ -129,8 +129,8 @@ def test_where_true_and_flipped_labels_are_as_many() -> None:
     ("settings", "complaint"),
     [
         ([], r"regimes is empty; allowed: some of default, random, flipped, \{noise: ...\}"),
-        (["fliped"], r"regimes holds 'fliped'; allowed: default, random"),
-        ([{"noise": 0.1, "flip_after": 2}], r"regimes holds \{'noise': 0.1, 'flip_after': 2\}; allowed"),
+        (["fliped"], r"regimes has 'fliped'; allowed: default, random"),
+        ([{"noise": 0.1, "flip_after": 2}], r"regimes has \{'noise': 0.1, 'flip_after': 2\}; allowed"),
         ([{"noise": 1.5}], "noise is 1.5; allowed: a probability from 0 to 1"),
         ([{"noise": "much"}], "noise is 'much'"),
         (["noise"], "noise is None; allowed: a probability"),
@@ -140,13 +140,13 @@ def test_where_true_and_flipped_labels_are_as_many() -> None:
         ([{"flip_after": -1}], "flip_after is -1; allowed: a number of examples from 1"),
         ([{"default_after": 1.5}], "default_after is 1.5"),
         ([{"alternating": 0}], "alternating is 0; allowed: a number of examples from 1"),
-        ([{"replaced": ["A"]}], r"replaced is \['A'\]; allowed: a list of words, one for each class, no two alike"),
-        ([{"replaced": ["A", " A"]}], "no two alike"),
+        ([{"replaced": ["A"]}], r"replaced is \['A'\]; allowed: a list of words, one for each class, all different"),
+        ([{"replaced": ["A", " A"]}], "all different"),
         ([{"replaced": [True, False]}], "allowed: a list of words"),
         ([{"replaced": "AB"}], "replaced is 'AB'"),
         ([{"constant": " "}], "constant is ' '; allowed: a word"),
-        (["default", "default"], "regimes holds default twice"),
-        ([{"noise": 1}, {"noise": 1.0}], "regimes holds noise_1 twice"),
+        (["default", "default"], "regimes has default twice"),
+        ([{"noise": 1}, {"noise": 1.0}], "regimes has noise_1 twice"),
     ],
 )
 def test_what_is_no_regime_is_refused_with_what_is_allowed(settings: list[Any], complaint: str) -> None:

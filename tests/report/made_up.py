@@ -96,7 +96,7 @@ class MadeUp:
             for key in keys
         }
         guessing = dict(zip([f"guessing/{measure}" for measure in MEASURES_OF_LABELS], self.take(3), strict=True))
-        return Result(guessing, curves=drawn, notes=["flip_after_2 has no place with as many labels of both sides"])
+        return Result(guessing, curves=drawn, notes=["flip_after_2 never has equally many true and flipped labels"])
 
     def diagnosis(self) -> Result:
         return Result(

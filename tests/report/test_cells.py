@@ -246,5 +246,5 @@ def test_repetitions_that_seeds_share_count_once(tmp_path: Path) -> None:
     (tmp_path / "44" / "records.jsonl").write_text("garbage\n")
     (cell,), (problem,) = into_cells(collect([tmp_path]).runs)
     assert cell.result.metrics == pytest.approx(dict(experiment.reduce(label_records(range(42, 46)), ()).metrics))
-    assert "stands for its cell: repetitions cannot be put together" in problem
+    assert "represents its cell: repetitions cannot be pooled" in problem
     assert "records.jsonl, line 1 is damaged" in problem

@@ -63,14 +63,17 @@ DAMAGE: dict[str, tuple[Any, str]] = {
     "cut off": (b'{"schema": 1, "experi', "Unterminated string"),
     "empty": (b"", "Expecting value"),
     "no text": (b"\xff\xfe", "can't decode"),
-    "a list": (b"[1]", "not an object"),
+    "a list": (b"[1]", "not a JSON object"),
     "deep": (b"[" * 100_000, "recursion"),
     "another schema": ({"schema": 2}, "its schema is 2, this version reads 1"),
     "no schema": ({"schema": None}, "its schema is None"),
     "text for a number": ({"metrics": {"accuracy": "high"}}, "metrics.accuracy"),
     "infinite": ({"metrics": {"accuracy": float("inf")}}, "metrics.accuracy"),
     "no model": ({"config": {}}, "config.model"),
-    "curve of two lengths": ({"curves": {"R": {"x": "layer", "at": [1, 2], "values": [1]}}}, "2 places has 1 values"),
+    "curve of two lengths": (
+        {"curves": {"R": {"x": "layer", "at": [1, 2], "values": [1]}}},
+        "2 positions has 1 values",
+    ),
     "empty curve": ({"curves": {"R": {"x": "layer", "at": [], "values": []}}}, "curves.R.at"),
     "no settings": ({"identity_of": {"experiment": "x"}}, "identity_of.experiment"),
     "ragged table": (
@@ -138,7 +141,7 @@ def test_directories_without_runs_are_named(tmp_path: Path) -> None:
     write_run(tmp_path / "some" / "run", "saliency", PLAIN)
     found = collect([tmp_path / "empty", tmp_path / "some"])
     assert len(found.runs) == 1
-    assert found.problems == (f"{tmp_path / 'empty'}: no run lies at or below it",)
+    assert found.problems == (f"{tmp_path / 'empty'}: there is no run at or below it",)
     with pytest.raises(UserError, match="nowhere does not exist"):
         collect([tmp_path / "nowhere"])
 

@@ -52,7 +52,7 @@ def test_the_same_queries_are_paired(tmp_path: Path) -> None:
     one = classified(tmp_path / "a" / "run", 42, 1, model="gpt2")
     other = classified(tmp_path / "b" / "run", 42, 2, model="gpt2-xl")
     found, notes = compared(tmp_path / "a", tmp_path / "b")
-    assert notes == ["classification: compared are model"]
+    assert notes == ["classification: compared by model"]
     row = found["model=gpt2", "model=gpt2-xl", "accuracy"]
     apart = np.array(right(other)) - right(one)
     test = stats.ttest_1samp(apart, 0)
@@ -106,7 +106,7 @@ def test_many_comparisons_are_corrected_and_it_says_how(tmp_path: Path) -> None:
     tested = sorted((float(row["p"]), float(row["p over all"])) for row in rows if not math.isnan(float(row["p"])))
     assert len(tested) == 3
     assert tested[0][1] == pytest.approx(min(1, 3 * tested[0][0]))
-    assert sheet.notes[-1] == "p over all: corrected over the 3 differences of this table that have a p (Holm)."
+    assert sheet.notes[-1] == "p over all: corrected over the 3 differences of this table with a p (Holm)."
 
 
 def test_seeds_that_differ_alike_prove_nothing(tmp_path: Path) -> None:
@@ -129,7 +129,7 @@ def test_other_data_are_not_paired_by_query(tmp_path: Path) -> None:
     classified(tmp_path / "a" / "run", 42, 1, dataset="sst2")
     classified(tmp_path / "b" / "run", 42, 2, dataset="trec")
     found, notes = compared(tmp_path / "a", tmp_path / "b")
-    assert notes == ["classification: compared are dataset"]
+    assert notes == ["classification: compared by dataset"]
     assert found["dataset=sst2", "dataset=trec", "accuracy"]["pairs"] == "1 seed, no interval"
 
 
@@ -254,7 +254,7 @@ def test_the_command_prints_a_table_and_writes_it(tmp_path: Path, capsys: pytest
     sides = [str(tmp_path / name) for name in "ab"]
     assert cli.main(["compare", *sides, "--csv", str(tmp_path / "found.csv")]) == 0
     out = capsys.readouterr().out
-    assert out.startswith(f"* A: {sides[0]} (1 run), B: {sides[1]} (1 run)\n* classification: compared are model\n")
+    assert out.startswith(f"* A: {sides[0]} (1 run), B: {sides[1]} (1 run)\n* classification: compared by model\n")
     assert "| classification | sst2 | model=gpt2 | model=gpt2-xl | accuracy |" in out
     with (tmp_path / "found.csv").open(encoding="utf-8", newline="") as file:
         assert [row["metric"] for row in csv.DictReader(file)] == ["accuracy", "macro_f1", "ece"]
@@ -287,12 +287,12 @@ def test_sets_are_chosen_by_settings_and_may_be_more_than_two(
     rows = [line.split(" | ")[2:5] for line in said.splitlines() if "| accuracy |" in line]
     assert [row[1].replace("\\", "") for row in rows] == ["shots_per_class=2, seed=1", "shots_per_class=5"]
     for wrong, error in (
-        ([*first], "--where chooses the first set of runs, --with every other"),
-        (["compare", str(tmp_path)], "there is nothing to compare"),
-        ([*first, "--with", "shots_per_class=7"], "no run has shots_per_class=7; there are: 1, 2, 5."),
-        ([*first, "--with", "shots=7"], "no run has the setting shots; there are: version, shots_per_class, "),
-        ([*first, "--with", "model"], "'model' chooses no runs; allowed: NAME=VALUE"),
-        ([*first, "--with", "shots_per_class=5", "seed=1", "seed=3"], "no run has seed=3; there are: 1, 2."),
+        ([*first], "--where selects the first set of runs, and --with each other set"),
+        (["compare", str(tmp_path)], "there is only one set of runs"),
+        ([*first, "--with", "shots_per_class=7"], "no run has shots_per_class=7; allowed: 1, 2, 5."),
+        ([*first, "--with", "shots=7"], "no run has the setting shots; allowed: version, shots_per_class, "),
+        ([*first, "--with", "model"], "'model' selects no runs; allowed: NAME=VALUE"),
+        ([*first, "--with", "shots_per_class=5", "seed=1", "seed=3"], "no run has seed=3; allowed: 1, 2."),
     ):
         assert cli.main(wrong) == 2
         assert error in capsys.readouterr().err
@@ -309,6 +309,6 @@ def test_a_report_of_chosen_runs_and_of_complete_cells(tmp_path: Path, capsys: p
     assert cli.main([*given, "--only-complete"]) == 0
     said = capsys.readouterr().out
     assert said.startswith("# 2 runs in 1 cell")
-    assert "classification, gpt2-xl, sst2: left out, it lacks 1 seed of 2 (2)" in said
+    assert "classification, gpt2-xl, sst2: left out because it lacks 1 seed of 2 (2)" in said
     assert cli.main([*given, "--where", "model=gpt2-xl", "seed=2"]) == 2
     assert "no run has model=gpt2-xl and seed=2 together" in capsys.readouterr().err

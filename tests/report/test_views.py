@@ -153,7 +153,7 @@ def test_what_a_view_asks_for_in_vain_is_a_sentence(
     own = package(echo_view=VIEW.format(curve="S_xx"))
     echo(tmp_path / "runs" / "one", f"{own}.echo.Echo", Result({"delay": 0.5}, curves=RESULT.curves))
     said, out = written(tmp_path)
-    asks = "the view of echo asks for the"
+    asks = "the view of echo uses the"
     curve = f"{asks} curve 'S_xx', which this result does not have; it has: S_x, a/S_y, b/S_y"
     assert [line for line in said.splitlines() if line.startswith("*")] == [
         f"* problem: gpt2, sst2: {asks} metric 'loudness', which this result does not have; it has: delay",
@@ -183,12 +183,12 @@ def test_a_view_that_fails_is_told_and_the_rest_is_drawn(tmp_path: Path, package
     assert f"gpt2, sst2: the figure bad{SHOWN} {told}" in said
     assert f"the place of echo's curve 'S_x' {told}" in said
     assert page(out)["experiments"][1]["panels"] == ["S_x", "S_y"]
-    assert "stands for its cell: queries cannot be put together (division by zero)" in said
+    assert "represents its cell: queries cannot be pooled (division by zero)" in said
     assert {"echo", "classification"} < names(out, "tables")
     assert set(figures.draw(view_of("echo", f"{own}.echo.Echo"), RESULT, "title")) == {"S_x", "S_y"}
     same = collect([tmp_path / "runs" / "1"])
     _, notes = differences(same, same)
-    assert notes == [f"not paired by query: the records of {same.runs[0].path} do not serve (division by zero)"]
+    assert notes == [f"not paired by query: the records of {same.runs[0].path} cannot be used (division by zero)"]
 
 
 @pytest.mark.parametrize(
@@ -197,7 +197,7 @@ def test_a_view_that_fails_is_told_and_the_rest_is_drawn(tmp_path: Path, package
         ({}, "nowhere_to_be_found.Echo", r"its class nowhere_to_be_found.Echo cannot be imported \(No module named"),
         ({}, "{own}.echo.Ohce", r"its class \w+.echo.Ohce cannot be imported \(module .* has no attribute 'Ohce'"),
         ({}, "no path", r"its class no path cannot be imported \("),
-        ({"echo": "raise SystemExit(3)"}, "{own}.echo.Echo", r"cannot be imported \(it ends Python with 3\)"),
+        ({"echo": "raise SystemExit(3)"}, "{own}.echo.Echo", r"cannot be imported \(it exits with 3\)"),
         ({}, "{own}.echo.Echo", r"its own, \w+.echo_view, cannot be used \(No module named"),
         (
             {"echo_view": ""},

@@ -297,13 +297,13 @@ def test_problems_are_told_and_the_rest_is_reported(tmp_path: Path, capsys: pyte
     for part in (
         "later/result.json is left out: its schema is 2",
         "half/result.json is left out",
-        "empty: no run lies",
+        "empty: there is no run",
     ):
         assert part in out
     assert "identity aaaa and different numbers are left out" in out
     page = (tmp_path / "out" / "report.md").read_text()
     for name in ("S_wp", "S_pq", "S_ww", "S_wp_share", "S_pq_share", "S_ww_share"):  # each once, whatever asks for it
-        lacks = f"the view of saliency asks for the curve '{name}', which this result does not have; it has: none"
+        lacks = f"the view of saliency uses the curve '{name}', which this result does not have; it has: none"
         assert page.count(f"* problem: bare, sst2: {lacks}\n") == 1
-    assert "* problem: gpt2, sst2: the view of saliency asks for the metric 'accuracy'" in page
+    assert "* problem: gpt2, sst2: the view of saliency uses the metric 'accuracy'" in page
     assert (tmp_path / "out" / "figures" / "saliency_shares.png").exists()

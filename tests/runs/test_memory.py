@@ -88,7 +88,7 @@ def test_a_model_that_cannot_be_simulated_costs_its_estimate_and_no_run(caplog: 
     model: Any = Routed()
     assert memory.demand(model, Saliency(), "float32") is None
     assert [record.message for record in caplog.records if record.levelname == "WARNING"] == [
-        "the memory of model routed is not known: it cannot be simulated (aten._local_scalar_dense.default)"
+        "the memory of model routed is unknown: it cannot be simulated (aten._local_scalar_dense.default)"
     ]
     without: Any = object()
     assert memory.demand(without, Saliency(), "float32") is None

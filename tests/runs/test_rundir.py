@@ -106,7 +106,7 @@ def test_status_says_who_where_and_how_far(tmp_path: Path, monkeypatch: pytest.M
 @pytest.mark.parametrize("content", ["{", "{}", "[]", '{"identity": "a"}'])
 def test_a_damaged_result_is_named_and_the_run_can_go_on_without_it(tmp_path: Path, content: str) -> None:
     (tmp_path / "result.json").write_text(content)
-    with pytest.raises(UserError, match=r"result.json is damaged .* goes on from its records"):
+    with pytest.raises(UserError, match=r"result.json is damaged .* resumes from its records"):
         RunDirectory(tmp_path).result()
 
 
@@ -159,5 +159,5 @@ def test_results_are_json_and_what_is_undefined_is_null() -> None:
 
 
 def test_a_curve_with_too_few_values_is_refused() -> None:
-    with pytest.raises(ValueError, match="over 2 places has 1 values"):
+    with pytest.raises(ValueError, match="over 2 positions has 1 values"):
         Curve("layer", [1, 2], [0.5])

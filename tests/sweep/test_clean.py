@@ -49,13 +49,13 @@ def test_clean_shows_and_removes_what_nobody_needs(
     tmp_path: Path, runs: dict[str, Path], capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert cli.main(["clean", str(tmp_path)]) == 2
-    assert "nobody can be asked here; add --yes" in capsys.readouterr().err
+    assert "the confirmation needs a terminal; add --yes" in capsys.readouterr().err
     assert all(path.exists() for path in runs.values())
     assert cli.main(["clean", str(tmp_path), "--yes"]) == 0
     shown = capsys.readouterr().out
     assert "failed, with 2 records: it broke" in shown
     assert "lost: its process is gone" in shown
-    assert "superseded: version 1, there is a result of version 2" in shown
+    assert "superseded: version 1; a result of version 2 exists" in shown
     assert "removed 3 runs" in shown
     assert {name for name, path in runs.items() if path.exists()} == {"new", "another", "unknown", "stopped"}
     assert cli.main(["clean", str(tmp_path)]) == 0

@@ -32,8 +32,8 @@ def test_the_time_of_a_cell_follows_from_earlier_runs_of_its_kind(tmp_path: Path
     assert later.split()[1:] == ["to", "run", "0:08", "mem_gb", "2.0,", "timeout_min", "60"]
     assert unknown.split()[3] == "?"
     assert whole == [
-        "the whole: 2 cells to run, about 0:08 of computing",
-        "the time of 1 cell is not known: no run of its kind is complete",
+        "in total: 2 cells to run, about 0:08 of computing",
+        "the time of 1 cell is unknown: no run of its kind is complete",
         "",
     ]
     said = summary([cell.folder for cell in made], "outputs", 65)

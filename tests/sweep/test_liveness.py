@@ -70,7 +70,7 @@ def test_the_state_of_a_run_is_what_its_directory_and_slurm_say(tmp_path: Path, 
     assert "its process is gone (job 8, " in look(tmp_path / "saliency/tiny/sst2/killed", jobs).why
     assert "result.json is damaged" in look(damaged, jobs).why
     assert "OUT_OF_MEMORY" in look(tmp_path / "saliency/tiny/sst2/killed", jobs).why
-    assert "the same command resumes it" in look(tmp_path / "saliency/tiny/sst2/stopped", jobs).why
+    assert "run the same command again to resume it" in look(tmp_path / "saliency/tiny/sst2/stopped", jobs).why
 
 
 def test_slurm_is_asked_once_how_a_job_ended(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -202,7 +202,10 @@ def test_the_source_that_auto_chose_is_frozen(tmp_path: Path, monkeypatch: pytes
     found = plan.make(made, HERE, only_failed=False, jobs=Jobs())
     assert [p.cell.config["dataset"]["source"] for p in found.cells] == ["directory", "directory", "auto"]
     assert [p.cell.folder for p in found.cells] == [cell.folder for cell in made]
-    assert "data, chosen by dataset.source=auto and now fixed: sst2 (directory)" in plan.table(found, HERE).splitlines()
+    assert (
+        "data, chosen by dataset.source=auto and fixed for this sweep: sst2 (directory)"
+        in plan.table(found, HERE).splitlines()
+    )
     frozen = found.packs[0][0]
     assert frozen.config["dataset"]["source"] == "directory"
     for file in (tmp_path / "sst2").iterdir():
@@ -226,8 +229,8 @@ def test_a_preset_at_full_size_takes_no_source_without_the_papers_split(
     refused, *others = plan.make(asked, HERE, only_failed=False, jobs=Jobs(), preset="fig3_saliency").cells
     assert refused.why == (
         "sweep=fig3_saliency takes the paper's data: trec, official splits mixed (StaICC) has no test split of its "
-        "own. Set ANCHORFLOW_DATA to a directory with trec/train.jsonl and trec/test.jsonl, or take a fifth of its rows "
-        "all the same with dataset.source=package."
+        "own. Set ANCHORFLOW_DATA to a directory with trec/train.jsonl and trec/test.jsonl, or accept a fifth of its rows "
+        "as test split with dataset.source=package."
     )
     assert [planned.fate for planned in others] == ["to run"] * 3
     (small, *_) = plan.make(asked, HERE, only_failed=False, jobs=Jobs()).cells

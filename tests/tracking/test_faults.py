@@ -46,7 +46,7 @@ def test_a_fault_in_the_middle_is_one_line_and_the_next_run_is_not_touched_by_it
             tracker.log(content(tmp_path))
     (line,) = warnings(caplog)
     assert line == (
-        "tracker: W&B failed (OSError: [Errno 28] No space left on device and so on); the run goes on without it"
+        "tracker: W&B failed (OSError: [Errno 28] No space left on device and so on); the run continues without it"
     )
     (tmp_path / "next").mkdir()
     with Tracking(mode="offline").run(tmp_path / "next", "c" * 16, CONFIG, NAMES, SETTINGS) as tracker:

@@ -80,7 +80,7 @@ def test_what_was_recorded_offline_is_uploaded_once(outputs: Path, server: FakeW
     done = run(outputs, **server.environment())
     assert done.returncode == 0, done.stdout + done.stderr
     assert set(done.stdout.splitlines()) == {
-        f"not finished: {outputs}/killed (it runs, or was killed: then start it again)",
+        f"not finished: {outputs}/killed (it is running, or was killed: run it again)",
         f"uploaded: {outputs}/finished {server.url}/me/anchorflow/runs/{'f' * 16}",
         f"uploaded: {outputs}/resumed {server.url}/me/anchorflow/runs/{'a' * 16}",
         "2 uploaded, 1 not finished, 1 without a result",
@@ -107,7 +107,7 @@ def test_a_dry_run_says_what_would_be_done_and_asks_nobody(outputs: Path) -> Non
     done = run("--dry-run", outputs / "resumed", outputs, WANDB_BASE_URL="http://127.0.0.1:9")
     assert done.returncode == 0
     assert set(done.stdout.splitlines()) == {
-        f"not finished: {outputs}/killed (it runs, or was killed: then start it again)",
+        f"not finished: {outputs}/killed (it is running, or was killed: run it again)",
         f"to upload: {outputs}/finished (1 recorded)",
         f"to upload: {outputs}/resumed (2 recorded)",
         "2 to upload, 1 not finished, 1 without a result",
@@ -142,7 +142,7 @@ def test_without_a_network_credentials_or_a_good_key_it_says_so_in_a_line(
     nobody = "http://127.0.0.1:9"
     assert f"{nobody} cannot be reached" in complaint(**{**known, "WANDB_BASE_URL": nobody})
     refused = complaint(**server.environment(key="x" * 40))
-    assert "W&B does not take the credentials" in refused
+    assert "W&B does not accept the credentials" in refused
     assert "invalid api key" in refused
     assert "has 3" in complaint(**server.environment(key="abc"))
     missing = {**known, "NETRC": str(tmp_path / "none")}
@@ -157,7 +157,7 @@ def test_a_directory_that_has_moved_is_told_where_its_files_were(
     done = run(tmp_path / "moved", **server.environment())
     assert done.returncode == 1
     assert f"{outputs}/finished/" in done.stdout
-    assert "put a link at its old place" in done.stdout
+    assert "create a link at its old path" in done.stdout
     (outputs / "finished").symlink_to(tmp_path / "moved")
     assert run(tmp_path / "moved", **server.environment()).returncode == 0
 

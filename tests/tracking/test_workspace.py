@@ -118,7 +118,7 @@ def test_a_project_that_is_not_there_is_named(
 ) -> None:
     assert cli.main(["workspace", str(outputs)]) == 2
     said = capsys.readouterr().err
-    assert said.startswith("error: W&B did not take the pages for me/icl (")
+    assert said.startswith("error: W&B did not accept the pages for me/icl (")
     assert "anchorflow sync" in said
     assert not server.views
 
@@ -130,7 +130,7 @@ def test_a_project_that_one_may_not_write_to_is_named(
     server.refused = {"nw-anchorflowsaliency-v"}
     assert cli.main(["workspace", str(outputs)]) == 2
     said = capsys.readouterr().err
-    assert said.startswith("error: W&B did not take the pages for me/icl (")
+    assert said.startswith("error: W&B did not accept the pages for me/icl (")
     assert "permission denied" in said
 
 

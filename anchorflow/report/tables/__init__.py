@@ -1,1 +1,1 @@
-"""Tables: those of every report, and how one is written."""
+"""The tables of reports, and their formats."""

@@ -1,7 +1,7 @@
-"""Tables in LaTeX, as `\\documentclass{article}` with booktabs sets them, whatever its encoding and fonts: ASCII alone.
+"""Tables in LaTeX for `\\documentclass{article}` with booktabs, in pure ASCII so that encoding and fonts do not matter.
 
-A table that is wider than a page is several tabulars with the same first columns, one that is longer several below each
-other. Widths are estimated, generously.
+A table wider than a page becomes several tabulars with the same first columns, a longer one several below each other.
+Widths are estimated generously.
 """
 
 import math
@@ -13,25 +13,27 @@ from dataclasses import dataclass
 from anchorflow.report.tables.sheets import LONG, UNDEFINED, Measured, Row, Sheet, clean, is_numeric, shown
 
 WIDTH = 340.0
-"""Points: an article's text is 345 wide."""
+"""The width in points; the text of an article is 345 wide."""
 LINES = 40
-"""Of a tabular in \\footnotesize, for a page."""
+"""The most rows per page of a tabular in \\footnotesize."""
 CHARACTER, BETWEEN = 4.5, 6.0
-"""Points: the mean width of a sign, and the room between two columns."""
+"""The mean width of a character, and the space between two columns, in points."""
 NARROWEST = 58.0
-"""Points of a column of wrapped text."""
+"""The width in points of a column of wrapped text."""
 LATE, HEAD = 130.0, 66.0
-"""Points, at most: of a text behind numbers, and of a column for its name's sake."""
+"""The largest widths in points of a text after numbers, and of a column widened for its name."""
 LOOSE = 1.35
-"""How much longer a text is when its lines are ragged."""
+"""The factor by which ragged lines make a text longer."""
 UNBROKEN = 12
-"""Signs of a word that has no place to break."""
+"""The most characters of a word without a possible line break."""
 BREAKS = "/_.,="
-"""Behind them there is one."""
+"""Characters after which a line may break."""
 POWER = re.compile(r"e([+-]\d+)")
 SIGNS = {
     **{character: f"\\{character}" for character in "&%$#_{}"},
-    **{character: f"{{{character}}}" for character in "[]*"},  # after a row's end they would be its arguments
+    **{
+        character: f"{{{character}}}" for character in "[]*"
+    },  # after the end of a row they would be read as itss arguments
     "\\": r"\textbackslash{}",
     "~": r"\textasciitilde{}",
     "^": r"\textasciicircum{}",
@@ -60,7 +62,7 @@ GREEK = re.compile(
 
 @dataclass(frozen=True)
 class _Column:
-    """Points: `width` where its texts are wrapped, `head` where its name is, `taken` in any case."""
+    """Widths in points: `width` of wrapped texts, `head` of a wrapped name, `taken` in any case."""
 
     number: int
     taken: float
@@ -73,7 +75,7 @@ class _Column:
 
 
 def to_latex(sheet: Sheet) -> str:
-    """The table, its title and notes in comments."""
+    """The table in LaTeX, with its title and notes as comments."""
     numeric = is_numeric(sheet)
     parts = list(_parts(sheet, numeric))
     lines = [f"% {_ascii(clean(said, LONG))}" for said in (sheet.title, *sheet.notes)]
@@ -95,7 +97,7 @@ def to_latex(sheet: Sheet) -> str:
 
 
 def _parts(sheet: Sheet, numeric: Sequence[bool]) -> Iterator[tuple[list[_Column], list[Row]]]:
-    """The tabulars of a table: columns that fit the page beside the first ones, rows that fit it below each other."""
+    """The tabulars of a table: the columns that fit the page next to the first ones, and the rows that fit the page."""
     names = [CHARACTER * len(_plain(name)) + BETWEEN for name in sheet.columns]
     texts = [[_plain(row[i]) for row in sheet.rows] for i in range(len(names))]
     bodies = [CHARACTER * max(map(len, column), default=0) + BETWEEN for column in texts]
@@ -128,7 +130,7 @@ def _parts(sheet: Sheet, numeric: Sequence[bool]) -> Iterator[tuple[list[_Column
 
 
 def _further(number: int, name: float, body: float, numeric: bool) -> _Column:
-    """A column behind the first ones: the name of one of numbers is wrapped, every cell of one of texts."""
+    """A column after the first ones: of numbers, the name is wrapped; of texts, every cell."""
     if not numeric:
         width = min(max(name, body), LATE)
         return _Column(number, width, None if width >= max(name, body) else width - BETWEEN)
@@ -137,14 +139,14 @@ def _further(number: int, name: float, body: float, numeric: bool) -> _Column:
 
 
 def _name(name: str, column: _Column) -> str:
-    """A column's name; that of wrapped numbers in a box of their width."""
+    """The name of a column, in a box if it is wrapped above numbers."""
     if column.head is None:
         return typeset(name, column.width is not None)
     return rf"\parbox[b]{{{column.head:.0f}pt}}{{\raggedleft {_breakable(clean(name))}\par}}"
 
 
 def _shrunk(widths: Sequence[float], room: float) -> list[float]:
-    """The same, the widest made narrower until all have room."""
+    """The widths, with the widest reduced until all fit."""
     if sum(widths) <= room:
         return list(widths)
     limits = sorted({*widths, NARROWEST})
@@ -155,7 +157,7 @@ def _shrunk(widths: Sequence[float], room: float) -> list[float]:
 
 
 def typeset(cell: str | float | Measured, wrapped: bool = False) -> str:
-    """A cell's content; in a `wrapped` one long words have places to break."""
+    """The content of a cell; with `wrapped`, long words may break."""
     if isinstance(cell, str):
         text = clean(cell)
         return rf"{{\raggedright {_breakable(text)}\par}}" if wrapped else _ascii(text)
@@ -170,7 +172,7 @@ def typeset(cell: str | float | Measured, wrapped: bool = False) -> str:
 
 
 def _breakable(text: str) -> str:
-    """With places to break within names, and in words that are longer than a column."""
+    """The text with possible line breaks within names and in words longer than a column."""
     made, run = "", 0
     for character in text:
         if run == UNBROKEN and character not in BREAKS:
@@ -186,7 +188,7 @@ def _ascii(text: str) -> str:
 
 
 def _sign(character: str) -> str:
-    """It in ASCII; its number where an article's own fonts have none such."""
+    """The character in ASCII; its code point if the fonts of an article lack it."""
     if character in SIGNS:
         return SIGNS[character]
     if character.isascii():
@@ -200,5 +202,5 @@ def _sign(character: str) -> str:
 
 
 def _plain(cell: str | float | Measured) -> str:
-    """About as long as it is set."""
+    """A text about as long as the typeset cell."""
     return re.sub(r"[^\x00-\xff]", "[U+0000]", clean(cell)) if isinstance(cell, str) else shown(cell)

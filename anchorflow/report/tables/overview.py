@@ -1,4 +1,4 @@
-"""The tables of every report: a row for every cell, and where an experiment has variants, for every variant of it."""
+"""The tables of every report: one row per cell and, if an experiment has variants, per variant."""
 
 import math
 from collections.abc import Sequence
@@ -9,11 +9,11 @@ from anchorflow.report.cells import Cell, of_seeds, over_seeds, setting_names, s
 from anchorflow.report.tables.sheets import Measured, Row, Sheet, with_error, written
 
 FIRST = 3
-"""How many metrics the overview has of an experiment whose view names none."""
+"""The number of metrics in the overview for an experiment whose view names none."""
 
 
 def overview(cells: Sequence[Cell]) -> Sheet:
-    """A row for each cell, with the numbers that its experiment is run for."""
+    """One row per cell, with the headline metrics of its experiment."""
     columns = ["experiment", "model", "dataset", "settings", "seeds", "found"]
     rows = [
         [cell.experiment, cell.model, cell.dataset, typed(cell.settings), str(len(cell.runs)), _found(cell)]
@@ -39,7 +39,7 @@ def experiment(cells: Sequence[Cell]) -> Sheet:
 
 
 def shared(cells: Sequence[Cell]) -> Sheet:
-    """A row for each setting of an experiment that all its cells share: what the other tables do not say."""
+    """One row for each setting that all cells of an experiment share, which other tables omit."""
     rows = []
     for name in dict.fromkeys(cell.experiment for cell in cells):
         runs = [run for cell in cells if cell.experiment == name for run in cell.runs]
@@ -48,7 +48,7 @@ def shared(cells: Sequence[Cell]) -> Sheet:
 
 
 def thirds(cells: Sequence[Cell]) -> Sheet | None:
-    """Means of curves over the first and the last third of the layers, over seeds; None where no curve is over layers."""
+    """Means of curves over the first and the last third of the layers, over seeds; None if no curve is over layers."""
     columns = ["experiment", "model", "dataset", "settings", "curve", "layers", "first third", "last third"]
     rows: list[Row] = []
     for cell in cells:
@@ -69,7 +69,7 @@ def _thirds(cell: Cell, name: str) -> tuple[Measured, Measured]:
 
 
 def ends(values: Sequence[float]) -> tuple[float, float]:
-    """Means over the first and the last third, of what is defined."""
+    """Means of the defined values over the first and the last third."""
     third = max(1, len(values) // 3)
     return tuple(_known_mean(part) for part in (values[:third], values[-third:]))  # type: ignore[return-value]
 
@@ -85,7 +85,7 @@ def _over_seeds(values: Sequence[float]) -> Measured:
 
 
 def headline(cell: Cell) -> list[str]:
-    """The metrics that a cell's experiment is run for, as far as it has them."""
+    """The headline metrics of a cell's experiment that the cell has."""
     named = cell.view.headline_of(cell.result, [])
     if named is None:
         return _measures(cell)[:FIRST]
@@ -93,7 +93,7 @@ def headline(cell: Cell) -> list[str]:
 
 
 def _measures(cell: Cell) -> list[str]:
-    """The metrics that are no settings."""
+    """The metrics that are not settings."""
     settings = cell.decided
     return [name for name in cell.result.metrics if name not in settings]
 

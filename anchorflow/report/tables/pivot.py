@@ -1,4 +1,4 @@
-"""Tables as papers print them: models down, datasets across, a table for each measure, the best of each dataset in bold."""
+"""Tables as in papers: models down, datasets across, one table per measure, the best of each dataset in bold."""
 
 import math
 from collections.abc import Iterable, Iterator, Sequence
@@ -14,11 +14,11 @@ BEST = {
     **dict.fromkeys(("accuracy", "macro_f1", "label_loyalty", "word_loyalty", "spearman", "speedup"), max),
     "ece": min,
 }
-"""Which number is the best, of the measures of which one is; nothing else is in bold."""
+"""The function that picks the best number, for measures that have one; nothing else is in bold."""
 
 
 def pivots(cells: Sequence[Cell]) -> Iterator[Sheet]:
-    """The measures that one experiment is run for, on each of its conditions."""
+    """A table of each headline measure of one experiment, for each of its conditions."""
     for settings, plane in planes(cells):
         rows: dict[tuple[str, str], dict[str, dict[str, Measured]]] = {}
         for (model, dataset), own in by_place(plane).items():
@@ -51,6 +51,6 @@ def _pivot(name: str, title: str, measure: str, rows: dict[tuple[str, str], dict
 
 
 def _best(measure: str, numbers: Iterable[Measured]) -> float:
-    """nan where there is no best, or nothing to choose from."""
+    """The best number; nan if the measure has none, or there is no choice."""
     known = [number.value for number in numbers if not math.isnan(number.value)]
     return BEST[measure](known) if measure in BEST and len(known) > 1 else math.nan

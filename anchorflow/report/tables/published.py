@@ -1,7 +1,7 @@
-"""What the papers print, beside what runs of the same experiment found, and everything in which these differ from the paper.
+"""The papers' printed numbers next to those of our runs, with every difference between the settings.
 
-What differs is read from a run's identity and from what it says of its data, not from names. Runs of made-up models and of
-few queries are set beside nothing.
+Differences come from a run's identity and the provenance of its data, not from names. Runs of toy models and of few queries
+are left out.
 """
 
 import math
@@ -22,22 +22,22 @@ from anchorflow.settings import defaults_of, digest, locate
 
 FILE = Path(__file__).with_name("published.yaml")
 MEAN = "mean"
-"""Stands for a dataset where the paper prints the mean over all of its datasets."""
+"""The dataset name for the mean over all datasets of the paper."""
 FEWEST = 100
-"""Queries of a run that is set beside a published figure."""
+"""The fewest queries of a run that is compared with a published number."""
 TOYS = ("anchorflow.models.Tiny",)
 """Models with random weights."""
 COUNTED = ("version", "n_queries")
-"""Of an experiment's settings those that are no difference of their own: queries are counted."""
+"""Settings of an experiment that are not listed as differences: the number of queries already is."""
 
 
 @dataclass(frozen=True)
 class Figure:
     """Numbers of one table, of one model, by metric and dataset (or `mean`), as printed.
 
-    `settings` are the experiment's that are not its defaults, `only` says which metrics a setting changes, and `remarks`
-    what differs in any case, both by what a metric's name begins with. `label_words` are those of every dataset, where they
-    are not the paper's usual ones.
+    `settings` are the experiment's settings that differ from its defaults; `only` lists the metrics that a setting affects and
+    `remarks` differences in any case, both by the prefix of a metric's name. `label_words` are those of every dataset, if
+    they are not the paper's usual ones.
     """
 
     place: str
@@ -53,7 +53,7 @@ class Figure:
 
 @dataclass(frozen=True)
 class Data:
-    """A dataset as the paper used it: its prompt, its splits, and where they can be had or recognised."""
+    """A dataset as used in the paper: its prompt, its splits, and how to find or recognise them."""
 
     template: str
     label_words: list[str]
@@ -66,7 +66,7 @@ class Data:
 
 @dataclass(frozen=True)
 class Paper:
-    """What a paper prints, and the setting in which it was measured; `weights` are the hub's ids of its models."""
+    """The numbers of a paper and the settings of its measurements; `weights` are the hub ids of its models."""
 
     paper: str
     seeds: int
@@ -84,10 +84,10 @@ def papers() -> list[Paper]:
 
 
 def beside(cells: Sequence[Cell]) -> Sheet | None:
-    """Ours, theirs and the difference (fractions); None where no run has a published counterpart.
+    """Ours, theirs and the difference (fractions); None if no run has a published counterpart.
 
-    A run of the paper's own model is set beside that model, any other beside all of the paper's; one with a number of
-    demonstrations that the paper does not have, beside the nearest.
+    A run of a model from the paper is compared with that model, any other run with all models of the paper; a number of
+    demonstrations that the paper lacks is compared with the nearest one.
     """
     columns = [
         *("printed in", "metric", "dataset", "model", "ours", "their model", "theirs", "difference"),
@@ -99,7 +99,7 @@ def beside(cells: Sequence[Cell]) -> Sheet | None:
         f"Printed in: {cited}. Fractions, but for speedup (a ratio) and tokens; the difference is ours minus theirs.",
         f"Left out: models with random weights, and runs of fewer than {FEWEST} queries.",
     ]
-    return Sheet("published", "Published figures beside ours", columns, rows, notes) if rows else None
+    return Sheet("published", "Published figures and ours", columns, rows, notes) if rows else None
 
 
 def _of_paper(paper: Paper, cells: Sequence[Cell]) -> Iterator[Row]:
@@ -118,7 +118,7 @@ def _of_paper(paper: Paper, cells: Sequence[Cell]) -> Iterator[Row]:
 
 
 def _groups(cells: Sequence[Cell]) -> Iterator[list[Cell]]:
-    """Cells that differ in nothing but the dataset; one by one where a dataset is there from several sources."""
+    """Groups of cells that differ only in the dataset; single cells if a dataset comes from several sources."""
     for _, plane in planes(cells):
         alike: dict[tuple[str, Any], list[Cell]] = {}
         for cell in plane:
@@ -142,7 +142,7 @@ def _rows(paper: Paper, figure: Figure, cells: Sequence[Cell]) -> Iterator[Row]:
 
 
 def _nearest(paper: Paper, cell: Cell) -> list[Figure]:
-    """Of the paper's figures those nearest to the cell in label words and, then, in the number of demonstrations."""
+    """The paper's numbers that are nearest to the cell in label words and, then, in the number of demonstrations."""
     task, words, shots = _task(cell), _prompt(cell)[1], _shots(cell)
 
     def distance(figure: Figure) -> tuple[bool, float, Any]:
@@ -160,14 +160,14 @@ def _nearest(paper: Paper, cell: Cell) -> list[Figure]:
 
 
 def _mean(cells: Sequence[Cell], metric: str) -> Measured:
-    """Over datasets, which are drawn independently."""
+    """The mean over datasets, which are independent."""
     values = [cell.result.metrics[metric] for cell in cells]
     errors = [cell.result.stderr.get(metric, math.nan) for cell in cells]
     return Measured(sum(values) / len(cells), math.sqrt(sum(error**2 for error in errors)) / len(cells))
 
 
 def _differences(paper: Paper, figure: Figure, metric: str, cells: Sequence[Cell], dataset: str) -> list[str]:
-    """In which ways our setting is not the paper's."""
+    """The differences between our settings and the paper's."""
     said = [_of_model(paper, figure, cells[0])]
     if dataset == MEAN and len(cells) < len(paper.datasets):
         said.append(f"{', '.join(map(_task, cells))} alone")
@@ -199,7 +199,7 @@ def _of_model(paper: Paper, figure: Figure, cell: Cell) -> str:
 
 
 def _of_data(paper: Paper, cell: Cell) -> Iterator[str]:
-    """That the queries are not the paper's, or the train split is not of the size of the paper's."""
+    """Differences in the queries and in the size of the train split."""
     theirs, run = paper.datasets[_task(cell)], cell.runs[0]
     data = run.result.get("data", {})
     config = run.result["config"]["dataset"].get("hub") or {}
@@ -225,7 +225,7 @@ def _of_prompt(paper: Paper, figure: Figure, cell: Cell) -> Iterator[str]:
 
 
 def _of_settings(figure: Figure, metric: str, cell: Cell) -> Iterator[str]:
-    """The settings of the experiment that are not the figure's or, where it names none, the default."""
+    """The settings of the experiment that differ from the paper's or, if it names none, from the default."""
     found = _identity(cell.runs[0], "experiment") or cell.runs[0].result["config"]["experiment"]
     ours = {name: value for name, value in cell.runs[0].settings.items() if name not in COUNTED}
     try:
@@ -234,7 +234,7 @@ def _of_settings(figure: Figure, metric: str, cell: Cell) -> Iterator[str]:
         defaults = ours
     for name in dict.fromkeys((*figure.settings, *ours)):
         theirs = figure.settings.get(name, defaults.get(name))
-        # A run of before there was such a setting was as its default is.
+        # A run from before the setting existed behaved like its default.
         value = ours.get(name, defaults.get(name, theirs))
         if value != theirs and metric.startswith(figure.only.get(name, "")):
             if name == "shots_per_class":
@@ -244,7 +244,7 @@ def _of_settings(figure: Figure, metric: str, cell: Cell) -> Iterator[str]:
 
 
 def _model(paper: Paper, cell: Cell) -> str:
-    """The paper's name for the cell's model, in whichever variant or from wherever it was loaded; else the cell's own."""
+    """The paper's name for the cell's model, whatever its variant or source; else the cell's own."""
     hub = _identity(cell.runs[0], "model").get("hub")
     for name, weights in paper.weights.items():
         if hub == weights or (hub is None and cell.model.split("/")[-1] in (name, weights.split("/")[-1])):
@@ -257,7 +257,7 @@ def _is_toy(cell: Cell) -> bool:
 
 
 def _task(cell: Cell) -> str:
-    """The dataset's name, without what its source holds."""
+    """The dataset's name, without the content of its source."""
     return str(cell.runs[0].result["config"]["dataset"]["name"])
 
 
@@ -284,7 +284,7 @@ def _dtype(run: Run) -> str:
 
 
 def _identity(run: Run, what: str) -> Any:
-    """A part of what the run's identity is the hash of; empty in results of before it was kept."""
+    """A part of the content that the run's identity hashes; empty in results of older versions."""
     return run.result.get("identity_of", {}).get(what, {})
 
 

@@ -1,4 +1,4 @@
-"""Tables as CSV and Markdown. Any name is safe in both."""
+"""Tables as CSV and Markdown, with any names escaped."""
 
 import csv
 import io
@@ -11,15 +11,15 @@ from numbers import Integral
 UNDEFINED = "–"
 LONGEST = 110
 LONG = 400
-"""Characters of a cell's text that are shown, and of a sentence or a text for a program."""
+"""The most characters of a cell, and of a sentence or a text for a program."""
 FORMULA = tuple("=+-@＝＋－＠")
-"""What a spreadsheet takes for the beginning of a formula."""
+"""Characters with which a spreadsheet starts a formula."""
 MARKDOWN = re.compile(r"([\\|`*]|\](?=\())")
 
 
 @dataclass(frozen=True)
 class Measured:
-    """A number with its standard error; `aside` says in a few words what they do not, `best` that it is printed in bold."""
+    """A number with its standard error; `aside` is a short remark, and `best` prints it in bold."""
 
     value: float
     stderr: float = math.nan
@@ -32,7 +32,7 @@ Row = Sequence[str | float | Measured]
 
 @dataclass(frozen=True)
 class Sheet:
-    """A table; `name` is its file's, `notes` stand below it."""
+    """A table; `name` is that of its file, `notes` are printed below it."""
 
     name: str
     title: str
@@ -42,13 +42,13 @@ class Sheet:
 
 
 def clean(text: str, longest: int = LONGEST) -> str:
-    """On one line, without what cannot be seen, cut where it is too long."""
+    """The text on one line, without invisible characters, shortened if it is too long."""
     shown = "".join(character if character.isprintable() else " " for character in text.strip()[: longest + 1])
     return shown if len(shown) <= longest else shown[: longest - 1] + "…"
 
 
 def written(value: float) -> str:
-    """A number as it is read: three decimals, fewer for large ones; a whole number as one."""
+    """A number for reading: three decimals, fewer for large numbers, none for whole ones."""
     if math.isnan(value):
         return UNDEFINED
     size = abs(value)
@@ -60,7 +60,7 @@ def written(value: float) -> str:
 
 
 def with_error(value: float, stderr: float, between: str = " ± ") -> str:
-    """A number with its standard error in two digits, and as many decimals as that has."""
+    """A number with its standard error: two digits of the error, and as many decimals for the number."""
     if math.isnan(value) or math.isnan(stderr):
         return written(value)
     if stderr <= 0:
@@ -72,7 +72,7 @@ def with_error(value: float, stderr: float, between: str = " ± ") -> str:
 
 
 def to_csv(sheet: Sheet) -> str:
-    """Numbers in full; a measured column is followed by that of its standard errors, and of remarks where there are any."""
+    """Full-precision CSV; a measured column is followed by its standard errors, and by remarks if there are any."""
     file = io.StringIO()
     writer = csv.writer(file, lineterminator="\n")
     columns = []
@@ -88,7 +88,7 @@ def to_csv(sheet: Sheet) -> str:
 
 
 def to_markdown(sheet: Sheet) -> str:
-    """A table of GitHub's Markdown; a text is read as it stands."""
+    """A table in GitHub's Markdown, with texts escaped."""
     rows = [sheet.columns, *([shown(cell) for cell in row] for row in sheet.rows)]
     lines = [f"| {' | '.join(marked(clean(cell)) for cell in row)} |" for row in rows]
     lines.insert(1, f"| {' | '.join('---:' if number else '---' for number in is_numeric(sheet))} |")
@@ -96,7 +96,7 @@ def to_markdown(sheet: Sheet) -> str:
 
 
 def is_numeric(sheet: Sheet) -> list[bool]:
-    """Of each column whether it has a number."""
+    """For each column, whether it has a number."""
     return [any(not isinstance(row[i], str) for row in sheet.rows) for i in range(len(sheet.columns))]
 
 
@@ -120,7 +120,7 @@ def _defused(text: str) -> str:
 
 
 def shown(cell: str | float | Measured, between: str = " ± ") -> str:
-    """A cell as it is read."""
+    """A cell as text for reading."""
     if isinstance(cell, str):
         return cell
     if not isinstance(cell, Measured):
@@ -129,5 +129,5 @@ def shown(cell: str | float | Measured, between: str = " ± ") -> str:
 
 
 def marked(text: str) -> str:
-    """The text in Markdown, read as it stands."""
+    """The text escaped for Markdown."""
     return MARKDOWN.sub(r"\\\1", text).replace("<", "&lt;")

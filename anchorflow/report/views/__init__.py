@@ -1,1 +1,1 @@
-"""The views of this package's experiments: VIEW in the module with the experiment's name. They are found by that name."""
+"""The views of this package's experiments. A view is VIEW in the module with the experiment's name."""

@@ -1,4 +1,4 @@
-"""How well attention to the label words tells the prediction (Label Words are Anchors, fig. 5)."""
+"""How well attention to label words predicts the answer (Label Words are Anchors, fig. 5)."""
 
 from collections.abc import Mapping
 from dataclasses import replace
@@ -49,7 +49,7 @@ def area(axes: Axes, result: Result) -> None:
 def contribution(axes: Axes, result: Result) -> None:
     """The share R of the layers up to each."""
     curve = result.curves["R"]
-    axes.axhline(0, **FAINT)  # without a name: where R runs far, it would be written over that of 1
+    axes.axhline(0, **FAINT)  # no label: with a large range of R it would overlap that of 1
     beside(axes, 1, "all")
     line(axes, curve, color=ORANGE)
     axes.set_ylabel("$R_l$\n(share of layers 1 to $l$)")
@@ -58,7 +58,7 @@ def contribution(axes: Axes, result: Result) -> None:
 
 
 def averaged(results: Mapping[str, Result]) -> Result:
-    """The mean AUCROC of datasets, and R of that mean: R is a ratio, whose own mean would be that of its outliers."""
+    """The mean AUCROC over datasets, and R of that mean: R is a ratio, so its own mean would be dominated by outliers."""
     found = over_datasets(results)
     area = found.curves["AUCROC"]
     contribution = Curve(area.x, area.at, metrics.cumulative_contribution(area.values))

@@ -1,4 +1,4 @@
-"""Which classes are mixed up, and whether probabilities mean what they say."""
+"""Which classes are confused, and whether probabilities are calibrated."""
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -10,7 +10,7 @@ from anchorflow.results import Result
 
 
 def confusion(result: Result, title: str) -> Figure:
-    """Which class is taken for which, as shares of the true class."""
+    """The confusion matrix, as shares of the true class."""
     table = result.tables["confusion"]
     figure, (axes,) = canvas(title, *matrix_size(table.rows))
     image = matrix(axes, table)
@@ -21,7 +21,7 @@ def confusion(result: Result, title: str) -> Figure:
 
 
 def reliability(result: Result, title: str) -> Figure:
-    """Accuracy against confidence: on the diagonal a probability means what it says."""
+    """Accuracy against confidence; calibrated probabilities lie on the diagonal."""
     figure, (axes,) = canvas(title, width=4.2, height=3.8)
     bins(axes, result)
     legend_below(figure, axes, columns=2)
@@ -44,5 +44,5 @@ VIEW = View(
     panels={"reliability": Panel(bins, errors=False)},
     headline=("accuracy", "macro_f1", "ece"),
     diagonal=("reliability",),
-    headings={"confusion": "share of the true class (rows) that is taken for (columns)"},
+    headings={"confusion": "share of the true class (rows) predicted as (columns)"},
 )

@@ -1,4 +1,4 @@
-"""What demonstrations compressed to their anchors keep and cost (Label Words are Anchors, tables 2, 3 and 6)."""
+"""Quality and cost of demonstrations compressed to their anchors (Label Words are Anchors, tables 2, 3 and 6)."""
 
 from collections.abc import Mapping
 from functools import partial
@@ -55,7 +55,7 @@ def kept_predictions(axes: Axes, result: Result) -> None:
 
 
 def cost(result: Result, title: str) -> Figure:
-    """How much of the demonstrations every variant keeps, and how much faster it is."""
+    """The share of the demonstrations that every variant keeps, and its speed-up."""
     figure, (kept, speed) = canvas(title, width=6.4, height=4.8, rows=2, sharex=True)
     shares, tokens = _of_variants(result.metrics, "kept_share"), _of_variants(result.metrics, "kept_tokens")
     written = [f"{share:.2f} ({n:.4g} tokens)" for share, n in zip(shares, tokens, strict=True)]

@@ -1,4 +1,4 @@
-"""Which classes get confused, and which confusion the anchors' keys predict (Label Words are Anchors, fig. 6)."""
+"""Measured confusion of classes, and the confusion predicted by the anchors' keys (Label Words are Anchors, fig. 6)."""
 
 import textwrap
 from collections.abc import Sequence
@@ -35,7 +35,7 @@ def confusion_matrices(result: Result, title: str) -> Figure:
 
 
 def all_confusion_matrices(results: Sequence[Result], titles: Sequence[str]) -> Figure:
-    """The same of several results, below each other."""
+    """The same for several results, one below the other."""
     width, height = matrix_size(max((result.tables["confusion"].rows for result in results), key=len), panels=2)
     alone = len(results) == 1
     figure, panels = canvas(titles[0] if alone else "", width, height * len(results), rows=len(results), columns=2)
@@ -82,7 +82,7 @@ def correlation(axes: Axes, result: Result) -> None:
 
 
 def matrices_of_cells(cells: Sequence[Cell]) -> list[Drawing]:
-    """The confusion matrices of each model and dataset: a figure for each, whichever others there are."""
+    """The confusion matrices of each model and dataset, in one figure each."""
     found = []
     for settings, plane in planes(cells):
         for place, own in by_place(plane).items():

@@ -1,4 +1,4 @@
-"""What isolated label words cost (Label Words are Anchors, figs. 4 and 8, table 5)."""
+"""The effect of isolating label words (Label Words are Anchors, figs. 4 and 8, table 5)."""
 
 from collections.abc import Sequence
 from functools import partial
@@ -47,13 +47,13 @@ def bars(axes: Axes, result: Result, measure: str) -> None:
 
 
 def headline(result: Result) -> list[str]:
-    """What isolated label words cost in word loyalty, where k = 5 was run."""
+    """The word loyalty with isolated label words, if k = 5 was run."""
     names = ("label_first_5/word_loyalty", "label_last_5/word_loyalty")
     return [name for name in names if name in result.metrics]
 
 
 def five_words(cells: Sequence[Cell]) -> list[Sheet]:
-    """Table 5: the most probable next words of the queries whose words were kept, before and after isolation."""
+    """Table 5: the most probable next words of queries with saved words, before and after isolation."""
     names = setting_names(cells)
     columns = ["model", "dataset", *names, "seed", "query", "label", "isolated", "predicted", "most probable words"]
     rows: list[Row] = []

@@ -1,4 +1,4 @@
-"""What was learned about the attention to label words (Label Words are Anchors, sec. 3.1)."""
+"""Learned weights on the attention to label words (Label Words are Anchors, sec. 3.1)."""
 
 import math
 from collections.abc import Sequence
@@ -29,7 +29,7 @@ VARIANTS = ("vanilla", "reweighted")
 
 
 def train_loss(result: Result, title: str) -> Figure | None:
-    """The loss of every epoch; None where a saved β was used."""
+    """The loss of every epoch; None if a saved β was used."""
     if "train_loss" not in result.curves:
         return None
     figure, (axes,) = canvas(title)
@@ -38,7 +38,7 @@ def train_loss(result: Result, title: str) -> Figure | None:
 
 
 def loss(axes: Axes, result: Result) -> bool:
-    """The training loss of every epoch; False where a saved β was used."""
+    """The training loss of every epoch; False if a saved β was used."""
     if "train_loss" not in result.curves:
         return False
     curve = result.curves["train_loss"]
@@ -59,7 +59,7 @@ def accuracies(axes: Axes, result: Result) -> None:
 
 
 def beta(result: Result, title: str) -> Figure | None:
-    """The mean β of every head: above 0 it attends more to label words than the untouched model."""
+    """The mean β of every head; a head with β above 0 attends more to label words than in the untouched model."""
     if "beta" not in result.tables:
         return None
     table = result.tables["beta"]
@@ -77,7 +77,7 @@ def beta(result: Result, title: str) -> Figure | None:
 
 
 def scores(run: Run, records: Sequence[Record]) -> Scores:
-    """Also the gain: whether the learned weights mend a prediction (1), spoil it (-1), or neither."""
+    """Also the gain: 1 if the learned weights correct a prediction, -1 if they spoil it, else 0."""
     vanilla, reweighted = (right(records, variant).astype(float) for variant in VARIANTS)
     units: list[Unit] = [(run.seed, record[run.unit], record["label"]) for record in records]
     return {**of_predictions(run, records), "gain": by_unit(units, reweighted - vanilla)}

@@ -1,1 +1,1 @@
-"""Experiments of one's own."""
+"""Your own experiments."""

@@ -11,7 +11,7 @@ from anchorflow.tracking import Content, Names
 
 
 class Row:
-    """What one run adds."""
+    """The row of one run."""
 
     def __init__(self) -> None:
         self.metrics: Mapping[str, float] = {}
@@ -23,7 +23,7 @@ class Row:
 
 @configurable
 class CsvTracker:
-    """Experiment, model, dataset, seed and metrics of every run that ends well."""
+    """Writes experiment, model, dataset, seed and metrics of every successful run."""
 
     path: str = setting(default="runs.csv", kind="shown")
     """The file."""

@@ -24,7 +24,7 @@ class Recency(FewShot):
     demonstrations: ClassVar[Literal["per query", "per seed"]] = "per query"
 
     at_most: int = 4
-    """How many of the last demonstrations to look at."""
+    """The number of last demonstrations to look at."""
 
     def __post_init__(self) -> None:
         super().__post_init__()

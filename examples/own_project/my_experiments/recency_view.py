@@ -1,4 +1,4 @@
-"""What reports show of the experiment `recency`."""
+"""The view of the experiment `recency` in reports."""
 
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
@@ -9,7 +9,7 @@ from anchorflow.results import Result
 
 
 def repeats(axes: Axes, result: Result) -> None:
-    """The share of repeated labels over how far back the demonstration is."""
+    """The share of repeated labels over the distance of the demonstration."""
     curve = result.curves["repeats"]
     line(axes, curve, color=BLUE)
     beside(axes, 0.5, "chance")

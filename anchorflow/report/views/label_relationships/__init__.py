@@ -1,4 +1,4 @@
-"""What labels in the context do (In-Context Learning Learns Label Relationships): curves, both sides, null hypotheses."""
+"""The effect of labels in the context (In-Context Learning Learns Label Relationships): curves and null hypotheses."""
 
 from anchorflow.experiments.contrasts import SECOND_HALF
 from anchorflow.report.view import View
@@ -11,14 +11,14 @@ GUESSING = "guessing"
 
 
 def headline(result: Result) -> list[str]:
-    """The differences at one number of examples, as the paper has them; tables have those of accuracy and second halves."""
+    """The differences at one number of examples, as in the paper; tables also have accuracy and second halves."""
     return [name for name in differing(result) if not name.endswith(SECOND_HALF) and "_accuracy" not in name]
 
 
 def rows(result: Result) -> dict[str, tuple[str, str]]:
-    """A row for each regime. The number of examples is a setting, differences have a table of their own."""
+    """One row per regime. The number of examples is a setting, and differences have their own table."""
     apart = {name for difference in differing(result) for name in (difference, f"{difference}_p")}
-    parts = {name: name.rpartition("/") for name in result.metrics if name not in apart}  # a word may hold a /
+    parts = {name: name.rpartition("/") for name in result.metrics if name not in apart}  # a word may contain a /
     return {
         name: (regime, f"{measure}_at_max" if regime == GUESSING else measure)  # the same at every number of examples
         for name, (regime, _, measure) in parts.items()

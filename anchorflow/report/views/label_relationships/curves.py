@@ -1,4 +1,4 @@
-"""Curves over the number of examples, under each regime; those that change side against both."""
+"""Curves over the number of examples under each regime; regimes that switch labels are scored against both sides."""
 
 import math
 import re
@@ -31,8 +31,8 @@ from anchorflow.report.view import Panel
 from anchorflow.results import Curve, Result
 
 WINDOW = 5
-"""Curves are drawn as moving averages over so many places, as in the paper; numbers in the result are not."""
-SMOOTHED = f"Curves are moving averages over {WINDOW} places."
+"""The window of the moving averages that are drawn, as in the paper; numbers in the result are not averaged."""
+SMOOTHED = f"Curves are moving averages over {WINDOW} points."
 MEASURES = {"accuracy": "accuracy", "log_likelihood": "log-likelihood", "entropy": "entropy (nats)"}
 TURNS = re.compile(r"(flip_after|default_after|alternating)_(\d+)")
 
@@ -61,9 +61,9 @@ def regimes(axes: Axes, result: Result, measure: str) -> None:
 
 
 def both_sides(result: Result, title: str) -> Figure | None:
-    """Regimes that change side, against the true and the flipped labels; None without any.
+    """Regimes that switch sides, scored against the true and the flipped labels; None if there are none.
 
-    A dashed line is where the side changes first, a dotted one where as many labels of both sides were shown.
+    A dashed line marks the first switch, a dotted one the point where both sides were shown equally often.
     """
     names = changing(result)
     if not names:
@@ -92,12 +92,12 @@ def both_sides(result: Result, title: str) -> Figure | None:
 
 
 def changing(result: Result) -> list[str]:
-    """The regimes that change side."""
+    """The regimes that switch sides."""
     return [name for name in _regimes(result) if TURNS.fullmatch(name)]
 
 
 def sides(axes: Axes, result: Result, name: str, measure: str) -> bool:
-    """One measure under a regime that changes side, against the true and the flipped labels; False where it was not run."""
+    """One measure under a switching regime, against the true and the flipped labels; False if it was not run."""
     if name not in _regimes(result):
         return False
     _draw(axes, result.curves[f"{name}/{measure}"], color=BLUE, label="against the true labels")
@@ -112,7 +112,7 @@ def sides(axes: Axes, result: Result, name: str, measure: str) -> bool:
 
 
 def panels(cells: Sequence[Cell]) -> dict[str, Panel]:
-    """The figures over models and datasets: also entropy, beside flipped labels, and both sides of what changes side."""
+    """The figures over models and datasets, including entropy if labels are flipped, and both sides of switching regimes."""
     measures = ["accuracy", "log_likelihood"]
     changed = dict.fromkeys(name for cell in cells for name in changing(cell.result))
     flipped = any("flipped/entropy" in cell.result.curves for cell in cells)
@@ -124,7 +124,7 @@ def panels(cells: Sequence[Cell]) -> dict[str, Panel]:
 
 
 def smooth(curve: Curve, window: int = WINDOW) -> Curve:
-    """The moving average over up to `window` places around each, fewer at the ends; what is undefined is left out."""
+    """The moving average over up to `window` points around each, fewer at the ends; undefined values are left out."""
 
     def averaged(values: Any) -> list[float]:
         found = []
@@ -153,7 +153,7 @@ def _draw(axes: Axes, curve: Curve, **look: Any) -> None:
 
 
 def _legend(figure: Figure, axes: Axes) -> None:
-    """On the right, where many regimes have room and the notes below stay free."""
+    """Put the legend on the right, where many regimes fit and the notes below stay visible."""
     entries = axes.get_legend_handles_labels()
     figure.legend(*entries, loc="outside right upper", frameon=False, fontsize=SMALL, handlelength=2.2)
 

@@ -1,8 +1,8 @@
-"""Null hypotheses: which runs' tests belong together, and their tables and heat maps.
+"""Null hypotheses: which tests form a family, and their tables and heat maps.
 
 A family of tests, corrected together, is one hypothesis (two regimes and a measure) over models and datasets. The number
-of examples differs from dataset to dataset and divides no family. Of a model and dataset it has one run; a run on other
-settings (another prompt, a pilot on fewer examples) is in a family of its own, which names them.
+of examples may differ between datasets within a family. A family has one run per model and dataset; a run with other
+settings (another prompt, a pilot on fewer examples) belongs to a separate family that names them.
 """
 
 import json
@@ -29,13 +29,13 @@ from anchorflow.results.statistics import holm
 
 DIFFERENCE = re.compile(r".+_minus_.+")
 OF_OTHER_TESTS = ("regimes", "repetitions")
-"""Settings in which runs may differ that test the same."""
+"""Settings in which runs of the same test may differ."""
 SIZES = ("n_demonstrations", "at_most", "too_long", *OF_OTHER_TESTS)
 """Settings in which the runs of one family may differ."""
 AT_MAX = ("default_minus_guessing", "default_minus_guessing_accuracy")
 ABOVE_GUESSING = tuple(f"{name}_{SECOND_HALF}" for name in AT_MAX)
 NAME = 30
-"""Characters of a model's or dataset's name along a heat map."""
+"""The most characters of a model's or dataset's name at a heat map."""
 LEVEL = 0.05
 T = ("low", "high")
 BOOTSTRAP = ("bootstrap low", "bootstrap high", "bootstrap p")
@@ -46,7 +46,7 @@ MARKS = (
 
 
 class Test(NamedTuple):
-    """What a cell says of a null hypothesis. `name` is the cell's own for the difference: it says where a side changes."""
+    """A cell's test of a null hypothesis. `name` is the cell's name of the difference, which includes the change point."""
 
     cell: Cell
     name: str
@@ -59,13 +59,15 @@ class Test(NamedTuple):
 
     @property
     def p(self) -> float:
-        """Of this test alone; nan without any."""
+        """The uncorrected p of this test; nan without any."""
         return self.cell.result.metrics.get(f"{self.name}_p", math.nan)
 
     @property
     def fails(self) -> bool:
-        """Whether neither accuracy nor log-likelihood of the default labels beats guessing over the second half of the curve:
-        there the labels were not learned, and a difference says nothing. Results of before have one number of examples.
+        """Whether neither accuracy nor log-likelihood of the default labels beats guessing over the second half of the curve.
+
+        Then the labels were not learned, and a difference is meaningless. Results of older versions use one number of
+        examples.
         """
         metrics = self.cell.result.metrics
         tested = [name for name in ABOVE_GUESSING if name in metrics] or [name for name in AT_MAX if name in metrics]
@@ -74,14 +76,14 @@ class Test(NamedTuple):
         return bool(known) and not beats
 
     def __str__(self) -> str:
-        """As a table shows it: * where the null hypothesis is rejected at 5 % over all cells, brackets where default fails."""
+        """The test in a table: * if the null hypothesis is rejected at 5 % over all cells, brackets if default labels fail."""
         text = f"{self.difference:+.2f}{'*' if self.corrected < LEVEL else ''}"
         return f"({text})" if self.fails else text
 
 
 @dataclass(frozen=True)
 class Hypothesis:
-    """One null hypothesis over models and datasets, on these settings of the experiment that are not its defaults."""
+    """One null hypothesis over models and datasets, with the experiment's settings that differ from its defaults."""
 
     name: str
     settings: Mapping[str, str]
@@ -89,7 +91,7 @@ class Hypothesis:
 
     @property
     def file(self) -> str:
-        """The name of its table and its heat map."""
+        """The file name of its table and heat map."""
         return named(self.name, self.settings)
 
     @property
@@ -100,7 +102,7 @@ class Hypothesis:
 
     @property
     def of_what(self) -> str:
-        """The measure whose difference it is, and at which number of examples."""
+        """The measure of the difference, and the number of examples."""
         measure = next((name for name in ("accuracy", "entropy") if f"_{name}" in self.name), "log-likelihood")
         turn = re.search(r"_at_(2k|\d+)", self.name)
         late = self.name.endswith(SECOND_HALF)
@@ -125,22 +127,22 @@ class Hypothesis:
 
     @property
     def grid(self) -> tuple[list[str], list[str], list[list[Test | None]]]:
-        """Models, datasets, and [model][dataset]: None where there is no run."""
+        """Models, datasets, and tests [model][dataset], None where there is no run."""
         models, datasets = (list(dict.fromkeys(test.cell.place[i] for test in self.tests)) for i in (0, 1))
         of = {test.cell.place: test for test in self.tests}
         return models, datasets, [[of.get((model, dataset)) for dataset in datasets] for model in models]
 
 
 def differing(result: Result) -> list[str]:
-    """The names of paired differences that come with a p."""
+    """The names of paired differences that have a p."""
     return [name for name in result.metrics if DIFFERENCE.fullmatch(name) and f"{name}_p" in result.metrics]
 
 
 def hypotheses(cells: Sequence[Cell]) -> list[Hypothesis]:
-    """The null hypotheses of these cells, whatever other regimes their runs had; p corrected over each one's cells (Holm).
+    """The null hypotheses of these cells, whatever other regimes their runs had; p is corrected over their cells (Holm).
 
-    What several runs have tested on the same settings counts once, from the run with most repetitions. Of runs of one model
-    and dataset on other sizes the one with most data is in the first family, the next in the second.
+    A test that several runs made with the same settings counts once, from the run with the most repetitions. Among runs of
+    one model and dataset with other sizes, the one with the most data is in the first family, the next in the second.
     """
     members: dict[str, list[tuple[Cell, str]]] = {}
     for cell in cells:
@@ -165,7 +167,7 @@ def hypotheses(cells: Sequence[Cell]) -> list[Hypothesis]:
 
 
 class _Member(NamedTuple):
-    """A cell's test in a family, and the settings in which it is not that of its place's first family."""
+    """A cell's test in a family, and its settings that differ from the first family of its model and dataset."""
 
     cell: Cell
     name: str
@@ -173,7 +175,7 @@ class _Member(NamedTuple):
 
 
 def _condition(cell: Cell) -> dict[str, str]:
-    """The settings that no family mixes, but for the experiment's defaults."""
+    """The settings that must agree within a family, without the experiment's defaults."""
     return {
         key: value if isinstance(value, str) else json.dumps(value)
         for key, value in cell.condition.items()
@@ -184,7 +186,7 @@ def _condition(cell: Cell) -> dict[str, str]:
 def _by_place(
     having: Sequence[tuple[Cell, str]], conditions: Mapping[int, Mapping[str, str]]
 ) -> dict[tuple[Any, ...], list[tuple[Cell, str]]]:
-    """What was run of one model and dataset under the same conditions."""
+    """The runs of one model and dataset with the same conditions."""
     found: dict[tuple[Any, ...], list[tuple[Cell, str]]] = {}
     for cell, own in having:
         found.setdefault((*cell.place, *conditions[id(cell)].items()), []).append((cell, own))
@@ -192,7 +194,7 @@ def _by_place(
 
 
 def _each_once(having: Sequence[tuple[Cell, str]]) -> list[tuple[Cell, str]]:
-    """Of runs that test the same on the same settings the first."""
+    """The first of several runs of the same test with the same settings."""
     found: dict[tuple[Any, ...], tuple[Cell, str]] = {}
     for cell, own in having:
         kept = (item for item in cell.settings.items() if item[0] not in OF_OTHER_TESTS)
@@ -201,7 +203,7 @@ def _each_once(having: Sequence[tuple[Cell, str]]) -> list[tuple[Cell, str]]:
 
 
 def _data(cell: Cell) -> int:
-    """How much a cell's tests are made of: predictions under each regime."""
+    """The amount of data in a cell's tests: predictions per regime."""
     return _repetitions(cell) * (_examples(cell) or 1)
 
 
@@ -219,13 +221,13 @@ def _apart(cell: Cell, name: str, first: Cell, its_name: str) -> dict[str, str]:
 
 
 def _together(apart: Sequence[Mapping[str, str]]) -> dict[str, str]:
-    """Of each setting its value, or all of its values."""
+    """For each setting, its value or all of its values."""
     names = dict.fromkeys(name for each in apart for name in each)
     return {name: "/".join(dict.fromkeys(each[name] for each in apart if name in each)) for name in names}
 
 
 def sheets(cells: Sequence[Cell]) -> list[Sheet]:
-    """All differences, and a table for each null hypothesis."""
+    """The table of all differences, and one for each null hypothesis."""
     found = hypotheses(cells)
     every = differences(found, cells)
     return [*([] if every is None else [every]), *map(sheet, _without_guessing(found))]
@@ -237,15 +239,15 @@ def heat_maps(cells: Sequence[Cell]) -> list[Drawing]:
 
 
 def _without_guessing(found: Sequence[Hypothesis]) -> list[Hypothesis]:
-    """Whether default labels beat guessing is no hypothesis, but what the others' brackets say."""
+    """Leave out the tests against guessing, which only determine the brackets of the others."""
     return [one for one in found if not one.name.startswith("default_minus_guessing")]
 
 
 def differences(found: Sequence[Hypothesis], cells: Sequence[Cell]) -> Sheet | None:
-    """All paired differences with their 95 % intervals, hypothesis by hypothesis; None without any.
+    """All paired differences with 95 % intervals, ordered by hypothesis; None without any.
 
-    `p` is that of each test alone, `p over cells` corrected over the models and datasets of its hypothesis; the bootstrap
-    is over the same repetitions.
+    `p` is uncorrected, `p over cells` is corrected over the models and datasets of its hypothesis; the bootstrap is over the
+    same repetitions.
     """
     names = setting_names(cells)
     rows: list[Row] = []
@@ -258,14 +260,14 @@ def differences(found: Sequence[Hypothesis], cells: Sequence[Cell]) -> Sheet | N
 
 
 def sheet(found: Hypothesis) -> Sheet:
-    """Models down, datasets across."""
+    """The table of a hypothesis, with models down and datasets across."""
     models, datasets, grid = found.grid
     rows = [[model, *map(_written, row)] for model, row in zip(models, grid, strict=True)]
     return Sheet(found.file, found.title, ["model", *datasets], rows, [MARKS])
 
 
 def heat_map(found: Hypothesis) -> Figure:
-    """The same as a picture; cells where default labels do not beat guessing are hatched, on the scale of all."""
+    """The same as an image, with one colour scale; cells where default labels do not beat guessing are hatched."""
     models, datasets, grid = found.grid
     across, down = ([clean(name, NAME) for name in names] for names in (datasets, models))
     width = max(3.6, 1.2 + 0.08 * max(map(len, down)) + 0.95 * len(across))
@@ -303,7 +305,7 @@ def _repetitions(cell: Cell) -> int:
 
 
 def _at_any_turn(name: str) -> str:
-    """The name of a difference at twice its change point, with k for the number, which depends on the dataset."""
+    """The name of a difference at twice its change point, with k instead of the number, which depends on the dataset."""
     turns = set(re.findall(r"(?:flip|default)_after_(\d+)", name))
     at = re.search(r"_at_(\d+)$", name)
     if len(turns) != 1 or at is None or int(at.group(1)) != 2 * int(min(turns)):
@@ -312,7 +314,7 @@ def _at_any_turn(name: str) -> str:
 
 
 def _bounds(cell: Cell, name: str, columns: Sequence[str]) -> list[float]:
-    """The ends of 95 % intervals, as the experiment's table has them."""
+    """The ends of 95 % intervals in the experiment's table."""
     table = cell.result.tables.get("differences")
     if table is None or name not in table.rows:
         return [math.nan] * len(columns)

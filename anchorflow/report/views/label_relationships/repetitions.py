@@ -1,4 +1,4 @@
-"""What the repetitions of several runs say together, and each of them alone."""
+"""Pool the repetitions of several runs, and score each repetition."""
 
 from collections.abc import Sequence
 from dataclasses import fields
@@ -14,7 +14,7 @@ from anchorflow.settings import build
 
 
 def pool(runs: Sequence[Run]) -> Result:
-    """All seeds as one run: repetition r of a seed is the one with the seed + r, so that seeds share most of them."""
+    """Pool all seeds into one run: repetition r of a seed depends on seed + r, so seeds share most repetitions."""
     repetitions: dict[int, Record] = {}
     for run in runs:
         for record in run.records():
@@ -52,7 +52,7 @@ def scores(run: Run, records: Sequence[Record]) -> Scores:
 
 
 def _experiment(run: Run) -> LabelRelationships:
-    """As it was run, with those of its settings that count."""
+    """The experiment with the run's settings that change numbers."""
     known = {each.name for each in fields(LabelRelationships)}
     settings = {key: value for key, value in run.settings.items() if key in known}
     experiment: LabelRelationships = build(settings, "experiment", LabelRelationships)
