@@ -25,8 +25,8 @@ from tests.results_page import (
     updated,
 )
 
-FLOWS = {"flow-smollm2-135m-sst2", "flow-smollm2-135m-trec"}
-"""Of the page."""
+FLOWS = {"flow-smollm2-135m-sst2", "flow-smollm2-135m-trec", "flow-one-prompt"}
+"""Of the page, and of examples/flow.py."""
 
 
 def cells(folder: Path, results: Sequence[Result], experiment: str = "saliency") -> list[Cell]:
@@ -73,7 +73,7 @@ def test_every_claim_is_in_its_table(tmp_path: Path) -> None:
     found = parts(into_cells(collect([tmp_path]).runs)[0])
     assert found.keys() == {*CLAIMS, "label_relationships"}
     assert all(claim.sentence in found[name] for name, claims in CLAIMS.items() for claim in claims)
-    assert "+0.10* ± 0.02" in found["label_relationships"]
+    assert r"+0.10\* ± 0.02" in found["label_relationships"]
 
 
 def test_what_has_no_runs_stays(tmp_path: Path) -> None:
