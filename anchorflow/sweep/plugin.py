@@ -141,7 +141,7 @@ def _close(plan: Plan, found: Sequence[Found], said: Sequence[str]) -> None:
     if incomplete or refused:
         parts = [f"{incomplete} of {len(found)} cells are not complete"] if incomplete else []
         parts += [f"{counted(len(refused), 'cell')} refused"] if refused else []
-        refuse(f"{', '.join(parts)}; the same command goes on from what is there.")
+        refuse(f"{', '.join(parts)}; run the same command again to resume.")
 
 
 def _returned(cell: Cell) -> JobReturn:
