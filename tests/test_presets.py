@@ -9,10 +9,12 @@ from typing import Any
 import pytest
 from hydra import compose, initialize_config_dir
 from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
+from hydra.core.global_hydra import GlobalHydra
 from hydra.core.override_parser.overrides_parser import OverridesParser
 
 from anchorflow.runs import SWEEP_WIDE, read_settings
 from anchorflow.sweep import prepare_hydra
+from anchorflow.sweep.hydra_internals import _grid
 from tests.launching import failed_politely, launch
 from tests.test_label_relationships_tasks import TASKS
 from tests.test_settings import CONF, composed
@@ -50,6 +52,7 @@ LABELS = {  # presets of the other paper: regimes of SST-2 for contexts of 2k, d
         "{replaced:[blue,green]},{replaced:[sea,chair]},{replaced:[chair,sea]},{replaced:[movie,book]},{replaced:[book,movie]}]",
         NINE,
     ),
+    "nh2_letters": ("[default,{replaced:[A,B]},{replaced:[B,A]}]", NINE),
     "nh2_prompts": ("[default,flipped]", NINE),
     "nh3_changing_labels": ("[default,flipped,{flip_after:30},{default_after:30},{alternating:1}]", NINE),
     "noise_levels": ("[default,{noise:0.25},{noise:0.5},{noise:0.75},{noise:1}]", NINE),
@@ -102,7 +105,7 @@ def without_sweep(config: dict[str, Any]) -> dict[str, Any]:
 
 
 def test_every_preset_is_there() -> None:
-    assert {path.stem for path in (CONF / "sweep").iterdir()} == {*PRESETS, *LABELS}
+    assert {path.stem for path in (CONF / "sweep").iterdir()} == {*PRESETS, *LABELS, "readme"}
     assert composed()["sweep"]["scale"] is None
 
 
@@ -169,7 +172,7 @@ def test_presets_of_label_relationships_have_the_papers_sizes(preset: str, conte
         sizes, turns = ((60, 120), (20, 40)) if name == "novel" else (TASKS[name].sizes, TASKS[name].turns)
         n = 60 if (preset, name, large) == ("nh3_changing_labels", "hate_speech18", True) else sizes[large]
         assert (chosen.n_demonstrations, chosen.at_most, chosen.draw) == (None, n, "with_replacement")
-        assert chosen.repetitions == (100 if preset == "nh2_replaced_labels" else 500)
+        assert chosen.repetitions == (100 if preset in ("nh2_replaced_labels", "nh2_letters") else 500)
         classes = len(config["dataset"]["label_words"])
         tests = [c.name for c in chosen.comparisons(n, classes)]
         if preset == "nh3_changing_labels":
@@ -250,7 +253,13 @@ def test_the_command_line_wins_over_a_preset() -> None:
         (("-m", "sweep=fig3_saliency", "sweep.scale=medium"), "sweep.scale is 'medium': input should be 'full' or"),
         (("sweep=fig3_saliency", "hydra.mode=RUN", "sweep.scale=medium"), "sweep.scale is 'medium': input should be"),
         (("-m", "sweep=fig3_saliency", "+sweep.size=3"), "sweep.size is not a setting of Sweep; allowed: scale"),
-        (("-m", "sweep=fig3_saliency,fig4_isolation"), "sweep=fig3_saliency,fig4_isolation names several"),
+        (
+            ("-m", "sweep=fig3_saliency,fig4_isolation"),
+            "sweep.presets=[fig3_saliency,fig4_isolation] runs several presets.",
+        ),
+        (("-m", "sweep.presets=[fig3_saliency,fig9]"), "sweep is 'fig9'; allowed: appendix_semantically_empty_labels"),
+        (("-m", "sweep.presets=[readme]"), "sweep.presets has 'readme', which is a list of presets; name those"),
+        (("sweep.presets=[fig3_saliency]",), "sweep.presets applies to sweeps, but this is a single run; add -m"),
         (("-m", "sweep=fig3_saliency", "sweep.scale=full,small"), "sweep.scale=full,small names several"),
         (("-m", "seed=1,2", "launcher=local,slurm"), "launcher=local,slurm names several"),
         (("-m", "seed=1,2", "launcher.partition=a,b"), "launcher.partition=a,b names several"),
@@ -266,6 +275,28 @@ def test_what_is_no_size_of_a_preset_is_refused_before_anything_runs(
 ) -> None:
     assert complaint in failed_politely(launch(*overrides, "model=tiny", cwd=tmp_path))
     assert not list(tmp_path.iterdir())
+
+
+def test_several_presets_are_the_cells_of_each() -> None:
+    prepare_hydra()
+    with initialize_config_dir(str(CONF), version_base="1.3"):
+        master = compose("config", overrides=["sweep=readme"], return_hydra_config=True)
+        given = OverridesParser.create().parse_overrides(["sweep=readme", "seed=42,43", "model=gpt2"])
+        found = [
+            _grid(GlobalHydra.instance().config_loader(), master, preset, given) for preset in master.sweep.presets
+        ]
+    assert [list(map(set, one)) for one in found] == [
+        list(map(set, cells(f"sweep={preset}", "sweep.scale=small", "seed=42,43", "model=gpt2")))
+        for preset in master.sweep.presets
+    ]
+
+
+def test_cells_that_presets_share_run_once(tmp_path: Path) -> None:
+    few = ("model=tiny", "model.layers=2", "dataset=trec", "tracking=none", "launcher=local", "experiment.n_queries=4")
+    three = "sweep.presets=[fig3_saliency,fig5_attention_prediction,fig3_saliency]"
+    done = launch("-m", three, "sweep.scale=small", "seed=42", *few, cwd=tmp_path)
+    assert "2 cells: 2 completed" in done.stderr, done.stderr
+    assert len(list((tmp_path / "outputs").glob("*/tiny/trec/seed42-*/result.json"))) == 2
 
 
 def test_a_preset_runs_its_cells_and_finds_them_finished(tmp_path: Path) -> None:

@@ -1,7 +1,8 @@
-"""A directory with a PEFT adapter (such as LoRA): load its base model and merge the adapter into the weights."""
+"""A PEFT adapter (such as LoRA), in a directory or on the hub: load its base model and merge the adapter into the weights."""
 
 from __future__ import annotations
 
+import functools
 import importlib.util
 import json
 import warnings
@@ -9,10 +10,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from anchorflow import hub
 from anchorflow.errors import UserError, first_line
 from anchorflow.models import weights_cache
 
 CONFIG, WEIGHTS = "adapter_config.json", "adapter_model.safetensors"
+FILES = (CONFIG, WEIGHTS, "config.json", "*token*", "vocab*", "merges*", "*.jinja")
+"""What is downloaded of an adapter; config.json tells that the repository has a whole model."""
 
 
 @dataclass(frozen=True)
@@ -57,6 +61,24 @@ class Adapter:
                 f"model {name}: the adapter in {self.folder} cannot be merged into {self.base} ({first_line(error)}); allowed: "
                 "adapters of this base model that change weights, such as LoRA."
             ) from error
+
+
+@functools.cache
+def on_hub(repository: str, revision: str | None) -> Path | None:
+    """The directory of an adapter that is downloaded, or in the hub's cache; None for a repository without one, or that
+    cannot be had (which is said when the model is loaded).
+    """
+    from huggingface_hub import hf_hub_download, snapshot_download
+    from huggingface_hub.errors import HfHubHTTPError, HFValidationError
+
+    cached = not hub.reachable()
+    try:
+        config = Path(hf_hub_download(repository, CONFIG, revision=revision, local_files_only=cached))
+        commit = config.parent.name
+        found = snapshot_download(repository, revision=commit, allow_patterns=list(FILES), local_files_only=cached)
+    except (HfHubHTTPError, HFValidationError, OSError):
+        return None
+    return Path(found) if adapter_in(Path(found)) else None
 
 
 def adapter_in(place: Path | str) -> Adapter | None:

@@ -116,6 +116,11 @@ class LanguageModel:
         return Shape.of(self.name, self.model.config)
 
     @property
+    def parameters(self) -> int:
+        """The number of weights: tied ones once, quantised ones as if they were not."""
+        return int(self.model.num_parameters())
+
+    @property
     def max_length(self) -> int | None:
         """The longest prompt in tokens; None if the model sets no limit."""
         return _max_length(self.model.config.get_text_config(decoder=True))

@@ -7,13 +7,14 @@ from __future__ import annotations
 
 import importlib.util
 import logging
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Literal
 
 from anchorflow import hub
 from anchorflow.errors import UserError, with_link
 from anchorflow.models import files, weights_cache
-from anchorflow.models.adapter import Adapter, adapter_in
+from anchorflow.models.adapter import Adapter, adapter_in, on_hub
 from anchorflow.models.language_model import LanguageModel, Shape, prepare
 from anchorflow.models.resources import Resources
 from anchorflow.paths import expanded
@@ -29,7 +30,7 @@ class Pretrained:
     name: str = setting(default="", kind="shown")
     """The name in results and directories, including variant and quantization; default: the last part of `path`."""
     path: str | None = setting(default=None, kind="source")
-    """A hub id, a directory (of a model, or of a PEFT adapter), or a .gguf file; with `package`, a file inside that package."""
+    """A hub id or directory (of a model or a PEFT adapter), or a .gguf file; with `package`, a file inside that package."""
     package: str | None = setting(default=None, kind="source")
     """An installed Python package that contains the weights."""
     revision: str | None = setting(default=None, kind="source")
@@ -38,6 +39,8 @@ class Pretrained:
     """How the model is spread over several GPUs (auto: over all); null keeps it on one device."""
     quantization: Literal["8bit", "4bit"] | None = None
     """8bit (LLM.int8) or 4bit (NF4); each needs a GPU and `pip install anchorflow[8bit]`."""
+    attn_implementation: str | None = None
+    """Transformers' attention where no experiment looks inside it: eager, sdpa, flash_attention_2; null is its own choice."""
     resources: Resources | None = setting(default=None, kind="run")
     """Resources of its SLURM jobs that differ from the launcher's: {gpus_per_node: 4}."""
 
@@ -48,6 +51,10 @@ class Pretrained:
         if self.quantization is not None and self.quantization not in name:
             name += f"-{self.quantization}"
         object.__setattr__(self, "name", name)
+
+    def unused(self) -> tuple[str, ...]:
+        """The settings without effect: what is left to transformers is the same run as before the setting existed."""
+        return ("attn_implementation",) if self.attn_implementation is None else ()
 
     def content(self) -> dict[str, Any]:
         """What identifies the weights: the hash of their files, or the hub's id and revision."""
@@ -101,7 +108,8 @@ class Pretrained:
                 f"model.quantization is {self.quantization!r}, but an adapter is merged into weights that are not quantized; "
                 "allowed: null, or the directory of a merged model."
             )
-        return Pretrained(path=adapter.base, revision=adapter.revision, device_map=self.device_map)
+        of_base = Pretrained(path=adapter.base, revision=adapter.revision)
+        return replace(of_base, device_map=self.device_map, attn_implementation=self.attn_implementation)
 
     def _weights(self, device: str, dtype: str) -> Any:
         """The model on its device."""
@@ -109,6 +117,8 @@ class Pretrained:
         from transformers import AutoModelForCausalLM
 
         options: dict[str, Any] = {"dtype": getattr(torch, dtype), "use_safetensors": True}
+        if self.attn_implementation is not None:
+            options["attn_implementation"] = self.attn_implementation
         if self.device_map is not None:
             options["device_map"] = self.device_map
         if self.quantization is not None:
@@ -156,7 +166,7 @@ class Pretrained:
             raise UserError(
                 f"model.path is {path!r}, which is not there; allowed: a directory, a .gguf file, a hub id."
             )
-        return path
+        return on_hub(path, self.revision) or path
 
 
 def _refuse_no_decoder(name: str, config: Any) -> None:

@@ -130,7 +130,7 @@ def _legend(figure: Figure, panels: Sequence[Axes], below: bool) -> None:
     handles, labels = list(entries.values()), list(entries)
     look: dict[str, Any] = {"frameon": False, "fontsize": SMALL}
     if below:
-        columns = max(1, int(figure.get_figwidth() / 2.2))
+        columns = max(1, int(figure.get_figwidth() / max(2.2, 0.6 + 0.06 * max(map(len, labels)))))
         figure.legend(handles, labels, loc="outside lower center", ncols=columns, **look)
         make_room(figure, math.ceil(len(entries) / columns))
     else:

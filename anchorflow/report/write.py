@@ -18,6 +18,7 @@ from anchorflow.report.choice import complete, where
 from anchorflow.report.collect import Collection, collect, problems_of_views
 from anchorflow.report.figures import FileNames, save
 from anchorflow.report.grids import grids
+from anchorflow.report.over_models import over_models
 from anchorflow.report.page.page import page as html_page
 from anchorflow.report.page.page import refuse_without_plotly
 from anchorflow.report.paper import fitted
@@ -217,9 +218,9 @@ def _draw(
     drawings: list[tuple[str, str, Draw]] = []
     for of_name in of_names.values():
         for settings, plane in planes(of_name):
-            for make_grids in (grids, averages):
-                found = make_grids(plane, settings, problems)
-                drawings += [(unique(grid.name), grid.title, grid.draw) for grid in found]
+            found = [*grids(plane, settings, problems), *averages(plane, settings, problems)]
+            found += over_models(plane, settings)
+            drawings += [(unique(grid.name), grid.title, grid.draw) for grid in found]
     for experiment, own in of_names.items():
         if (make := own[0].view.drawings) is not None:
             further = attempt(f"the further figures of {experiment}", partial(make, own), problems) or ()

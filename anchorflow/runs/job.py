@@ -258,6 +258,7 @@ def describe(run: OpenRun, lm: LanguageModel, assembled: Assembled, timing: Mapp
             **environment(str(lm.device), run.dtype, run.revisions),
             "weights": lm.revision,
             "layers": lm.shape.layers,
+            "parameters": lm.parameters,
         },
         "timing": dict(timing),
     }

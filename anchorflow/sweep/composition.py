@@ -82,6 +82,15 @@ class MakeFolder(Callback):  # type: ignore[misc]
     made: ClassVar[list[Path]] = []
     """The directories that did not exist before, the deepest first."""
 
+    @staticmethod
+    def undo() -> None:
+        """Remove the directories that it made, where they are empty."""
+        for path in MakeFolder.made:
+            try:
+                path.rmdir()
+            except OSError:  # not empty, or gone
+                return
+
     def on_run_start(self, config: DictConfig, **others: Any) -> None:
         """Before a single run."""
         self._make(config, "hydra.run.dir")
@@ -123,8 +132,10 @@ class CheckSweep(Callback):  # type: ignore[misc]
                 override.is_sweep_override()
                 and str(override.key_or_group).replace("/", ".").split(".")[0] in SWEEP_WIDE
             ):
+                instead = "sweep.presets=[fig3_saliency,fig4_isolation] runs several presets."
                 refuse(
                     f"{override.input_line} names several; allowed: one at a time, because it applies to the whole sweep."
+                    f"{' ' + instead if override.key_or_group == 'sweep' else ''}"
                 )
         self._check(config)
 
@@ -132,7 +143,9 @@ class CheckSweep(Callback):  # type: ignore[misc]
         """Before a single run, for which the settings of `sweep` have no effect."""
         sweep = self._check(config)
         if changed := [
-            key for key in ("dry_run", "retry_failed", "code", "wait") if getattr(sweep, key) != getattr(Sweep(), key)
+            key
+            for key in ("presets", "dry_run", "retry_failed", "code", "wait")
+            if getattr(sweep, key) != getattr(Sweep(), key)
         ]:
             refuse(f"sweep.{changed[0]} applies to sweeps, but this is a single run; add -m.")
 
@@ -149,7 +162,11 @@ class CheckSweep(Callback):  # type: ignore[misc]
         except UserError as error:
             refuse(str(error))
         for key in ("scale", "context"):
-            if getattr(sweep, key) is not None and config.hydra.runtime.choices.get("sweep") is None:
+            if (
+                getattr(sweep, key) is not None
+                and not sweep.presets
+                and config.hydra.runtime.choices.get("sweep") is None
+            ):
                 refuse(
                     f"sweep.{key} is {getattr(sweep, key)!r}, but no preset is chosen (such as sweep=nh1_random_labels)."
                 )
@@ -181,7 +198,11 @@ def mistakes_told() -> Iterator[None]:
         print("stopped; finished records are kept, run the same command again to resume", file=sys.stderr)
         sys.exit(128 + (stop.signal if isinstance(stop, Stopped) else signal.SIGINT))
     except (HydraException, OmegaConfBaseException) as error:  # some are also ValueErrors or OSErrors
+        MakeFolder.undo()
         refuse(sentence(error))
+    except UserError as error:
+        MakeFolder.undo()
+        refuse(str(error))
     except ValueError as error:
         if not str(error).startswith("Config group override"):
             raise

@@ -68,11 +68,7 @@ def _leave_nothing(folder: Path) -> None:
             shutil.rmtree(path)
         else:
             path.unlink(missing_ok=True)
-    for path in (folder, *composition.MakeFolder.made):
-        try:
-            path.rmdir()
-        except OSError:  # not empty, or gone
-            continue
+    composition.MakeFolder.undo()
 
 
 def compose_node(

@@ -81,10 +81,20 @@ def register() -> None:
     from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
 
     class GridSweeper(BasicSweeper):  # type: ignore[misc]
-        """Hydra's sweeper without its rehearsal, which composes every cell once more: the launcher composes all first."""
+        """Hydra's sweeper with the grids of several presets, and without its check that composes every cell a second time:
+        the launcher composes them all before any runs.
+        """
 
         def validate_batch_is_legal(self, batch: Any) -> None:
             """Hydra's hook."""
+
+        def split_arguments(self, overrides: list[Override], max_batch_size: int | None) -> list[list[list[str]]]:
+            """Hydra's hook: the cells of the grid. `sweep.presets` has those of each preset, one preset after the other."""
+            if not (presets := self.config.sweep.presets):
+                return BasicSweeper.split_arguments(overrides, max_batch_size)
+            loader = self.hydra_context.config_loader
+            cells = [cell for preset in presets for cell in _grid(loader, self.config, preset, overrides)]
+            return [cells]
 
     try:
         namespace = importlib.import_module("hydra_plugins")
@@ -97,6 +107,23 @@ def register() -> None:
         plugin.__module__, plugin.__qualname__ = ours.__name__, plugin.__name__
         setattr(ours, plugin.__name__, plugin)
         plugins.register(plugin)
+
+
+def _grid(loader: ConfigLoader, master: DictConfig, preset: str, given: Sequence[Override]) -> list[list[str]]:
+    """The cells of one of the `sweep.presets`, with what is `given` on the command line. UserError for a list of presets."""
+    from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
+
+    lines = [f"sweep.{key}={master.sweep[key]}" for key in ("scale", "context") if master.sweep[key] is not None]
+    lines += [str(each.input_line) for each in given if each.get_key_element() not in ("sweep", "sweep.presets")]
+    lines.append(f"sweep={preset}")
+    parser = OverridesParser.create(config_loader=loader)
+    fixed = [each.input_line for each in parser.parse_overrides(lines) if not each.is_sweep_override()]
+    config = loader.load_sweep_config(master, fixed)
+    if config.sweep.presets:
+        raise UserError(f"sweep.presets has {preset!r}, which is a list of presets; name those.")
+    grid = [f"{key}={value}" for key, value in (config.hydra.sweeper.params or {}).items()]
+    (cells,) = BasicSweeper.split_arguments(parser.parse_overrides([*grid, *lines]), None)
+    return cells
 
 
 def compose(loader: ConfigLoader, master: DictConfig, grid: Sequence[Sequence[str]]) -> Iterator[Cell]:

@@ -55,7 +55,11 @@ class SweepLauncher(HydraLauncher):  # type: ignore[misc]
         began = time.monotonic()
         logging.disable(logging.INFO)  # what is loaded to be checked is no news yet
         cells = list(compose(self.context.config_loader, self.config, grid))
-        preset = self.config.hydra.runtime.choices.get("sweep") if sweep.scale == "full" else None
+        preset = self.config.hydra.runtime.choices.get("sweep")
+        if sweep.presets:  # some may have cells in common
+            cells = list({cell.folder: cell for cell in cells}.values())
+        if sweep.scale == "small" or (sweep.scale is None and not sweep.presets):
+            preset = None  # the paper's data is asked for at full size only
         plan = planning.make(cells, launcher, sweep.retry_failed, Jobs(), memory=sweep.dry_run, preset=preset)
         logging.disable(logging.NOTSET)
         if sweep.dry_run:

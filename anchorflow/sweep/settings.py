@@ -17,6 +17,8 @@ class Sweep:
     """The size of a preset (sweep=...): the paper's, or a small one for a laptop."""
     context: Literal["2k", "4k"] | None = setting(default=None, kind="run")
     """The context length that a preset of "In-Context Learning Learns Label Relationships" fills with examples."""
+    presets: tuple[str, ...] | None = setting(default=None, kind="run")
+    """Run the cells of several presets as one sweep: [fig3_saliency, fig4_isolation]. Each keeps its own grid."""
     dry_run: bool = setting(default=False, kind="run")
     """Print the plan and stop."""
     retry_failed: bool = setting(default=False, kind="run")

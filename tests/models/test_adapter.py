@@ -1,4 +1,4 @@
-"""An adapter's directory is the model of base and adapter together, and what it needs is said."""
+"""An adapter, in a directory or on the hub, is the model of base and adapter together, and what it needs is said."""
 
 import json
 import shutil
@@ -111,3 +111,19 @@ def test_what_does_not_fit_is_refused_by_name(base: Path, tuned: Path, monkeypat
     assert "names no base model" in refused(tuned)
     (tuned / "adapter_config.json").write_text("{")
     assert "adapter_config.json is damaged (JSONDecodeError" in refused(tuned)
+
+
+def test_an_adapter_of_the_hub_is_that_of_its_directory(
+    tuned: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """In the hub's cache, as a machine without network has it."""
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path / "hub"))
+    adapter.on_hub.cache_clear()
+    repository = tmp_path / "hub" / "models--me--tuned"
+    shutil.copytree(tuned, repository / "snapshots" / ("a" * 40))
+    (repository / "refs").mkdir()
+    (repository / "refs" / "main").write_text("a" * 40)
+    assert torch.equal(logits(Path("me/tuned")), logits(tuned))
+    of_hub, of_directory = (fingerprint(Pretrained(name="mine", path=path)) for path in ("me/tuned", str(tuned)))
+    assert of_hub == of_directory
+    assert "me/other is not in the hub's cache" in refused(Path("me/other"))

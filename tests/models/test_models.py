@@ -295,3 +295,18 @@ def test_preparing_a_model_changes_no_number_beyond_rounding() -> None:
     lm: LanguageModel = prepare("x", model, None)
     assert any(isinstance(m, torch.nn.GELU) for m in lm.model.modules())
     torch.testing.assert_close(lm.model(input_ids=ids).logits, before, rtol=1e-10, atol=1e-12)
+
+
+def test_transformers_attention_can_be_chosen(saved: Path) -> None:
+    found = {}
+    for chosen in ("eager", "sdpa"):
+        of = Pretrained(path=str(saved), attn_implementation=chosen)
+        model = of.load("cpu", "float32").model
+        assert model.config._attn_implementation == chosen
+        found[chosen] = model(input_ids=torch.tensor([[3, 4, 5]])).logits
+    assert torch.allclose(found["eager"], found["sdpa"], atol=1e-5)
+    left = Pretrained(path=str(saved))
+    assert "attn_implementation" not in fingerprint(left)
+    assert fingerprint(of) == {**fingerprint(left), "attn_implementation": "sdpa"}
+    with pytest.raises(UserError, match=r"could not be loaded: .*fast"):
+        Pretrained(path=str(saved), attn_implementation="fast").load("cpu", "float32")

@@ -40,7 +40,7 @@ def base(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[str, byte
 
 ADDED: dict[str, tuple[dict[str, Any], set[str], set[str]]] = {
     "a seed": ({"seed": 3}, {*SALIENCY}, set()),
-    "a model": ({"model": "a model"}, {*SALIENCY}, set()),
+    "a model": ({"model": "a model"}, {*SALIENCY}, {f"saliency_S_{flow}_share_by_depth" for flow in ("wp", "pq")}),
     "a precision": ({"environment": {"device": "cuda", "dtype": "float16"}}, {*SALIENCY}, set()),
     "weights": ({"environment": {"device": "cpu", "dtype": "float32", "weights": "ab"}}, {*SALIENCY}, set()),
     "a pilot": ({"settings": {"n_queries": 7}}, set(), {f"{name}_n_queries-7" for name in SALIENCY}),
