@@ -95,12 +95,12 @@ def options(option: str, config_dir: Path | None = None) -> str:
     if name not in known[group]:
         raise UserError(f"{group} is {name!r}; allowed: {', '.join(known[group])}.{did_you_mean(name, known[group])}")
     node = compose_node(group, name, config_dir=config_dir)
-    target = locate(node.get("_target_"), group)
+    target: Any = locate(node.get("_target_"), group)
     lines = [f"{group}={name} ({node['_target_']})", textwrap.indent(inspect.getdoc(target) or "", "  "), ""]
     documented = documentation(target)
     for field in fields(target):
         value = f" = {_written(node[field.name])}" if field.name in node else ""
-        lines.append(f"  {group}.{field.name}{value}  ({_type(field.type)})")
+        lines.append(f"  {group}.{field.name}{value}  ({_type(target.__pydantic_fields__[field.name].annotation)})")
         lines += textwrap.wrap(documented.get(field.name, ""), 110, initial_indent="      ", subsequent_indent="      ")
     return "\n".join(lines)
 
@@ -135,9 +135,10 @@ def _documented(node: ast.ClassDef) -> Iterator[tuple[str, ast.expr | None, str]
 
 
 def _type(annotation: Any) -> str:
+    """A type as a user reads it: `int | null`, `auto | float32`."""
     plain = isinstance(annotation, type) and not hasattr(annotation, "__args__")
     text = annotation.__name__ if plain else str(annotation)
-    text = re.sub(r"^Annotated\[(.*), [^,]*\]$", r"\1", text)
+    text = re.sub(r"Literal\[([^]]*)\]", lambda found: found[1].replace("'", "").replace(", ", " | "), text)
     return text.replace("typing.", "").replace("None", "null")
 
 

@@ -1,4 +1,4 @@
-"""Figures averaged over datasets, as the papers print some of theirs: a panel for each model."""
+"""Figures averaged over datasets, as in the papers: one panel per model."""
 
 import math
 from collections.abc import Iterator, Mapping, Sequence
@@ -16,7 +16,7 @@ from anchorflow.settings import digest
 
 
 def averages(cells: Sequence[Cell], settings: Mapping[str, Any], problems: list[str]) -> Iterator[Grid]:
-    """The figures of one plane of cells; none where the view averages nothing, or for models on a single dataset."""
+    """The figures of one plane of cells; none if the view averages nothing, or for models on a single dataset."""
     average = cells[0].view.averaged
     if average is None:
         return
@@ -28,7 +28,7 @@ def averages(cells: Sequence[Cell], settings: Mapping[str, Any], problems: list[
         if len(results) < 2:
             continue
         if len(results) < len(own):
-            problems.append(f"{what} is not drawn for {model}: several of its cells are of one dataset")
+            problems.append(f"{what} is not drawn for {model}: it has several cells of one dataset")
             continue
         found = attempt(what, lambda results=results: average(results), problems)  # type: ignore[misc]
         if found is not None:
@@ -40,7 +40,7 @@ def averages(cells: Sequence[Cell], settings: Mapping[str, Any], problems: list[
 
 
 def _of_models(cells: Sequence[Cell]) -> dict[str, list[Cell]]:
-    """The cells of each model; of a name with several weights or precisions, of each of these."""
+    """The cells of each model; a name with several weights or precisions counts as several models."""
     found: dict[str, dict[str, list[Cell]]] = {}
     for cell in cells:
         found.setdefault(cell.model, {}).setdefault(digest(of_model(cell)), []).append(cell)
@@ -52,10 +52,10 @@ def _of_models(cells: Sequence[Cell]) -> dict[str, list[Cell]]:
 
 
 def over_datasets(results: Mapping[str, Result]) -> Result:
-    """The mean of the curves that all datasets have, each dataset counting alike.
+    """The mean of the curves that all datasets have, with equal weights.
 
-    Datasets are drawn independently, so the standard error is √(Σ stderr²) / n. What is undefined for a dataset is left out
-    of the mean at that place, and a note says so. The datasets' own notes are kept.
+    Datasets are independent, so the standard error is √(Σ stderr²) / n. Values that are undefined for a dataset are left out of
+    the mean at that position, with a note. The notes of the datasets are kept.
     """
     curves = {}
     said: dict[str, list[str]] = {}
@@ -77,12 +77,12 @@ def over_datasets(results: Mapping[str, Result]) -> Result:
         curves[name] = Curve(curve.x, at, means.tolist(), stderr.tolist())
         missing = [dataset for dataset, (of_values, _) in found.items() if np.isnan(of_values).any()]
         if missing:
-            notes.append(f"{name} is undefined in places for {', '.join(missing)}, and left out of the mean there")
+            notes.append(f"{name} is partly undefined for {', '.join(missing)}, and left out of the mean there")
     return Result({}, curves=curves, notes=notes)
 
 
 def _at(curve: Curve, places: Sequence[float]) -> tuple[np.ndarray, np.ndarray]:
-    """Values and standard errors at these places."""
+    """Values and standard errors at these positions."""
     index = [list(curve.at).index(x) for x in places]
     errors = np.full(len(curve.at), math.nan) if curve.stderr is None else known(curve.stderr)
     return known(curve.values)[index], errors[index]

@@ -1,4 +1,4 @@
-"""The figures of a single run, and how figures are saved."""
+"""Draw the figures of a single run, and save figures."""
 
 import json
 import logging
@@ -20,13 +20,13 @@ from anchorflow.settings import digest
 
 log = logging.getLogger(__name__)
 LONGEST = 80
-"""Characters of a file's name."""
+"""The most characters in the name of a file."""
 
 
 def draw(view: View, result: Result, title: str) -> dict[str, Figure]:
-    """The figures of a result by file name, as its experiment's view draws them.
+    """The figures of a result by file name, drawn by its experiment's view.
 
-    Left out are those for which the result rightly has no numbers, and, with a warning, those that cannot be drawn.
+    Figures for which the result legitimately has no numbers are left out, and, with a warning, those that fail.
     """
     problems = [view.problem] if view.problem else []
     result = asking(view.experiment, result)
@@ -42,7 +42,7 @@ def draw(view: View, result: Result, title: str) -> dict[str, Figure]:
 
 
 def save(figures: Mapping[str, Figure], folder: Path, kinds: Sequence[str] = ("png", "pdf")) -> list[Path]:
-    """Each figure as PNG (for the screen) and PDF (for the paper), or as one of these; the first kind's paths come back."""
+    """Save each figure as PNG (for the screen) and PDF (for papers), or one of them; returns the paths of the first kind."""
     folder.mkdir(parents=True, exist_ok=True)
     for name, figure in figures.items():
         for kind, content in _rendered(figure).items():
@@ -52,7 +52,7 @@ def save(figures: Mapping[str, Figure], folder: Path, kinds: Sequence[str] = ("p
 
 
 def named(what: str, settings: Mapping[str, Any]) -> str:
-    """The name of what shows runs on these settings: shares_shots_per_class-5."""
+    """The file name for runs with these settings: shares_shots_per_class-5."""
     return "_".join([what, *(f"{name}-{_value(value)}" for name, value in settings.items())])
 
 
@@ -63,9 +63,9 @@ def _value(value: Any) -> str:
 
 
 class FileNames:
-    """Names for files, each once: letters, digits, - _ . and not too long.
+    """Unique file names of limited length with letters, digits, - _ and .
 
-    What would lose more than spaces and the usual signs keeps a hash of itself.
+    A name that would lose more than spaces and common punctuation gets a hash.
     """
 
     def __init__(self) -> None:
@@ -82,7 +82,7 @@ class FileNames:
 
 
 def _rendered(figure: Figure) -> dict[str, bytes]:
-    """Arranged and drawn once for the first format, drawn once more for the other: savefig does each four times."""
+    """Lay out once and draw once per format; savefig would do each four times."""
     png, pdf = BytesIO(), BytesIO()
     figure.set_dpi(160)
     FigureCanvasAgg(figure).print_png(png)  # type: ignore[no-untyped-call]

@@ -1,9 +1,9 @@
-"""All that depends on Hydra's internals: plugins, the defaults that a YAML leaves out, fast composition of a grid.
+"""Everything that depends on Hydra's internals: plugins, defaults that a YAML file omits, fast composition of a grid.
 
-Written for Hydra 1.3 (checked with 1.3.8; `pyproject.toml` admits no other than 1.3). What to look at for another version:
-`ConfigFiles` replaces a class in `SourcesRegistry`, which has no method for that; `register` makes the namespace
-`hydra_plugins`, the only one that Hydra takes plugins from, and lets OmegaConf remember what it has parsed; `compose` sets
-Hydra's own node of a configuration, and the singleton that answers `${hydra:...}`.
+Written for Hydra 1.3 (checked with 1.3.8; `pyproject.toml` admits only 1.3). Check these for another version: `ConfigFiles`
+replaces a class in `SourcesRegistry`, which has no method for that; `register` creates the namespace `hydra_plugins`, the only
+one in which Hydra looks for plugins, and makes OmegaConf cache its parser; `compose` sets Hydra's own node of a configuration,
+and the singleton that resolves `${hydra:...}`.
 """
 
 from __future__ import annotations
@@ -40,10 +40,10 @@ from anchorflow.sweep.composition import plain, recorded, sentence
 
 
 class ConfigFiles(FileConfigSource):  # type: ignore[misc]
-    """YAML files whose nodes are completed: a node with a `_target_` has every setting of its class."""
+    """A source of YAML files whose nodes are completed: a node with a `_target_` gets every setting of its class."""
 
     def load_config(self, config_path: str) -> ConfigResult:
-        """The file as Hydra reads it, completed."""
+        """Load a file as Hydra does, and complete its nodes."""
         found = super().load_config(config_path)
         written = OmegaConf.to_container(found.config, resolve=False)
         completed = _completed(written)
@@ -53,7 +53,7 @@ class ConfigFiles(FileConfigSource):  # type: ignore[misc]
 
 
 def _completed(node: Any) -> Any:
-    """A node with the defaults of its class for what it leaves out; so for the nodes below it, but not Hydra's own."""
+    """A node with the defaults of its class for omitted settings, also in nodes below it, except Hydra's own."""
     if not isinstance(node, dict):
         return node
     given = {key: value if key == "hydra" else _completed(value) for key, value in node.items()}
@@ -61,7 +61,7 @@ def _completed(node: Any) -> Any:
         return given
     try:
         cls = locate(given["_target_"], "")
-    except UserError:  # said when the node is built
+    except UserError:  # reported when the node is built
         return given
     defaults = defaults_of(cls)
     known = [each.name for each in fields(cls) if each.name in (defaults.keys() | given.keys())]
@@ -69,15 +69,15 @@ def _completed(node: Any) -> Any:
 
 
 def register() -> None:
-    """Make the project's plugins known to Hydra. More often than once does no harm."""
+    """Register the project's plugins with Hydra; may be called repeatedly."""
     from anchorflow.sweep.plugin import SweepLauncher
 
     plugins = Plugins.instance()
     base: Any = omegaconf.base
-    if not hasattr(base.parse, "cache_info"):  # the cells of a grid have their interpolations in common
+    if not hasattr(base.parse, "cache_info"):  # the cells of a grid share their interpolations
         base.parse = lru_cache(base.parse)
     SourcesRegistry.instance().types["file"] = ConfigFiles
-    # Hydra loads its own plugins once more when it looks for them, so that their classes are the right ones only now.
+    # Hydra reloads its own plugins when it looks for them, so their classes are final only now.
     from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
 
     class GridSweeper(BasicSweeper):  # type: ignore[misc]
@@ -129,8 +129,8 @@ def _grid(loader: ConfigLoader, master: DictConfig, preset: str, given: Sequence
 def compose(loader: ConfigLoader, master: DictConfig, grid: Sequence[Sequence[str]]) -> Iterator[Cell]:
     """The cells for these overrides, in their order.
 
-    Composition takes Hydra some 50 ms, so that cells which choose the same files share it: they differ in values, which
-    are set as Hydra would, after the composition. What an override leaves alone is resolved once.
+    Hydra needs about 50 ms for a composition, so cells that choose the same files share one: the values in which they differ
+    are set afterwards, as Hydra would. Nodes that no override changes are resolved once.
     """
     parser = OverridesParser.create()
     shared = _shared(master)
@@ -149,9 +149,9 @@ def compose(loader: ConfigLoader, master: DictConfig, grid: Sequence[Sequence[st
         one = composed[choices]
         try:
             before = {key: one.raw(key) for key in (str(override.key_or_group) for override in given)}
-        except LookupError:  # an item of a list, which Hydra composes, or a key that is not there, of which it tells
+        except LookupError:  # an item of a list, which Hydra composes, or a missing key, which it reports
             one, given, before = _Composition(loader.load_sweep_config(master, list(overrides))), [], {}
-        HydraConfig.instance().cfg = one.config  # who answers ${hydra:...}
+        HydraConfig.instance().cfg = one.config  # resolves ${hydra:...}
         for override in given:
             OmegaConf.update(one.config, str(override.key_or_group), override.value())
         sweep_wide = (*choices, *(str(override.input_line) for override in given if _is_of_sweep(override)))
@@ -167,10 +167,10 @@ FOLDER = "${hydra.runtime.output_dir}"
 
 
 class _Composition:
-    """A configuration that cells share, with what of it is the same for all of them."""
+    """A configuration that cells share, and its parts that are the same for all of them."""
 
     def __init__(self, config: DictConfig) -> None:
-        for node in (config.hydra.runtime, config.hydra.overrides, config.hydra.job):  # what a cell fills in
+        for node in (config.hydra.runtime, config.hydra.overrides, config.hydra.job):  # filled in by each cell
             OmegaConf.set_readonly(node, False)
             OmegaConf.set_struct(node, False)
         self.config = config
@@ -186,12 +186,12 @@ class _Composition:
         logs = json.dumps([self._hydra[key] for key in ("job_logging", "verbose")])
         logs = logs.replace("${hydra.job.name}", str(config.hydra.job.name))
         self._logs = None if "${" in logs.replace(FOLDER, "") else logs
-        """The settings of a cell's log, but for its folder; None where they depend on more."""
+        """The settings of a cell's log, without its folder; None if they depend on more."""
         self._hydra_counts = self._logs is None or None in self._looks_at.values()
         self.varies = any("${" in repr(raw[key]) for key in SWEEP_WIDE)
 
     def raw(self, key: str) -> Any:
-        """The value at a key as it is written, an interpolation as such. LookupError for what is not a mapping's."""
+        """The value at a key as written, with interpolations unresolved. LookupError for a key that is not in a mapping."""
         if key not in self._raw:
             above, _, last = key.rpartition(".")
             node = OmegaConf.select(self.config, above) if above else self.config
@@ -202,7 +202,7 @@ class _Composition:
         return self._raw[key]
 
     def freeze(self, number: int, overrides: Sequence[str], given: Sequence[Override]) -> Cell:
-        """The cell that the configuration is now, with these values `given`."""
+        """Freeze the current configuration as a cell, with these values `given`."""
         config = self.config
         interpolated = any("${" in override for override in overrides)
         if told := self._hydra_counts or interpolated:
@@ -212,12 +212,14 @@ class _Composition:
         if interpolated:
             changed = set(self.own)
         changed |= {key for key, others in self._looks_at.items() if others is None or others & changed}
-        # Interpolations may lead to what is left out, so that they are resolved in place.
+        # Interpolations may refer to omitted parts, so they are resolved in place.
         resolved = {key: self._resolve(key, changed) for key in self.own}
         require(resolved, GROUPS)
         sweep_dir, problem = expanded(self._sweep_dir).absolute(), None
         try:
-            folder = sweep_dir / self._subdir(resolved)  # a name made of the settings, where a mistake comes to light
+            folder = sweep_dir / self._subdir(
+                resolved
+            )  # the name depends on the settings, so their mistakes surface here
         except (OmegaConfBaseException, UserError) as error:
             folder, problem = sweep_dir / f"refused-{number}", sentence(error)
         if told:
@@ -256,17 +258,17 @@ class _Composition:
         return self._recorded[key]
 
     def _subdir(self, resolved: dict[str, Any]) -> str:
-        if self._hydra["sweep"]["subdir"] == "${run_name:}":  # saves what the resolver would resolve once more
+        if self._hydra["sweep"]["subdir"] == "${run_name:}":  # saves resolving the configuration again
             return read_settings(resolved).name
         return str(self.config.hydra.sweep.subdir)
 
 
 REFERENCE = re.compile(r"\$\{\s*(?:(oc\.env):|(?:by:\s*)?(\w+)(?=[.}\[,]))?")
-"""The beginning of an interpolation: a variable of the environment, or the topmost key that it looks at, if that is plain."""
+"""The beginning of an interpolation: an environment variable, or the top-level key that it refers to, if that is plain."""
 
 
 def _references(written: Mapping[str, str], own: Sequence[str]) -> dict[str, set[str] | None]:
-    """For each of a run's own nodes the nodes that its interpolations look at, also through others; None: any."""
+    """For each of a run's own nodes, the nodes that its interpolations refer to, also indirectly; None: any."""
     found: dict[str, set[str] | None] = {}
     for key in own:
         seen: set[str] = set()
@@ -282,7 +284,7 @@ def _references(written: Mapping[str, str], own: Sequence[str]) -> dict[str, set
 
 
 def _shared(config: DictConfig) -> dict[str, Any]:
-    """What is the same for all cells of a sweep, by its key."""
+    """The parts that are the same for all cells of a sweep, by key."""
     sweep, launcher = plain(config.sweep), plain(config.launcher)
     own = {f"sweep.{key}": sweep.get(key) for key in ("dry_run", "retry_failed", "code", "wait")}
     return own | {f"launcher.{key}": value for key, value in launcher.items()}
@@ -293,17 +295,17 @@ def _is_of_sweep(override: Override) -> bool:
 
 
 def _refuse_varying(config: DictConfig, shared: dict[str, Any], overrides: Sequence[str]) -> None:
-    """UserError for a cell that asks for something else."""
+    """Raise UserError for a cell whose shared parts differ."""
     for key, value in _shared(config).items():
         if value != shared.get(key):
             raise UserError(
                 f"{key} is {value!r} for {' '.join(overrides)}, and {shared.get(key)!r} for the sweep: it cannot differ "
-                "between cells. What jobs of a model are given is launcher.per_model."
+                "between cells. To set the resources of a model's jobs, use launcher.per_model."
             )
 
 
 def _is_value(override: Override, master: DictConfig) -> bool:
-    """Whether it changes a plain value: no choice of a file, nothing added or removed, nothing of Hydra's own."""
+    """Whether an override changes a plain value: it chooses no file, adds or removes nothing, and is not Hydra's own."""
     key = str(override.key_or_group)
     if override.type != OverrideType.CHANGE or override.package is not None or key.startswith("hydra.") or "/" in key:
         return False

@@ -1,4 +1,4 @@
-"""Hydra's launcher of this project: plans a sweep, runs it here or hands it to submitit, says what became of it."""
+"""The project's Hydra launcher: plans a sweep, runs it here or submits it with submitit, and reports the outcome."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
 
 class SweepLauncher(HydraLauncher):  # type: ignore[misc]
-    """What `hydra.launcher` names. Cells run `runs.execute`, whatever function Hydra was started with."""
+    """The class that `hydra.launcher` names. Cells run `runs.execute`, whatever function Hydra was started with."""
 
     def setup(self, *, hydra_context: HydraContext, task_function: TaskFunction, config: DictConfig) -> None:
         """Hydra's hook."""
@@ -36,7 +36,7 @@ class SweepLauncher(HydraLauncher):  # type: ignore[misc]
         self.config = config
 
     def launch(self, job_overrides: Sequence[Sequence[str]], initial_job_idx: int) -> Sequence[JobReturn]:
-        """Do what the sweep asks for. A line and exit code 1 where a cell is not complete at the end."""
+        """Run the sweep. A line and exit code 1 if a cell is not complete at the end."""
         sweep: Sweep = build(plain(self.config.sweep), "sweep", Sweep)
         launcher: Launcher = build(plain(self.config.launcher), "launcher")
         try:
@@ -53,13 +53,13 @@ class SweepLauncher(HydraLauncher):  # type: ignore[misc]
         if not grid:
             raise UserError("the sweep has no cells: one of its settings names no value (glob, range, choice).")
         began = time.monotonic()
-        logging.disable(logging.INFO)  # what is loaded to be checked is no news yet
+        logging.disable(logging.INFO)  # no messages about data that is loaded only for checks
         cells = list(compose(self.context.config_loader, self.config, grid))
         preset = self.config.hydra.runtime.choices.get("sweep")
-        if sweep.presets:  # some may have cells in common
+        if sweep.presets:  # presets may share cells
             cells = list({cell.folder: cell for cell in cells}.values())
         if sweep.scale == "small" or (sweep.scale is None and not sweep.presets):
-            preset = None  # the paper's data is asked for at full size only
+            preset = None  # only full-size presets require the paper's data
         plan = planning.make(cells, launcher, sweep.retry_failed, Jobs(), memory=sweep.dry_run, preset=preset)
         logging.disable(logging.NOTSET)
         if sweep.dry_run:
@@ -69,7 +69,7 @@ class SweepLauncher(HydraLauncher):  # type: ignore[misc]
             _close(plan, [], [])
             return []
         if not sweep.wait and launcher.where != "slurm":
-            raise UserError("sweep.wait=false needs launcher=slurm: nobody else keeps the jobs when this program ends.")
+            raise UserError("sweep.wait=false needs launcher=slurm: otherwise the jobs end with this program.")
         found = self._run(plan, launcher, sweep)
         if found is None:
             return []
@@ -79,7 +79,7 @@ class SweepLauncher(HydraLauncher):  # type: ignore[misc]
         return [_returned(cell) for cell in cells]
 
     def _run(self, plan: Plan, launcher: Launcher, sweep: Sweep) -> Sequence[Found] | None:
-        """What became of the cells that ran; None if nobody waited for it."""
+        """The final state of the cells that ran; None without waiting for them."""
         from anchorflow.runs import stop_signals
         from anchorflow.sweep import pack
         from anchorflow.sweep.liveness import Jobs, look
@@ -116,24 +116,24 @@ class SweepLauncher(HydraLauncher):  # type: ignore[misc]
             with alone(sweep_dir):
                 packs = still_to_run(plan.packs)
                 if not packs:
-                    print(f"all of it was submitted by another launch; look with: {look_at}", file=sys.stderr)
+                    print(f"another launch has submitted all of it; check with: {look_at}", file=sys.stderr)
                     return None
                 submission = Submission(packs, launcher, sweep_dir, live=sweep.code == "live")
                 submission.to_slurm()
             ids = sorted({str(job.job_id).split("_")[0] for job in submission.jobs}, key=int)
             print(f"submitted as job {', '.join(ids)}; {submission.folder}", file=sys.stderr)
             if not sweep.wait:
-                print(f"look with: {look_at}", file=sys.stderr)
+                print(f"check with: {look_at}", file=sys.stderr)
                 return None
             submission.wait()
         except KeyboardInterrupt:
-            print(f"\nstopped waiting. The jobs go on. Look with: {look_at}", file=sys.stderr)
+            print(f"\nstopped waiting; the jobs continue. Check with: {look_at}", file=sys.stderr)
             sys.exit(130)
         return submission.found()
 
 
 def _close(plan: Plan, found: Sequence[Found], said: Sequence[str]) -> None:
-    """The closing table, and what more is said; exit code 1 unless all that was to run is complete and none was refused."""
+    """Print the closing table and further lines; exit code 1 unless all cells are complete and none was refused."""
     from anchorflow.sweep.submission import closing
 
     refused = plan.of("refused")
@@ -145,7 +145,7 @@ def _close(plan: Plan, found: Sequence[Found], said: Sequence[str]) -> None:
     if incomplete or refused:
         parts = [f"{incomplete} of {len(found)} cells are not complete"] if incomplete else []
         parts += [f"{counted(len(refused), 'cell')} refused"] if refused else []
-        refuse(f"{', '.join(parts)}; the same command goes on from what is there.")
+        refuse(f"{', '.join(parts)}; run the same command again to resume.")
 
 
 def _returned(cell: Cell) -> JobReturn:

@@ -29,7 +29,7 @@ def test_the_mean_over_datasets_by_hand() -> None:
     assert found.notes == [
         "shared",
         "sst2: own",
-        "kept is undefined in places for trec, and left out of the mean there",
+        "kept is partly undefined for trec, and left out of the mean there",
     ]
     assert math.isnan(over_datasets({"a": two, "b": two}).curves["kept"].values[1])
 

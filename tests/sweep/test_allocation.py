@@ -84,7 +84,7 @@ def test_packs_that_are_given_the_same_follow_one_another(tmp_path: Path) -> Non
         (("sweep.wait=false", "sweep.wait=true"), "sweep.wait is False for"),
         (
             ("model=tiny", "model=gpt2"),
-            "launcher.mem_gb is 2 for model=gpt2 .* and 1 for the sweep.* is launcher.per_model.",
+            "launcher.mem_gb is 2 for model=gpt2 .* and 1 for the sweep.* use launcher.per_model.",
         ),
     ],
 )
