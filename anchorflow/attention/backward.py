@@ -22,8 +22,9 @@ MAP_BYTES = 64 * 2**20
 MIN_ROWS = 128
 """Fewer rows at a time cost more in calls than they save in keys."""
 
-Rows = Callable[[int, Float[Tensor, "batch row key"]], None]
-"""Takes some rows of a layer's I, from a number on: of all prompts, up to the last key that any of these rows sees."""
+Rows = Callable[[int, Float[Tensor, "batch row key"], Float[Tensor, "batch head row key"]], None]
+"""Takes some rows of a layer's I, from a number on, and each head's signed A ⊙ ∂L/∂A that they are made of: of all
+prompts, up to the last key that any of these rows sees."""
 
 
 class Gradients(NamedTuple):
@@ -72,8 +73,8 @@ def flow_and_gradients(
     """The gradients of a layer's inputs from that of its output (None where they are not needed), and its flow.
 
     The queries are the last rows of the keys' positions, and no row sees a later position. `flow` is given the rows of
-    I = |Σ_h A ⊙ ∂L/∂A|, or of Σ_h |A ⊙ ∂L/∂A| with `per_head`, in blocks, the last ones first, in float32 at least; it
-    may change them.
+    I = |Σ_h A ⊙ ∂L/∂A|, or of Σ_h |A ⊙ ∂L/∂A| with `per_head`, in blocks, the last ones first, in float32 at least, which
+    it may change; and with them A ⊙ ∂L/∂A, which it may not.
     """
     query, key, value = attention.query, attention.key, attention.value
     batch, kv_heads, length = key.shape[:3]
@@ -97,7 +98,8 @@ def flow_and_gradients(
         product = torch.matmul(drows, values.transpose(-1, -2))  # ∂L/∂A
         product *= weights  # A ⊙ ∂L/∂A, signed
         of_heads = product.view(batch, -1, stop - start, end)
-        flow(start, torch.linalg.vector_norm(of_heads, 1, dim=1) if per_head else of_heads.sum(dim=1).abs_())
+        rows_of_flow = torch.linalg.vector_norm(of_heads, 1, dim=1) if per_head else of_heads.sum(dim=1).abs_()
+        flow(start, rows_of_flow, of_heads)
         if not gradients:
             continue
         # Softmax: ∂L/∂score = A ⊙ (∂L/∂A − Σ_j A ⊙ ∂L/∂A)
