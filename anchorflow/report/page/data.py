@@ -81,6 +81,23 @@ def content(collection: Collection, cells: Sequence[Cell], sheets: Sequence[Shee
     }
 
 
+def of_flows(
+    experiment: str, model: str, dataset: str, seed: int, examples: Sequence[FlowExample], place: str
+) -> dict[str, Any]:
+    """The same of a page that shows the flow view of one run: all that is kept of its examples."""
+    names = {"model": model, "dataset": dataset}
+    run = {"id": "run", "cell": 0, "seed": seed, "path": place, "metrics": [], "curves": {}, "matrices": []}
+    none: dict[str, list[Any]] = {name: [] for name in ("axes", "sheets", "incomplete", "merged", "problems", "thinned")}
+    return {
+        "experiments": [{"name": experiment, "runs": 1, "metrics": []}],
+        "cells": [{"experiment": 0, **names, "settings": "", "over": "seeds", "runs": 1}],
+        "runs": [run],
+        "examples": [_example(0, example, STRONGEST[0], True) for example in examples],
+        "latex": {},
+        **none,
+    }
+
+
 def _id(run: Run) -> str:
     """What a link calls the run, in this report and in any other."""
     names = "\0".join((run.experiment, run.model, run.dataset, run.identity))
@@ -211,7 +228,7 @@ def _examples(cells: Sequence[Cell], runs: Sequence[Run], thinned: list[str]) ->
     if room <= 0:
         thinned.append(f"Not all kept examples fit into the flow view: {left} runs have none there.")
     in_order = sorted(read, key=lambda pair: pair[0])
-    return [_example(runs[number], number, example, most, with_heads) for number, example in in_order], problems
+    return [_example(number, example, most, with_heads) for number, example in in_order], problems
 
 
 def _size(example: FlowExample, most: int) -> int:
@@ -223,7 +240,7 @@ def _size_of_heads(example: FlowExample, most: int) -> int:
     return NUMBER_BYTES * sum(len(parts) for layer in example.heads for parts in layer[:most])
 
 
-def _example(run: Run, number: int, example: FlowExample, most: int, with_heads: bool) -> dict[str, Any]:
+def _example(number: int, example: FlowExample, most: int, with_heads: bool) -> dict[str, Any]:
     names: dict[int, str] = {}
     demonstrations: list[dict[str, int]] = []
     for d in example.demonstrations:
@@ -239,7 +256,6 @@ def _example(run: Run, number: int, example: FlowExample, most: int, with_heads:
     return {
         "run": number,
         "text": clean("".join(asked), QUERY),
-        "per_head": run.settings.get("heads") == "abs_then_sum",
         "query": example.query,
         "label": example.label,
         "names": [names.get(label, f"class {label}") for label in range(len(example.probs))],

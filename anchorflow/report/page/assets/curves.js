@@ -109,7 +109,9 @@ function curvesSection() {
     });
     const dashes = variants.length > 1 ? ofVariants.map(({ text, dash }) => ({ text, stroke: colour("faint"), symbol: 0, dash })) : [];
     legend(!seen.size ? [] : single ? ofVariants : [...ofKeys, ...dashes], left);
-    caption.textContent = !seen.size ? "" : `Bands: ± one standard error, ${means ? "over seeds where a line is a mean over several, else over a run's queries" : "over a run's queries or repetitions"}. Lines are not smoothed.`;
+    const bands = traces.some(({ fill }) => fill) ? `Bands: ± one standard error, ${means ? "over seeds where a line is a mean over several, else over a run's queries" : "over a run's queries or repetitions"}. ` : "";
+    const dotted = open.some(({ panel }) => diagonal.includes(panel)) ? " Dotted: y = x, where a perfect curve lies." : "";
+    caption.textContent = seen.size ? `${bands}Lines are not smoothed.${dotted}` : "";
     state.set("off.curve", ...off);
     state.set("lines", means === usual ? null : means ? "means" : "runs");
     figure.setAttribute("aria-label", `Curves of ${plural(new Set(runs.map((run) => run.cell)).size, "cell")}: ${open.map(({ panel }) => panel).filter((panel, i, all) => all.indexOf(panel) === i).join(", ")}. The tables below have the numbers.`);

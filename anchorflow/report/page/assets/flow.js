@@ -6,9 +6,10 @@ const KINDS = {
   pq: { text: "label words → target", key: "S_pq" },
   ww: { text: "words → words", key: "S_ww" },
 };
+const ORDER = Object.values(KINDS).map(({ text }) => text).join(", ");
 const BARS = {
-  share: { text: "share of the flow", caption: "Bars: each kind's share of the whole flow of a layer, which is the sum over its pairs. Lines: the strongest single flows of that sum." },
-  mean: { text: "mean per pair", caption: "Bars: S_wp : S_pq : S_ww, means over the pairs of each kind, as in the curves and in the paper. Lines are single flows, not means: a few strong pairs make a high mean and a small sum." },
+  share: { text: "share of the flow", caption: `Bars, from the top ${ORDER}: each kind's share of a layer's whole flow, the sum over its pairs. Lines: the strongest single flows of that sum.` },
+  mean: { text: "mean per pair", caption: `Bars, from the top ${ORDER}: S_wp : S_pq : S_ww, means over the pairs of each kind, as in the curves and the paper. Lines are single flows: a kind with few pairs can have a high mean and a small sum.` },
 };
 const COUNT = 40;
 
@@ -79,5 +80,5 @@ function flowSection() {
 sections.flow = flowSection;
 
 function dot(kind) {
-  return el("span", { class: "dot", style: `background: var(--${kind})`, "aria-hidden": "true" });
+  return el("span", { class: `dot ${kind}`, "aria-hidden": "true" });
 }

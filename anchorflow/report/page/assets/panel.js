@@ -115,7 +115,7 @@ function flowPanel(prefix, shared, beside) {
       let top = 0;
       Object.keys(KINDS).forEach((kind, k) => {
         const height = parts[k] / total;
-        bars.append(svg("rect", { x: i + 0.05, width: 0.9, y: top, height, fill: `var(--${kind})` }));
+        bars.append(svg("rect", { class: kind, x: i + 0.05, width: 0.9, y: top, height: Math.max(0, height - 0.012), fill: `var(--${kind})` }));
         top += height;
       });
     }
