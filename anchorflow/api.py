@@ -303,7 +303,5 @@ def _known(
     records: Iterable[Record],
     examples: Sequence[FlowExample],
 ) -> RunResult:
-    names = {"model": lm.name, "dataset": task.shown, "seed": seed}
-    return RunResult(
-        **vars(result), experiment=experiment, **names, records=tuple(records), examples=tuple(examples)
-    )
+    found = {**vars(result), "model": lm.name, "dataset": task.shown, "seed": seed}
+    return RunResult(**found, experiment=experiment, records=tuple(records), examples=tuple(examples))

@@ -87,7 +87,9 @@ def of_flows(
     """The same of a page that shows the flow view of one run: all that is kept of its examples."""
     names = {"model": model, "dataset": dataset}
     run = {"id": "run", "cell": 0, "seed": seed, "path": place, "metrics": [], "curves": {}, "matrices": []}
-    none: dict[str, list[Any]] = {name: [] for name in ("axes", "sheets", "incomplete", "merged", "problems", "thinned")}
+    none: dict[str, list[Any]] = {
+        name: [] for name in ("axes", "sheets", "incomplete", "merged", "problems", "thinned")
+    }
     return {
         "experiments": [{"name": experiment, "runs": 1, "metrics": []}],
         "cells": [{"experiment": 0, **names, "settings": "", "over": "seeds", "runs": 1}],
@@ -222,7 +224,9 @@ def _examples(cells: Sequence[Cell], runs: Sequence[Run], thinned: list[str]) ->
 
     most = next((n for n in STRONGEST if size(n) <= EXAMPLES_BYTES), STRONGEST[-1])
     if not with_heads and any(example.heads for example in examples):
-        thinned.append("The heads of kept flows do not fit into the flow view; `anchorflow show RUN` has those of one run.")
+        thinned.append(
+            "The heads of kept flows do not fit into the flow view; `anchorflow show RUN` has those of one run."
+        )
     if most < STRONGEST[0]:
         thinned.append(f"The flow view draws up to {most} flows of a layer; the runs' examples hold more.")
     if room <= 0:
@@ -268,7 +272,9 @@ def _example(number: int, example: FlowExample, most: int, with_heads: bool) -> 
         "numbers": list(example.numbers),
         "totals": [_short(total) for total in example.totals],
         "signs": ["".join("-" if sign < 0 else "+" for sign in layer[:most]) for layer in example.signs],
-        "heads": [[[_short(part) for part in parts] for parts in layer[:most]] for layer in example.heads if with_heads],
+        "heads": [
+            [[_short(part) for part in parts] for parts in layer[:most]] for layer in example.heads if with_heads
+        ],
         "pairs": [to_words, to_target, all_pairs - to_words - to_target],
         "means": [[_short(value) for value in example.means[flow]] for flow in FLOWS],
     }

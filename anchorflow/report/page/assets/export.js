@@ -4,12 +4,12 @@
 const PAINT = ["fill", "fill-opacity", "stroke", "stroke-width", "stroke-opacity", "stroke-dasharray", "stroke-linecap", "opacity",
   "font-family", "font-size", "font-weight", "font-style", "text-anchor"];
 const SCALE = 2; // a PNG's pixels for each of the screen's
-const UNPAINTED = "select, input, button, textarea, details, .hit, .outside, [hidden]";
+const UNPAINTED = "input, .hit";
 
 /** Buttons that save what `find` gives, an element as the page shows it, under a name. */
 function saving(find, name) {
-  const button = (kind, save) => el("button", { type: "button", title: `Save this chart as ${kind}`, onclick: () => save(find(), `${name()}.${kind.toLowerCase()}`) }, kind);
-  return el("span", { class: "buttons outside" }, button("SVG", saveSvg), button("PNG", savePng));
+  const button = (kind, save) => el("button", { type: "button", title: `Save this chart as ${kind}`, onclick: () => save(find(), `${name().replace(/[^\w.-]+/g, "_")}.${kind.toLowerCase()}`) }, kind);
+  return el("span", { class: "buttons" }, button("SVG", saveSvg), button("PNG", savePng));
 }
 
 function saveSvg(element, file) {
@@ -28,11 +28,21 @@ function savePng(element, file) {
 
 function download(blob, file) {
   const href = URL.createObjectURL(blob);
-  el("a", { href, download: file.replace(/[^\w.-]+/g, "_") }).click();
+  el("a", { href, download: file }).click();
   setTimeout(() => URL.revokeObjectURL(href), 10_000);
 }
 
-const written = (element) => new XMLSerializer().serializeToString(traced(element));
+/** As a file's text; controls have no place in it. */
+function written(element) {
+  element.classList.add("pictured");
+  try {
+    return new XMLSerializer().serializeToString(traced(element));
+  } finally {
+    element.classList.remove("pictured");
+  }
+}
+
+const tenths = (length) => Math.round(10 * length) / 10;
 
 /** The element as an SVG of its own: boxes, texts where they lie, pictures within it. */
 function traced(root) {
@@ -40,7 +50,7 @@ function traced(root) {
   const [width, height] = [root.scrollWidth + 2 * margin, root.scrollHeight + 2 * margin].map(Math.ceil);
   const out = svg("svg", { xmlns: "http://www.w3.org/2000/svg", width, height, viewBox: `0 0 ${width} ${height}` });
   const pen = document.createElement("canvas").getContext("2d");
-  const at = ({ left, top, width, height }) => ({ x: left - frame.left + margin, y: top - frame.top + margin, width, height });
+  const at = ({ left, top, width, height }) => ({ x: tenths(left - frame.left + margin), y: tenths(top - frame.top + margin), width: tenths(width), height: tenths(height) });
   out.append(svg("rect", { width, height, fill: colour("paper") }));
   trace(root, 1);
   return out;
@@ -78,7 +88,7 @@ function traced(root) {
       if (!place.width) continue;
       pen.font = `${style.fontStyle} ${style.fontWeight} ${style.fontSize} ${style.fontFamily}`;
       const { fontBoundingBoxAscent: up, fontBoundingBoxDescent: down } = pen.measureText(word);
-      const made = svg("text", { x: place.x, y: place.y + (place.height + up - down) / 2, fill: style.color, opacity, "xml:space": "preserve",
+      const made = svg("text", { x: place.x, y: tenths(place.y + (place.height + up - down) / 2), fill: style.color, opacity, "xml:space": "preserve",
         "font-family": style.fontFamily, "font-size": style.fontSize, "font-weight": style.fontWeight, "font-style": style.fontStyle });
       made.textContent = word;
       out.append(made);
@@ -107,7 +117,7 @@ function copying(find) {
     const table = find();
     copied(write(table), `${plural(table.rows.length, "row")} as ${kind}`);
   } }, `Copy ${kind}`);
-  return el("span", { class: "buttons outside" }, button("CSV", csv), button("LaTeX", latex));
+  return el("span", { class: "buttons" }, button("CSV", csv), button("LaTeX", latex));
 }
 
 /** With numbers in full, and a column of its own for standard errors. */

@@ -12,6 +12,8 @@ const BARS = {
   mean: { text: "mean per pair", caption: `Bars, from the top ${ORDER}: S_wp : S_pq : S_ww, means over the pairs of each kind, as in the curves and the paper. Lines are single flows: a kind with few pairs can have a high mean and a small sum.` },
 };
 const COUNT = 40;
+const CIRCLE = "M2,6 a4,4 0 1,0 8,0 a4,4 0 1,0 -8,0";
+const SHAPES = { wp: CIRCLE, pq: "M6,1.5 L10.5,6 L6,10.5 L1.5,6 Z", ww: CIRCLE }; // they tell the kinds apart without colour
 
 function flowSection() {
   const view = byId("flow-view");
@@ -80,5 +82,7 @@ function flowSection() {
 sections.flow = flowSection;
 
 function dot(kind) {
-  return el("span", { class: `dot ${kind}`, "aria-hidden": "true" });
+  const picture = svg("svg", { class: `dot ${kind}`, viewBox: "0 0 12 12", "aria-hidden": "true" });
+  picture.append(svg("path", { d: SHAPES[kind], fill: kind === "ww" ? "none" : `var(--${kind})`, stroke: `var(--${kind})`, "stroke-width": 2 }));
+  return picture;
 }

@@ -10,7 +10,7 @@ function flowPanel(prefix, shared, beside) {
   let found = [], drawn = [];
 
   const choices = el("div", { class: "controls" });
-  const heading = el("h3", { id: id("title") });
+  const heading = el("h3", { id: id("heading") });
   const verdict = el("p", { class: "verdict", id: id("verdict") });
   const layer = el("input", { type: "range", min: 1, step: 1, id: id("layer"), "aria-label": "layer", oninput: () => { toLayer(layer.value - 1); draw(); shared.follow(panel); } });
   const layers = el("div", { class: "layers" }, layer);
@@ -153,6 +153,7 @@ function flowPanel(prefix, shared, beside) {
     counted.textContent = now.head ? `Lines: ${drawn.length}, as head ${now.head} carries them` : `Lines: ${drawn.length}, together ${percent(carried)} of the layer's flow`;
     prompt.draw(drawn, { total: now.head ? 0 : total, formula: formula(), pictured: shared.signed && drawn.some(({ sign }) => sign) });
     drawList();
+    prompt.rest(); // with the list's rows
   }
 
   function formula() {

@@ -41,7 +41,6 @@ function promptView(id, now, onpin) {
       pieces ? "Underlined tokens are pieces of one character: the tokenizer splits it into bytes, and “·” is each piece after the first." : "",
     ].filter(Boolean).join(" ");
     drawArcs();
-    rest();
   }
 
   function drawArcs() {
