@@ -194,7 +194,7 @@ def test_a_link_gives_the_same_picture_in_another_window(opened: Browser, page: 
         assert opened.run(PICTURE, place) == picture, place
     opened.one("nav a[href='#sheets']").click()
     opened.run("state.write()")
-    assert opened.driver.current_url == f"{link}&at=sheets"
+    assert opened.driver.current_url == link.replace("#", "#at=sheets&")
     assert opened.run("return document.activeElement.id") == "sheets-title"
     opened.driver.get(link.split("#")[0] + "#flow.layer=2")  # in the same window
     assert opened.text("#flow-layer-text") == "Layer 2 of 6"

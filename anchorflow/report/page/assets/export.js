@@ -2,7 +2,7 @@
 // What leaves the page: charts as SVG and PNG, tables as CSV and LaTeX.
 
 const PAINT = ["fill", "fill-opacity", "stroke", "stroke-width", "stroke-opacity", "stroke-dasharray", "stroke-linecap", "opacity",
-  "font-family", "font-size", "font-weight", "font-style", "text-anchor"];
+  "font-family", "font-size", "font-weight", "font-style", "text-anchor", "display", "visibility"];
 const SCALE = 2; // a PNG's pixels for each of the screen's
 const UNPAINTED = "input, .hit";
 
@@ -102,7 +102,7 @@ function traced(root) {
       const style = getComputedStyle(own);
       for (const name of PAINT) copies[i].setAttribute(name, style.getPropertyValue(name));
     });
-    copies.forEach((each) => each.matches(UNPAINTED) && each.remove());
+    copies.forEach((each) => (each.matches(UNPAINTED) ? each.remove() : ["class", "style"].forEach((name) => each.removeAttribute(name))));
     const place = at(node.getBoundingClientRect());
     for (const [name, value] of Object.entries({ ...place, opacity, overflow: "visible" })) copy.setAttribute(name, value);
     copy.removeAttribute("class");

@@ -9,6 +9,7 @@ const state = (() => {
   function write() {
     clearTimeout(waiting);
     waiting = 0;
+    known.sort(); // one view has one link
     const [page] = location.href.split("#"), text = known.toString();
     if (location.hash.slice(1) === text) return;
     try {
