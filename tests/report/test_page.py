@@ -5,6 +5,7 @@ import importlib.util
 import json
 import re
 from base64 import b64encode
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -113,6 +114,27 @@ def test_of_many_examples_those_of_every_cell_s_first_seed_come_first_with_fewer
     assert [found["runs"][e["run"]]["path"][-3:] for e in found["examples"]] == ["a42", "b42"]
     assert len(found["examples"][0]["layers"][0]) == 3 * 60
     assert len(found["thinned"]) == 2
+
+
+def test_signs_pairs_and_heads_of_examples_are_there_and_heads_go_first(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = saliency(tmp_path / "run", 42, examples=0)
+    few = example(0, flows=3)
+    signs, heads = [[-1, 1, 1], [1, 1, 1]], [[[0.123456, -0.2]] * 3] * 2
+    replace(few, signs=signs, heads=heads).write(folder)
+    (found,) = shown(tmp_path)["examples"]
+    assert found["signs"] == ["-++", "+++"]
+    assert found["heads"][1] == [[0.123, -0.2]] * 3
+    assert found["pairs"] == [3, 1, 8 * 7 // 2 - 4]
+    assert found["text"] == "Review <b>"
+    monkeypatch.setattr(page_data, "EXAMPLES_BYTES", 330)
+    smaller = shown(tmp_path)
+    assert smaller["examples"][0]["heads"] == []
+    assert smaller["examples"][0]["signs"] == found["signs"]
+    assert smaller["thinned"] == [
+        "The heads of kept flows do not fit into the flow view; `anchorflow show RUN` has those of one run."
+    ]
 
 
 def test_matrices_that_do_not_fit_are_counted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

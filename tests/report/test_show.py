@@ -16,7 +16,9 @@ from tests.report.runs import write_run, write_unfinished
 
 @pytest.fixture
 def run(tmp_path: Path) -> Path:
-    folder = write_run(tmp_path / "runs" / "saliency", "saliency", saliency(), model="<b>", dataset="trec")
+    folder = write_run(
+        tmp_path / "runs" / "saliency", "saliency", saliency(), model="<b>\ud800", dataset="trec", identity="x"
+    )
     example(3).write(folder)
     return folder
 
@@ -32,7 +34,7 @@ def test_it_opens_the_page_and_prints_where_it_lies(
     path = Path(capsys.readouterr().out.strip())
     assert opened == [path.as_uri()]
     text = path.read_text()
-    assert "<title>&lt;b&gt;, trec, seed 42: information flow</title>" in text
+    assert "<title>&lt;b&gt;&#55296;, trec, seed 42: information flow</title>" in text
     assert all((ASSETS / name).read_text() in text for name in SHOW)
     browser.name = "w3m"
     assert cli.main(["show", str(run)]) == 0

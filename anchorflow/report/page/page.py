@@ -40,7 +40,7 @@ def _assembled(title: str, body: str, scripts: Iterable[str], shown: Mapping[str
     """
     scripts = [_script(text) for text in scripts]
     parts = {
-        "title": html.escape(title),
+        "title": html.escape(title).encode("ascii", "xmlcharrefreplace").decode(),  # whatever a name holds
         "hashes": " ".join(f"'sha256-{_sha256(script)}'" for script in scripts),
         "style": _asset("page.css"),
         "body": _filled(_asset(body), {"flow": _asset("flow.html")}),
