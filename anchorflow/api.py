@@ -86,6 +86,7 @@ class RunResult(Result):
     model: str = ""
     dataset: str = ""
     seed: int = 0
+    """What the run's queries, demonstrations and random controls were drawn from."""
     records: Sequence[Record] = field(default=(), repr=False)
     """The records that it was reduced from."""
     examples: Sequence[FlowExample] = field(default=(), repr=False)

@@ -228,21 +228,39 @@ def test_the_page_s_filters_reach_it(opened: Browser) -> None:
     assert "No run that is shown kept an example" in opened.text("#flow-note")
 
 
-def test_show_draws_the_report_s_picture_alone_and_in_a_notebook(opened: Browser, page: Path, tmp_path: Path) -> None:
-    before = opened.run(PICTURE)
+def test_show_draws_the_report_s_picture_alone_and_in_a_notebook(browser: Browser, page: Path, tmp_path: Path) -> None:
+    browser.open(page)
+    browser.run("document.querySelectorAll('#run-filters input[type=radio]')[1].click()")
+    before = browser.run(PICTURE)
     alone = show(page.parent.parent / "saliency0", tmp_path / "flow.html")
-    opened.open(alone)
-    assert opened.run(PICTURE) == before
-    assert opened.driver.title == "gpt2, sst2, seed 42: information flow"
+    browser.open(alone)
+    assert browser.run(PICTURE) == before
+    assert browser.driver.title == "gpt2, sst2, seed 42: information flow"
     assert alone.stat().st_size < 1e6, "it needs no library for curves"
     view = flow_view("saliency", "gpt2", "sst2", 42, kept(page), view_of("saliency"))
     notebook = tmp_path / "notebook.html"
     notebook.write_text(f"<!DOCTYPE html><title>notebook</title>{view._repr_html_()}")
-    opened.driver.get(notebook.as_uri())
-    opened.driver.switch_to.frame(opened.one("iframe"))
-    assert arcs(opened) == strongest(page, 4)
-    slider = opened.one("#flow-layer")
+    browser.driver.get(notebook.as_uri())
+    browser.driver.switch_to.frame(browser.one("iframe"))
+    assert arcs(browser) == strongest(page, 4)
+    slider = browser.one("#flow-layer")
     slider.send_keys(Keys.END)
-    assert arcs(opened) == strongest(page, 6)
-    opened.driver.switch_to.default_content()
+    assert arcs(browser) == strongest(page, 6)
+    browser.driver.switch_to.default_content()
     assert html.escape("gpt2, sst2, seed 42") in notebook.read_text()
+
+
+def test_a_link_to_hidden_runs_opens_without_a_prompt_and_finds_one_when_they_are_shown(
+    browser: Browser, page: Path
+) -> None:
+    browser.open(page)
+    browser.driver.get("about:blank")
+    browser.driver.get(f"{page.as_uri()}#experiment=saliency&find=nothing")
+    assert not browser.one("#flow-panels").is_displayed()
+    next(chip for chip in browser.all("#flow-view .chip") if chip.text == "two side by side").click()
+    browser.one("#run-search").send_keys(Keys.BACKSPACE * len("nothing"))
+    assert [browser.text(f"#{panel}-heading") for panel in ("flow", "flow2")] == [
+        "gpt2 · sst2, seed 42, row 3",
+        "gpt2 · sst2, seed 42, row 12",
+    ]
+    browser.assert_quiet(page)

@@ -201,6 +201,7 @@ def test_a_link_gives_the_same_picture_in_another_window(opened: Browser, page: 
 
 
 def test_a_link_to_what_this_report_lacks_opens_it_as_without(browser: Browser, page: Path) -> None:
+    browser.open(page)
     browser.driver.get("about:blank")
     bad = "experiment=x&flow.run=y&flow.row=z&flow.layer=99&flow.head=7&flow.token=-1&flow2.run=y&hide=q&matrix=m&sort.runs=99"
     browser.driver.get(f"{page.as_uri()}#{bad}&at=nowhere&open=t&flow.count=w&lines=v")

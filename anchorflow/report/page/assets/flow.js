@@ -21,10 +21,11 @@ function flowSection() {
     view.append(el("p", { class: "note" }, "No run kept an example of its flows: experiment.keep_examples says how many are kept."));
     return;
   }
-  const off = state.all("flow.off");
+  const off = state.all("flow.off"), panels = [];
+  let two = Boolean(state.get("flow2.run"));
   const shared = {
     kinds: new Set(Object.keys(KINDS).filter((kind) => !off.includes(kind))),
-    count: state.number("flow.count") ?? COUNT,
+    count: Math.max(1, state.number("flow.count") ?? COUNT),
     bars: state.get("flow.bars") === "mean" ? "mean" : "share",
     signed: state.get("flow.signed") === "1",
     /** The layer of one panel is that of the other, or the one as deep. */
@@ -41,20 +42,11 @@ function flowSection() {
   const count = el("input", { type: "range", min: 5, max: Math.ceil(most / 5) * 5, step: 5, value: shared.count, id: "flow-count", oninput: () => { shared.count = Number(count.value); draw(); } });
   const bars = fieldset("bars", ...Object.entries(BARS).map(([name, { text }]) => chip("radio", text, shared.bars === name, () => { shared.bars = name; draw(); }, { name: "bars" })));
   const signed = data.examples.some(({ signs }) => signs.length) ? chip("checkbox", "signs", shared.signed, (on) => { shared.signed = on; draw(); }) : null;
-  const second = data.examples.length > 1 ? chip("checkbox", "two side by side", Boolean(state.get("flow2.run")), (on) => { arrange(on); draw(); }) : null;
+  const second = data.examples.length > 1 ? chip("checkbox", "two side by side", two, (on) => { two = on; draw(); }) : null;
   const note = el("p", { class: "note", id: "flow-note", role: "status" });
   const body = el("div", { class: "panels", id: "flow-panels" });
   view.append(el("div", { class: "controls" }, kinds, el("label", {}, "strongest", count)),
     el("div", { class: "controls" }, bars, signed, second, saving(() => body, () => `flow-${panels.map((panel) => panel.name()).join("-")}`)), note, body);
-
-  const panels = [];
-  function arrange(two) {
-    while (panels.length > (two ? 2 : 1)) panels.pop().remove();
-    while (panels.length < (two ? 2 : 1)) panels.push(flowPanel(panels.length ? "flow2" : "flow", shared, panels[0]));
-    body.classList.toggle("two", two);
-    body.replaceChildren(...panels.map(({ node }) => node));
-    panels.forEach((panel) => panel.refresh(candidates()));
-  }
 
   /** The kept prompts of the runs that are shown; where none of the experiment's runs keeps any, of those of others. */
   function candidates() {
@@ -71,12 +63,18 @@ function flowSection() {
     state.set("flow.count", shared.count === COUNT ? null : shared.count);
     state.set("flow.bars", shared.bars === "share" ? null : shared.bars);
     state.set("flow.signed", shared.signed ? 1 : null);
-    if (found.length) panels.forEach((panel) => panel.draw());
+    if (!found.length) return;
+    body.classList.toggle("two", two);
+    while (panels.length > (two ? 2 : 1)) panels.pop().remove();
+    while (panels.length < (two ? 2 : 1)) {
+      const panel = flowPanel(panels.length ? "flow2" : "flow", shared, panels[0]);
+      panels.push(panel);
+      body.append(panel.node);
+    }
+    for (const panel of panels) if (!panel.refresh(found)) panel.draw();
   }
 
-  chosen.listeners.push(() => { const found = candidates(); if (found.length) panels.forEach((panel) => panel.refresh(found)); draw(); });
-  body.hidden = !candidates().length;
-  if (candidates().length) arrange(Boolean(state.get("flow2.run")));
+  chosen.listeners.push(draw);
   draw();
 }
 sections.flow = flowSection;

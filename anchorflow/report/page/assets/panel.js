@@ -28,13 +28,14 @@ function flowPanel(prefix, shared, beside) {
   const predicted = ({ probs, names }) => names[probs.indexOf(Math.max(...probs))];
   const runOf = (example) => data.runs[example.run];
 
-  /** Show one of these examples: the one that is shown, else what the state names, else the first (or second). */
+  /** Show one of these examples: the one that is shown, else what the state names, else the first (or second). Whether it is
+   * another one. */
   function refresh(examples) {
     found = examples;
     const [run, row] = [state.get(`${prefix}.run`), state.number(`${prefix}.row`)];
     const kept = now.example ?? found.find((each) => runOf(each).id === run && (row === undefined || each.query === row));
     const other = beside && found.find((each) => each !== beside.example());
-    choose(found.includes(kept) ? kept : other ?? found[0]);
+    return choose(found.includes(kept) ? kept : other ?? found[0]);
   }
 
   function drawChoices() {
@@ -57,7 +58,7 @@ function flowPanel(prefix, shared, beside) {
 
   function choose(example) {
     const { length } = example.layers, before = now.example;
-    if (before === example) { drawChoices(); return; }
+    if (before === example) { drawChoices(); return false; }
     if (before) now.pinned = NaN;
     now.example = example;
     toLayer(Number.isInteger(now.layer) ? now.layer : beside ? Math.round(beside.depth() * (length - 1)) : Math.floor(length / 2));
@@ -71,6 +72,7 @@ function flowPanel(prefix, shared, beside) {
     prompt.write(example, predicted(example));
     keep();
     draw();
+    return true;
   }
 
   function toLayer(i) {
