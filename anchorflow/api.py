@@ -27,6 +27,7 @@ from anchorflow.data import Dataset, Example, Novel, Source, Task, Template
 from anchorflow.errors import UserError
 from anchorflow.experiments import *  # noqa: F403
 from anchorflow.experiments import Experiment
+from anchorflow.experiments.flows import FlowExample, read_examples
 from anchorflow.models import LanguageModel, Model, Pretrained, Tiny, choose_device, choose_dtype
 from anchorflow.paths import expanded
 from anchorflow.prompts import Prompt, PromptBuilder, TooLong
@@ -39,6 +40,8 @@ from anchorflow.tracking import Tracking
 if TYPE_CHECKING:
     import pandas as pd
     from matplotlib.figure import Figure
+
+    from anchorflow.report.show import FlowView
 
 __all__ = [
     "Attend",
@@ -80,9 +83,19 @@ class RunResult(Result):
     """A `Result` that also holds its experiment and its records, and can draw its figures."""
 
     experiment: Any = None
-    title: str = ""
+    model: str = ""
+    dataset: str = ""
+    seed: int = 0
+    """What the run's queries, demonstrations and random controls were drawn from."""
     records: Sequence[Record] = field(default=(), repr=False)
     """The records that it was reduced from, one per query or repetition."""
+    examples: Sequence[FlowExample] = field(default=(), repr=False)
+    """The prompts whose flows the run kept, for `show`."""
+
+    @property
+    def title(self) -> str:
+        """Model, dataset and seed, as in the titles of its figures."""
+        return f"{self.model}, {self.dataset}, seed {self.seed}"
 
     def figures(self) -> dict[str, Figure]:
         """The experiment's figures by name, the same as a run saves in its directory."""
@@ -104,6 +117,22 @@ class RunResult(Result):
                 f"{self.experiment.name} has no figure {chosen!r}; allowed: {', '.join(found) or 'none here'}."
             )
         return found[chosen]
+
+    def show(self) -> FlowView:
+        """The information-flow view of the kept prompts, as the report's page has it: opened in the browser, or shown as the
+        last value of a notebook's cell. `show().save(FILE)` writes it.
+
+        Raises:
+            UserError: for an experiment that has no flow view, or a run that kept no example.
+        """
+        from anchorflow.report.show import flow_view, in_notebook
+        from anchorflow.report.view import view_of
+
+        view = view_of(self.experiment.name, target_of(type(self.experiment)))
+        found = flow_view(self.experiment.name, self.model, self.dataset, self.seed, self.examples, view)
+        if not in_notebook():
+            found.open()
+        return found
 
 
 def load_model(model: str | Path | Model, *, device: str = "auto", dtype: str = "auto") -> LanguageModel:
@@ -187,8 +216,9 @@ def run(
     with tempfile.TemporaryDirectory() as scratch:
         store = Memory(Path(scratch))
         computed = compute(experiment, lm, task, store, seed=seed, batch_tokens=batch_tokens, too_long=too_long)
+        examples, _ = read_examples(Path(scratch))
     assembled = assemble(experiment, lm, computed.records, task.labels)
-    return _known(assembled.result, experiment, lm, task, seed, assembled.records)
+    return _known(assembled.result, experiment, lm, task, seed, assembled.records, examples)
 
 
 def tapped(lm: LanguageModel, *taps: Tap) -> AbstractContextManager[None]:
@@ -272,11 +302,18 @@ def _run_in(folder: Path, experiment: Experiment, lm: LanguageModel, task: Task,
     found = execute_settings(settings, {**to_node(job), **nodes}, folder, KeptModel(lm, lm.source, device, dtype))
     assert found is not None, "only a shard returns None"
     records = RunDirectory(folder, experiment.unit.key).records()
-    return _known(Result.from_json(found), experiment, lm, task, job.seed, records)
+    examples, _ = read_examples(folder)
+    return _known(Result.from_json(found), experiment, lm, task, job.seed, records, examples)
 
 
 def _known(
-    result: Result, experiment: Any, lm: LanguageModel, task: Task, seed: int, records: Iterable[Record]
+    result: Result,
+    experiment: Any,
+    lm: LanguageModel,
+    task: Task,
+    seed: int,
+    records: Iterable[Record],
+    examples: Sequence[FlowExample],
 ) -> RunResult:
-    title = f"{lm.name}, {task.shown}, seed {seed}"
-    return RunResult(**vars(result), experiment=experiment, title=title, records=tuple(records))
+    found = {**vars(result), "model": lm.name, "dataset": task.shown, "seed": seed}
+    return RunResult(**found, experiment=experiment, records=tuple(records), examples=tuple(examples))

@@ -109,6 +109,11 @@ def _parser() -> argparse.ArgumentParser:
     )
     report.set_defaults(run=_report)
 
+    show = commands.add_parser("show", help="the flow view of one run, in the browser")
+    show.add_argument("path", type=expanded, metavar="RUN", help="a run's directory")
+    show.add_argument("--out", type=expanded, metavar="FILE", help="write the page there and open nothing")
+    show.set_defaults(run=_show)
+
     compare = commands.add_parser("compare", help="differences between sets of runs, with confidence intervals")
     compare.add_argument(
         "paths", nargs="+", type=expanded, metavar="PATH", help="a run, or a directory with runs below it"
@@ -177,6 +182,14 @@ def _report(chosen: argparse.Namespace) -> int:
 
     sys.path.insert(0, str(Path.cwd()))  # where the views of a user's own experiments lie
     print(report(chosen.paths, chosen.out, chosen.where, chosen.only_complete, chosen.paper))
+    return 0
+
+
+def _show(chosen: argparse.Namespace) -> int:
+    from anchorflow.report.show import show
+
+    sys.path.insert(0, str(Path.cwd()))
+    print(show(chosen.path, chosen.out))
     return 0
 
 

@@ -4,7 +4,9 @@ import dataclasses
 import json
 import subprocess
 import sys
+import webbrowser
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -60,6 +62,15 @@ def test_a_run_gives_a_result_and_leaves_no_file(
     assert result.plot() is not result.plot("saliency_means")
     with pytest.raises(af.UserError, match="no figure 'flow'; allowed: saliency_shares, saliency_means"):
         result.plot("flow")
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+    opened: list[str] = []
+    monkeypatch.setattr(webbrowser, "get", lambda: SimpleNamespace(name="chromium", open=opened.append))
+    view = result.show()
+    assert Path(opened[0].removeprefix("file://")).read_text() == view.page
+    assert view.title == result.title
+    monkeypatch.setitem(sys.modules, "IPython", SimpleNamespace(get_ipython=lambda: SimpleNamespace(kernel=1)))
+    assert "<iframe" in result.show()._repr_html_()
+    assert len(opened) == 1, "a notebook shows it itself"
 
 
 def test_a_run_in_a_folder_is_the_command_lines_run(tmp_path: Path) -> None:

@@ -205,7 +205,7 @@ def test_a_mistake_that_a_run_meets_on_its_way_is_one_sentence_and_its_log_has_t
         (("modle=tiny",), "there is no modle; allowed: batch_tokens, dataset,"),
         (
             ("experiment.queries=5",),
-            "there is no experiment.queries; allowed: backward_dtype, heads, keep_examples, n_queries, shards,",
+            "there is no experiment.queries; allowed: backward_dtype, heads, keep_examples, keep_heads, n_queries, shards,",
         ),
         (("-m", "experiment.queries=5,6"), "there is no experiment.queries; allowed:"),
         (("-m", "experment.n_queries=5,6"), "there is no experment; allowed:"),

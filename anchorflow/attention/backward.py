@@ -22,8 +22,9 @@ MAP_BYTES = 64 * 2**20
 MIN_ROWS = 128
 """The fewest rows at a time: fewer cost more in calls than they save in keys."""
 
-Rows = Callable[[int, Float[Tensor, "batch row key"]], None]
-"""Receives a block of rows of a layer's I: the first row's index, and the rows of all prompts up to the last visible key."""
+Rows = Callable[[int, Float[Tensor, "batch row key"], Float[Tensor, "batch head row key"]], None]
+"""Receives a block of rows of a layer's I: the first row's index, the rows of all prompts up to the last visible key, and
+the signed A ⊙ ∂L/∂A of each head that they are made of."""
 
 
 class Gradients(NamedTuple):
@@ -69,8 +70,8 @@ def flow_and_gradients(
     """The gradients of a layer's inputs, given that of its output (None without `gradients`), and its flow.
 
     The queries are the last of the keys' positions, and no row sees a later position. `flow` receives the rows of
-    I = |Σ_h A ⊙ ∂L/∂A|, or of Σ_h |A ⊙ ∂L/∂A| with `per_head`, in blocks from the last to the first, in float32 or more;
-    it may overwrite them.
+    I = |Σ_h A ⊙ ∂L/∂A|, or of Σ_h |A ⊙ ∂L/∂A| with `per_head`, in blocks from the last to the first, in float32 or more,
+    with the A ⊙ ∂L/∂A of each head. It may overwrite the former, not the latter.
     """
     query, key, value = attention.query, attention.key, attention.value
     batch, kv_heads, length = key.shape[:3]
@@ -94,7 +95,8 @@ def flow_and_gradients(
         product = torch.matmul(drows, values.transpose(-1, -2))  # ∂L/∂A
         product *= weights  # A ⊙ ∂L/∂A, signed
         of_heads = product.view(batch, -1, stop - start, end)
-        flow(start, torch.linalg.vector_norm(of_heads, 1, dim=1) if per_head else of_heads.sum(dim=1).abs_())
+        rows_of_flow = torch.linalg.vector_norm(of_heads, 1, dim=1) if per_head else of_heads.sum(dim=1).abs_()
+        flow(start, rows_of_flow, of_heads)
         if not gradients:
             continue
         # Softmax: ∂L/∂score = A ⊙ (∂L/∂A − Σ_j A ⊙ ∂L/∂A)

@@ -6,7 +6,7 @@ reduces them to three numbers per prompt: the means S_wp, S_pq and S_ww.
 
 from collections.abc import Mapping, Sequence
 from contextlib import nullcontext
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from jaxtyping import Bool, Float, Int
@@ -84,10 +84,9 @@ class SaliencyFlow:
         """S_wp, S_pq and S_ww of every layer and prompt, from the sum of the losses; nan if there is no pair of a kind."""
         return torch.autograd.grad(loss, self._means)[0]
 
-    def strongest(self, row: int) -> tuple[list[list[tuple[int, int, float]]], list[float]]:
-        """For a row of `keep` and each layer: its nonzero flows (to, from, I), strongest first, and the sum of all I."""
-        kept = [self._kept[layer, row].read() for layer in self._place]
-        return [flows for flows, _ in kept], [total for _, total in kept]
+    def strongest(self, row: int) -> list["StrongestFlows"]:
+        """The strongest flows of a row of `keep`, one item per layer."""
+        return [self._kept[layer, row].read() for layer in self._place]
 
     def of_layer(self, layer: int, length: int, device: torch.device) -> "_LayerFlow":
         """The object that receives the rows of one layer's I."""
@@ -120,13 +119,19 @@ class _LayerFlow:
         self._columns = torch.arange(is_anchor.shape[1], device=targets.device)
         self.sums = torch.zeros(len(targets), 3, dtype=precision, device=targets.device)
 
-    def add(self, positions: Int[Tensor, "batch row"], flow: Float[Tensor, "batch row key"]) -> None:
-        """Add the rows of I at `positions`, up to some key; overwrites `flow`."""
+    def add(
+        self,
+        positions: Int[Tensor, "batch row"],
+        flow: Float[Tensor, "batch row key"],
+        of_heads: Float[Tensor, "batch head row key"],
+    ) -> None:
+        """Add the rows of I at `positions`, up to some key, with each head's A ⊙ ∂L/∂A; overwrites `flow`."""
         columns = self._columns[: flow.shape[2]]
         is_anchor = self._is_anchor[:, : flow.shape[2]]
         flow.scatter_(2, positions[:, :, None], 0)  # the flow from a position to itself
         for row, strongest in self._kept.items():
-            strongest.add(positions[row], flow[row] * (columns < positions[row][:, None]), self._precision)
+            earlier = columns < positions[row][:, None]
+            strongest.add(positions[row], flow[row] * earlier, of_heads[row], self._precision)
         sums = flow.sum(dim=2, dtype=self._precision)
         to_anchor = self._is_anchor.gather(1, positions)
         to_target = positions == self._targets[:, None]
@@ -141,6 +146,17 @@ class _LayerFlow:
         self.sums += torch.stack([wp, pq, ww], dim=1)
 
 
+class StrongestFlows(NamedTuple):
+    """The strongest flows of one prompt in one layer, strongest first and none of them zero."""
+
+    flows: list[tuple[int, int, float]]
+    """(to, from, I)"""
+    heads: list[list[float]]
+    """Of each flow every head's A ⊙ ∂L/∂A, with its sign."""
+    total: float
+    """The sum of all I of the layer, not of these alone."""
+
+
 class _Strongest:
     """The strongest flows of one prompt in one layer, and the sum of all; they stay on the device until read."""
 
@@ -148,22 +164,31 @@ class _Strongest:
         self._length = length
         self._values: list[Tensor] = []
         self._places: list[Tensor] = []
+        self._heads: list[Tensor] = []
         self._totals: list[Tensor] = []
 
-    def add(self, positions: Int[Tensor, " row"], flow: Float[Tensor, "row key"], precision: torch.dtype) -> None:
-        """Add rows of I, which are zero except for pairs j < i."""
+    def add(
+        self,
+        positions: Int[Tensor, " row"],
+        flow: Float[Tensor, "row key"],
+        of_heads: Float[Tensor, "head row key"],
+        precision: torch.dtype,
+    ) -> None:
+        """Add rows of I, which are zero except for pairs j < i, with each head's A ⊙ ∂L/∂A."""
         values, at = flow.flatten().topk(min(STRONGEST, flow.numel()))
         self._values.append(values)
         self._places.append(positions[at // flow.shape[1]] * self._length + at % flow.shape[1])
+        self._heads.append(of_heads.flatten(1)[:, at].mT)
         self._totals.append(flow.sum(dtype=precision))
 
-    def read(self) -> tuple[list[tuple[int, int, float]], float]:
-        """The nonzero flows (to, from, I), strongest first, and the sum of all I."""
+    def read(self) -> StrongestFlows:
+        """The strongest flows of all rows."""
         values, places = torch.cat(self._values), torch.cat(self._places)
         values, best = values.topk(min(STRONGEST, len(values)))
-        found = zip(places[best].tolist(), values.tolist(), strict=True)
-        flows = [(place // self._length, place % self._length, value) for place, value in found if value]
-        return flows, float(torch.stack(self._totals).sum())
+        best = best[: int(values.count_nonzero())]
+        found = zip(places[best].tolist(), values.tolist(), strict=False)
+        flows = [(place // self._length, place % self._length, value) for place, value in found]
+        return StrongestFlows(flows, torch.cat(self._heads)[best].tolist(), float(torch.stack(self._totals).sum()))
 
 
 class _Flow(torch.autograd.Function):
@@ -201,7 +226,7 @@ class _Flow(torch.autograd.Function):
             found = flow_and_gradients(
                 attention,
                 grad_output,
-                lambda start, block: flow.add(positions[:, start : start + block.shape[1]], block),
+                lambda start, block, of_heads: flow.add(positions[:, start : start + block.shape[1]], block, of_heads),
                 gradients=inputs,
                 per_head=ctx.flow.per_head,
             )

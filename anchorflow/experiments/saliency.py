@@ -47,7 +47,9 @@ class Saliency(FewShot):
     backward_dtype: Literal["float32", "tf32"] = "float32"
     """Precision of float32 products in the backward pass; tf32 rounds their inputs to 10 bits, on GPUs that have it."""
     keep_examples: int = setting(default=3, kind="shown")
-    """Number of queries whose strongest flows are saved, for the page of `anchorflow report`."""
+    """Number of queries whose strongest flows are saved, for the page of `anchorflow report` and for `anchorflow show`."""
+    keep_heads: bool = setting(default=False, kind="shown")
+    """Also save these flows head by head: layers × heads × 200 numbers per query."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -108,15 +110,17 @@ class Saliency(FewShot):
                 flows = flow.gather(loss).permute(1, 2, 0).tolist()  # prompt, kind, layer
             found = scores(logits, batch)
             for i in keep:  # before the records: a written record means that its query is complete
-                strongest, totals = flow.strongest(i)
+                strongest = flow.strongest(i)
                 kept = FlowExample(
                     query=prompts[i].query,
                     label=prompts[i].label,
                     probs=found[i]["probs"],
                     tokens=work.pieces[prompts[i].query],
                     demonstrations=prompts[i].demonstrations,
-                    strongest=strongest,
-                    totals=totals,
+                    strongest=[layer.flows for layer in strongest],
+                    totals=[layer.total for layer in strongest],
+                    signs=[[-1 if sum(parts) < 0 else 1 for parts in layer.heads] for layer in strongest],
+                    heads=[layer.heads for layer in strongest] if self.keep_heads else (),
                     means=dict(zip(FLOWS, flows[i], strict=True)),
                     numbers=variants.of_layers(lm.shape).get("layers", ()),
                 )

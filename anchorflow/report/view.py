@@ -263,6 +263,11 @@ def _built_in(experiment: str) -> View | None:
     return found if isinstance(found, View) else None
 
 
+def names_with_flows() -> list[str]:
+    """The experiments of this package whose runs keep examples of flows."""
+    return [name for name in sorted(_names()) if view_of(name).flows]
+
+
 @cache
 def _names() -> frozenset[str]:
     return frozenset(module.name for module in pkgutil.iter_modules(importlib.import_module(BUILT_IN).__path__))

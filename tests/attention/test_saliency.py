@@ -2,6 +2,7 @@
 
 from dataclasses import replace
 from pathlib import Path
+from typing import Literal
 
 import pytest
 import torch
@@ -20,14 +21,19 @@ from tests import oracle as plain
 from tests.conftest import mapped, toy_prompts, toy_work
 
 
-def maps(lm: LanguageModel, prompt: Prompt, per_head: bool = False) -> list[Tensor]:
-    """I of every layer, whole."""
+def products(lm: LanguageModel, prompt: Prompt) -> list[Tensor]:
+    """A ⊙ ∂L/∂A of every layer, whole: [head, to, from]."""
     seen = plain.run(lm, prompt.ids)
     logits = seen.logits[prompt.target]
     loss = nn.functional.cross_entropy(logits[list(prompt.label_tokens)], torch.tensor(prompt.label))
     gradients = torch.autograd.grad(loss, seen.weights)
-    products = [(weights * gradient).detach() for weights, gradient in zip(seen.weights, gradients, strict=True)]
-    return [product.abs().sum(dim=0) if per_head else product.sum(dim=0).abs() for product in products]
+    return [(weights * gradient).detach() for weights, gradient in zip(seen.weights, gradients, strict=True)]
+
+
+def maps(lm: LanguageModel, prompt: Prompt, per_head: bool = False) -> list[Tensor]:
+    """I of every layer, whole."""
+    found = products(lm, prompt)
+    return [product.abs().sum(dim=0) if per_head else product.sum(dim=0).abs() for product in found]
 
 
 def oracle(lm: LanguageModel, prompt: Prompt, per_head: bool = False) -> list[list[float]]:
@@ -125,6 +131,31 @@ def test_the_strongest_flows_of_the_first_queries_are_kept(
             torch.testing.assert_close(values.double(), largest, rtol=1e-5, atol=0)
             torch.testing.assert_close(values.double(), pairs[to, start], rtol=1e-5, atol=0)
             assert total == pytest.approx(float(pairs.sum()), rel=1e-5)
+
+
+@pytest.mark.parametrize("heads", ["sum_then_abs", "abs_then_sum"])
+def test_kept_flows_know_their_sign_and_if_asked_each_head_s_part(
+    lm: LanguageModel, task: Task, tmp_path: Path, heads: Literal["sum_then_abs", "abs_then_sum"]
+) -> None:
+    experiment = Saliency(n_queries=2, keep_examples=2, heads=heads, keep_heads=True)
+    work = toy_work(experiment, lm, task)
+    mapped(experiment, lm, work, 10_000, tmp_path)
+    kept, _ = read_examples(tmp_path)
+    prompts = {prompt.query: prompt for prompt in work.prompts}
+    signs = set()
+    for example in kept:
+        whole = products(lm, prompts[example.query])
+        for of_layer, flows, parts, of_flows in zip(
+            whole, example.strongest, example.heads, example.signs, strict=True
+        ):
+            to, start, values = (torch.tensor(column) for column in zip(*flows, strict=True))
+            expected = of_layer[:, to, start].T
+            torch.testing.assert_close(torch.tensor(parts).double(), expected.double(), rtol=6e-3, atol=1e-9)
+            combined = expected.abs().sum(dim=1) if heads == "abs_then_sum" else expected.sum(dim=1).abs()
+            torch.testing.assert_close(combined.double(), values.double(), rtol=1e-5, atol=0)
+            assert torch.equal(torch.tensor(of_flows).double(), expected.sum(dim=1).sign().double())
+            signs |= set(of_flows)
+    assert signs == {1, -1}
 
 
 def test_no_example_is_kept_where_none_is_asked_for(lm: LanguageModel, task: Task, tmp_path: Path) -> None:
@@ -250,7 +281,8 @@ def test_flow_and_gradients_are_those_of_the_formula_written_down(
     grad_output = made(heads[0], rows, 8)
     flow = torch.zeros(2, rows, length, dtype=torch.float64)
 
-    def take(start: int, block: torch.Tensor) -> None:
+    def take(start: int, block: torch.Tensor, of_heads: torch.Tensor) -> None:
+        torch.testing.assert_close(of_heads.sum(dim=1).abs(), block, rtol=1e-10, atol=1e-12)
         flow[:, start : start + block.shape[1], : block.shape[2]] += block
 
     plain_flow, plain = backward.plain_flow_and_gradients(attention, grad_output)

@@ -18,6 +18,8 @@ EXAMPLE = FlowExample(
     strongest=[[(3, 1, 0.123456789), (6, 3, 1e-7)], []],
     totals=[0.2, 0.0],
     means={"S_wp": [0.1, 0.0], "S_pq": [1e-7, 0.0], "S_ww": [0.0, 0.0]},
+    signs=[[1, -1], []],
+    heads=[[[0.5, -0.25], [-1e-7, 0.0]], []],
     numbers=[3, 7],
 )
 
@@ -41,6 +43,9 @@ def test_what_is_written_comes_back_by_query_with_six_digits(tmp_path: Path) -> 
         ({"demonstrations": [{"label": 0, "start": 0, "stop": 99, "anchor": 3, "label_word": [3], "formatting": []}]},
          "does not lie within the 7 tokens"),
         ({"totals": [0.2]}, "some numbers are missing for the 2 layers"),
+        ({"signs": [[1], []]}, "signs or heads do not match its flows"),
+        ({"signs": [[1, 0], []]}, "1 or -1"),
+        ({"heads": [[[0.5], [0.5, 0.5]], []]}, "different numbers of heads"),
         ({"tokens": "text"}, "valid"),
         (None, "JSON"),
     ],
@@ -57,6 +62,16 @@ def test_a_damaged_file_is_named_and_the_others_are_read(
     assert [example.query for example in found] == [10]
     assert str(damaged) in problem
     assert complaint in problem
+
+
+def test_examples_of_before_there_were_signs_are_read(tmp_path: Path) -> None:
+    path = dataclasses.replace(EXAMPLE, heads=()).write(tmp_path)
+    content = json.loads(path.read_text())
+    assert "heads" not in content
+    del content["signs"]
+    path.write_text(json.dumps(content))
+    (found,), _ = read_examples(tmp_path)
+    assert found.signs == found.heads == ()
 
 
 def test_a_run_without_examples_has_none(tmp_path: Path) -> None:

@@ -42,7 +42,7 @@ class Browser:
         """Since it was opened, nothing but the file itself was asked for, and the console is empty."""
         asked = [json.loads(entry["message"])["message"] for entry in self.driver.get_log("performance")]
         urls = [entry["params"]["request"]["url"] for entry in asked if entry["method"] == "Network.requestWillBeSent"]
-        elsewhere = [url for url in urls if url != page.as_uri() and not url.startswith(("data:", "blob:"))]
+        elsewhere = [url for url in urls if url != page.as_uri() and not url.startswith(("about:", "data:", "blob:"))]
         assert elsewhere == []
         assert [entry["message"] for entry in self.driver.get_log("browser")] == []
 

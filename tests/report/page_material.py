@@ -22,19 +22,33 @@ DEMONSTRATIONS = [
 ]
 
 
-def example(query: int = 3, tokens: Sequence[str] = TOKENS, layers: int = LAYERS) -> FlowExample:
-    """Flows between random tokens: of each layer all, of which the strongest are in the last rows in deep layers."""
+def in_pieces(tokens: Sequence[str]) -> tuple[str, ...]:
+    """The same prompt, whose third token is the second byte of a character."""
+    return (*tokens[:1], " é", "", *tokens[3:])
+
+
+def example(query: int = 3, tokens: Sequence[str] = TOKENS, layers: int = LAYERS, heads: int = 0) -> FlowExample:
+    """Flows between random tokens: of each layer the 200 largest, which are in the last rows in deep layers.
+
+    Every third lowers the loss; the part of head h is h times its share, with the flow's sign.
+    """
     draw = np.random.default_rng(query)
+    target, anchors = len(tokens) - 1, [d.anchor for d in DEMONSTRATIONS]
     pairs = [(to, start) for to in range(len(tokens)) for start in range(to)]
-    strongest = []
+    kinds = [0 if to in anchors else 1 if to == target and start in anchors else 2 for to, start in pairs]
+    strongest, totals, means = [], [], []
     for layer in range(layers):
-        values = draw.random(len(pairs)) * [
-            1 + 9 * layer * (to == len(tokens) - 1 and start in (7, 14)) for to, start in pairs
-        ]
-        found = sorted(
-            ((to, start, float(v)) for (to, start), v in zip(pairs, values, strict=True)), key=lambda f: -f[2]
-        )
-        strongest.append(found[:200])
+        values = draw.random(len(pairs)) * [1 + 9 * layer * (kind == 1) for kind in kinds]
+        flows = [(to, start, float(value)) for (to, start), value in zip(pairs, values, strict=True)]
+        strongest.append(sorted(flows, key=lambda flow: -flow[2])[:200])
+        totals.append(float(values.sum()))
+        means.append([float(values[np.equal(kinds, kind)].mean()) for kind in range(3)])
+    signs = [[-1 if i % 3 == 0 else 1 for i in range(len(layer))] for layer in strongest]
+    shares = np.arange(1, heads + 1) / (heads * (heads + 1) / 2)
+    parts = [
+        [[float(sign * value * share) for share in shares] for (*_, value), sign in zip(layer, of_layer, strict=True)]
+        for layer, of_layer in zip(strongest, signs, strict=True)
+    ]
     return FlowExample(
         query=query,
         label=1,
@@ -42,8 +56,10 @@ def example(query: int = 3, tokens: Sequence[str] = TOKENS, layers: int = LAYERS
         tokens=tokens,
         demonstrations=DEMONSTRATIONS,
         strongest=strongest,
-        totals=[sum(value for *_, value in layer) for layer in strongest],
-        means={flow: [0.1 * (i + 1) for _ in range(layers)] for i, flow in enumerate(FLOWS)},
+        totals=totals,
+        means={flow: [of_layer[i] for of_layer in means] for i, flow in enumerate(FLOWS)},
+        signs=signs,
+        heads=parts if heads else (),
     )
 
 

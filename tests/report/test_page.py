@@ -5,6 +5,7 @@ import importlib.util
 import json
 import re
 from base64 import b64encode
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +18,7 @@ from anchorflow.report.cells import Cell, into_cells
 from anchorflow.report.collect import Collection, Run, collect
 from anchorflow.report.page import data as page_data
 from anchorflow.report.page.data import content
-from anchorflow.report.page.page import embedded, page
+from anchorflow.report.page.page import REPORT, embedded, page
 from anchorflow.report.tables.sheets import Measured, Sheet
 from anchorflow.results import Curve, Result, Table
 from tests.report.runs import write_run
@@ -115,6 +116,27 @@ def test_of_many_examples_those_of_every_cell_s_first_seed_come_first_with_fewer
     assert len(found["thinned"]) == 2
 
 
+def test_signs_pairs_and_heads_of_examples_are_there_and_heads_go_first(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = saliency(tmp_path / "run", 42, examples=0)
+    few = example(0, flows=3)
+    signs, heads = [[-1, 1, 1], [1, 1, 1]], [[[0.123456, -0.2]] * 3] * 2
+    replace(few, signs=signs, heads=heads).write(folder)
+    (found,) = shown(tmp_path)["examples"]
+    assert found["signs"] == ["-++", "+++"]
+    assert found["heads"][1] == [[0.123, -0.2]] * 3
+    assert found["pairs"] == [3, 1, 8 * 7 // 2 - 4]
+    assert found["text"] == "Review <b>"
+    monkeypatch.setattr(page_data, "EXAMPLES_BYTES", 330)
+    smaller = shown(tmp_path)
+    assert smaller["examples"][0]["heads"] == []
+    assert smaller["examples"][0]["signs"] == found["signs"]
+    assert smaller["thinned"] == [
+        "The heads of kept flows do not fit into the flow view; `anchorflow show RUN` has those of one run."
+    ]
+
+
 def test_matrices_that_do_not_fit_are_counted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     table = Table(["a", "b"], ["a", "b"], [[0.5, float("nan")], [0.0, 1.0]])
     for seed in (42, 43):
@@ -157,7 +179,7 @@ def test_every_script_is_allowed_by_its_hash_and_nothing_else_is() -> None:
     (policy,) = re.findall(r'Content-Security-Policy" content="([^"]*)"', text)
     scripts = re.findall(r"<script>(.*?)</script>", text, flags=re.DOTALL)
     hashes = [f"'sha256-{b64encode(hashlib.sha256(script.encode()).digest()).decode()}'" for script in scripts]
-    assert len(hashes) == 8
+    assert len(hashes) == 1 + len(REPORT)
     assert f"default-src 'none'; script-src {' '.join(hashes)}; style-src" in policy
     assert not re.findall(r'(?:src|href)="(?!#|data:,)', text.replace(scripts[0], ""))
     assert text.count("{{scripts}}") == 1

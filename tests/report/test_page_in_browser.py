@@ -1,49 +1,21 @@
 """The page as its readers use it: opened from disk in a browser, with mouse, keyboard, in the dark, on a small screen."""
 
+import base64
 import json
-from collections.abc import Iterator
+import struct
+from importlib import resources
 from pathlib import Path
+from xml.etree import ElementTree
 
 import pytest
-from selenium.webdriver.common.actions.action_builder import ActionBuilder
 from selenium.webdriver.common.keys import Keys
 
-from anchorflow.experiments.flows import read_examples
 from anchorflow.report.write import report
-from tests.report.browser import Browser, chromium
-from tests.report.page_material import HACK, classification, example, saliency
-from tests.report.runs import write_run, write_unfinished
+from tests.report.browser import Browser
+from tests.report.page_material import HACK, classification
+from tests.report.runs import write_run
 
 pytestmark = pytest.mark.browser
-
-
-@pytest.fixture(scope="module")
-def browser(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Browser]:
-    with chromium(tmp_path_factory.mktemp("profile")) as found:
-        yield found
-
-
-@pytest.fixture(scope="module")
-def page(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Saliency of two models with two seeds each, classification, and an unfinished run."""
-    runs = tmp_path_factory.mktemp("runs")
-    for i, (model, seed) in enumerate([("gpt2", 42), ("gpt2", 43), ("small", 42), ("small", 43)]):
-        folder = write_run(runs / f"saliency{i}", "saliency", saliency(0.1 + 0.2 * i), model=model, seed=seed)
-        for query in (3, 12):
-            example(query).write(folder)
-    few = {"queries": 50, "skipped": 0}  # for a table of published figures
-    write_run(runs / "classification", "classification", classification(), counts=few)
-    write_unfinished(runs / "stopped", state="preempted")
-    report([runs], runs / "report")
-    return runs / "report" / "index.html"
-
-
-@pytest.fixture
-def opened(browser: Browser, page: Path) -> Iterator[Browser]:
-    browser.open(page)
-    browser.run("document.querySelectorAll('#run-filters input[type=radio]')[1].click()")  # saliency
-    yield browser
-    browser.assert_quiet(page)
 
 
 def lines(browser: Browser) -> int:
@@ -52,122 +24,12 @@ def lines(browser: Browser) -> int:
     return int(browser.run(script))
 
 
-def arcs(browser: Browser) -> list[tuple[int, int]]:
-    """(to, from) of the flows that are drawn, strongest first."""
-    found = browser.all("#flow-prompt path.arc")
-    return [(int(arc.get_attribute("data-to")), int(arc.get_attribute("data-from"))) for arc in reversed(found)]
-
-
-def strongest(page: Path, layer: int, n: int = 40) -> list[tuple[int, int]]:
-    (first, _), _ = read_examples(page.parent.parent / "saliency0")
-    return [(to, start) for to, start, _ in first.strongest[layer - 1][:n]]
-
-
 def test_it_says_what_it_holds_and_what_was_left_out(opened: Browser) -> None:
     assert opened.text("#summary") == "5 runs of 2 experiments on 2 models and 1 dataset · 1 run incomplete"
     assert len(opened.all("#run-table tbody tr")) == 4
     assert "stopped: preempted" in opened.text("#rest-view")
     assert "Published figures" not in opened.text("#sheet-view")
     assert "saliency: mean ± standard error" in opened.text("#sheet-view")
-
-
-def test_the_layer_slider_changes_the_flows_with_the_mouse_and_the_keyboard(opened: Browser, page: Path) -> None:
-    assert opened.text("#flow-layer-text") == "Layer 4 of 6"
-    assert arcs(opened) == strongest(page, 4)
-    slider = opened.one("#flow-layer")
-    slider.send_keys(Keys.ARROW_RIGHT)
-    assert opened.text("#flow-layer-text") == slider.get_attribute("aria-valuetext") == "Layer 5 of 6"
-    assert arcs(opened) == strongest(page, 5) != strongest(page, 4)
-    slider.send_keys(Keys.HOME)
-    assert arcs(opened) == strongest(page, 1)
-    opened.run("arguments[0].value = 3; arguments[0].dispatchEvent(new Event('input'))", slider)
-    assert arcs(opened) == strongest(page, 3)
-
-
-def test_the_numbers_of_the_list_are_those_of_the_run(opened: Browser, page: Path) -> None:
-    (first, _), _ = read_examples(page.parent.parent / "saliency0")
-    rows = [row.find_elements("css selector", "td") for row in opened.all("#flow-list tbody tr")]
-    for cells, (to, start, value) in zip(rows, first.strongest[3], strict=False):
-        token = [first.tokens[i].strip() or "⏎" for i in (start, to)]
-        assert [cell.text for cell in cells[:2]] == [f"“{text}”" for text in token]
-        assert float(cells[2].text) == pytest.approx(value, rel=6e-3)
-        assert float(cells[3].text.removesuffix(" %")) == pytest.approx(100 * value / first.totals[3], rel=0.1)
-    assert "S_pq 0.200" in opened.text("#flow-list")
-    assert "predicted Positive, true label Positive" in opened.text("#flow-verdict")
-
-
-def test_hovering_a_flow_shows_its_numbers(opened: Browser, page: Path) -> None:
-    place = """
-        const path = [...document.querySelectorAll('#flow-prompt path.hit')].at(-1);
-        path.scrollIntoView({block: 'center'});
-        for (let part = 0.1; part < 1; part += 0.01) {
-            const {x, y} = path.getPointAtLength(part * path.getTotalLength()).matrixTransform(path.getScreenCTM());
-            if (document.elementFromPoint(x, y) === path) return [Math.round(x), Math.round(y)];
-        }"""
-    to, start = strongest(page, 4)[0]
-    actions = ActionBuilder(opened.driver)
-    actions.pointer_action.move_to_location(*opened.run(place))
-    actions.perform()
-    assert opened.one("#tip").is_displayed()
-    said = opened.text("#tip")
-    assert f"positions {start + 1} → {to + 1}" in said
-    assert "I = " in said
-    assert " % of the layer" in said
-    assert len(opened.all("path.looked")) == 1
-    actions.pointer_action.move_to_location(2, 2)
-    actions.perform()
-    assert not opened.one("#tip").is_displayed()
-
-
-def test_kinds_of_flow_and_their_number_can_be_chosen(opened: Browser) -> None:
-    words, label_words, others = opened.all("#flow-view fieldset input")
-    others.click()
-    words.click()
-    assert set(arcs(opened)) == {(20, 7), (20, 14)}, "label words to the target alone"
-    label_words.click()
-    assert arcs(opened) == []
-    others.click()
-    opened.one("#flow-count").send_keys(Keys.HOME)
-    assert len(arcs(opened)) == 5
-    assert opened.text("output[for=flow-count]").startswith("5, together ")
-
-
-def test_run_and_query_can_be_chosen_and_the_layer_stays(opened: Browser, page: Path) -> None:
-    opened.one("#flow-layer").send_keys(Keys.END)
-    before = arcs(opened)
-    opened.all("#flow-view select")[1].send_keys(Keys.ARROW_DOWN)
-    assert opened.text("#flow-layer-text") == "Layer 6 of 6"
-    assert arcs(opened) != before
-    opened.all("#flow-view select")[0].send_keys(Keys.ARROW_DOWN)
-    assert arcs(opened) == before, "the first example again, of another run"
-    chosen = "return document.querySelector('#flow-view select').selectedOptions[0].textContent"
-    assert opened.run(chosen) == "gpt2 · sst2, seed 43"
-
-
-def test_tokens_can_be_walked_through_with_arrow_keys_and_say_their_numbers(opened: Browser) -> None:
-    opened.one("#flow-count").send_keys(Keys.TAB, Keys.TAB)  # past the layers to the prompt
-    focused = opened.driver.switch_to.active_element
-    assert focused.text.strip() == "Review"
-    focused.send_keys(Keys.ARROW_DOWN)
-    opened.driver.switch_to.active_element.send_keys(Keys.ARROW_LEFT)
-    focused = opened.driver.switch_to.active_element
-    assert focused.text == "Positive"
-    assert opened.text("#tip").startswith("“Positive”, position 8")
-    assert opened.run("return getComputedStyle(arguments[0]).outlineStyle", focused) == "solid"
-    looked = [(int(a.get_attribute("data-to")), int(a.get_attribute("data-from"))) for a in opened.all("path.looked")]
-    assert looked
-    assert all(7 in pair for pair in looked)
-    opened.driver.switch_to.active_element.send_keys(Keys.TAB)
-    assert not opened.one("#tip").is_displayed()
-
-
-def test_the_prompt_is_written_token_by_token_with_its_label_words_and_target(opened: Browser) -> None:
-    assert [token.text for token in opened.all(".token.label")] == ["Positive", "Negative"]
-    assert [token.text for token in opened.all(".token.target")] == [":"]
-    assert opened.run("return [...document.querySelectorAll('.token')].map((t) => Number(t.dataset.token))") == list(
-        range(21)
-    )
-    assert "Positive?" in opened.text("#flow-prompt")
 
 
 def test_toggles_hide_runs_and_seeds(opened: Browser) -> None:
@@ -226,10 +88,12 @@ def test_many_cells_have_panels_for_each_dataset_and_a_legend_that_is_true(
     assert titles == [f"<b>{dataset}</b>" for dataset in datasets] * 2
     kinds = browser.run("return document.getElementById('curve-figure').data.filter((t) => !t.meta).map((t) => t.x)")
     assert [0, 1] in kinds  # the diagonal
-    assert "± one standard error" in browser.text("#curve-caption")
+    assert "Dotted: y = x" in browser.text("#curve-caption")
+    assert "Bands" not in browser.text("#curve-caption"), "there are none"
 
 
 def test_means_over_seeds_are_of_the_runs_that_are_shown(opened: Browser) -> None:
+    assert "± one standard error, over seeds" in opened.text("#curve-caption")
     drawn = "document.getElementById('curve-figure').data.filter((trace) => trace.fill !== 'toself')"
     script = f"return {drawn}.map((trace) => [trace.y[0], trace.customdata[0]])"
     assert opened.run(script)[0] == [pytest.approx(0.2), "0.100"]  # 0.1 and 0.3
@@ -275,7 +139,7 @@ def test_a_small_screen_needs_no_scrolling_sideways(browser: Browser, page: Path
     browser.open(page, width=360, height=740)
     browser.run("document.querySelectorAll('#run-filters input[type=radio]')[1].click()")
     assert browser.run("return document.documentElement.scrollWidth") <= 360
-    assert arcs(browser) == strongest(page, 4)
+    assert len(browser.all("#flow-prompt path.arc")) == 40
     browser.assert_quiet(page)
 
 
@@ -291,3 +155,132 @@ def test_a_script_that_got_into_the_page_would_not_run(browser: Browser, page: P
     assert "Content Security Policy" in complaints
     assert browser.run("return window.hacked") is None
     assert browser.text("#flow-layer-text") == "Layer 4 of 6", "the page's own scripts run"
+
+
+def test_a_search_shows_the_runs_that_have_all_its_words(opened: Browser) -> None:
+    opened.one("#run-search").send_keys("gpt2 seed 43")
+    assert opened.text("#run-count") == "1 of 4 runs"
+    assert len(opened.all("#run-table tbody tr")) == 1
+    assert lines(opened) == 6
+    opened.one("#run-search").send_keys(" nothing")
+    assert opened.all("#run-table tbody tr") == []
+    assert not opened.one("#flow-panels").is_displayed()
+
+
+PICTURE = """const { _uid } = document.getElementById('curve-figure')._fullLayout;  // drawn by lot
+return written(document.querySelector(arguments[0])).replaceAll(_uid, 'uid')"""
+
+
+def test_a_link_gives_the_same_picture_in_another_window(opened: Browser, page: Path) -> None:
+    """Everything that can be chosen, read again from the address alone."""
+    opened.one("#run-search").send_keys("gpt2")
+    opened.all("#run-table tbody input")[0].click()  # seed 42 is hidden
+    opened.one("#run-table th:nth-child(7) button").click()
+    opened.all("#curve-controls input[type=radio]")[0].click()  # each run
+    opened.all("#curve-controls fieldset")[1].find_elements("css selector", "input")[1].click()  # no means
+    for chosen in opened.all("#flow-view .controls input[type=checkbox]")[2:5]:  # no words, signs, two side by side
+        chosen.click()
+    opened.all("#flow-view input[type=radio]")[1].click()  # bars of means
+    opened.one("#flow-layer").send_keys(Keys.END)
+    opened.all(".token")[7].click()
+    opened.all("#sheet-view summary")[1].click()
+    places = ("#flow-panels", "#curve-picture", "#run-table", "#sheet-view")
+    opened.run("state.write()")
+    link, before = opened.driver.current_url, [opened.run(PICTURE, place) for place in places]
+    assert "#experiment=saliency&" in link
+    opened.driver.get("about:blank")
+    opened.driver.get(link)
+    for place, picture in zip(places, before, strict=True):
+        assert opened.run(PICTURE, place) == picture, place
+    opened.one("nav a[href='#sheets']").click()
+    opened.run("state.write()")
+    assert opened.driver.current_url == link.replace("#", "#at=sheets&")
+    assert opened.run("return document.activeElement.id") == "sheets-title"
+    opened.driver.get(link.split("#")[0] + "#flow.layer=2")  # in the same window
+    assert opened.text("#flow-layer-text") == "Layer 2 of 6"
+
+
+def test_a_link_to_what_this_report_lacks_opens_it_as_without(browser: Browser, page: Path) -> None:
+    browser.open(page)
+    browser.driver.get("about:blank")
+    bad = "experiment=x&flow.run=y&flow.row=z&flow.layer=99&flow.head=7&flow.token=-1&flow2.run=y&hide=q&matrix=m&sort.runs=99"
+    browser.driver.get(f"{page.as_uri()}#{bad}&at=nowhere&open=t&flow.count=w&lines=v")
+    assert browser.text("#flow-layer-text") == "Layer 6 of 6"
+    assert len(browser.all("#run-table tbody tr")) == 1
+    browser.assert_quiet(page)
+
+
+SAVED = "window.download = (blob, file) => { window.saved = [blob, file]; }"
+READ = """
+const wait = (done) => {
+  if (!window.saved) return setTimeout(wait, 10, done);
+  const [blob, file] = window.saved, reader = new FileReader();
+  window.saved = null;
+  reader.onload = () => done([file, reader.result.split(",")[1]]);
+  reader.readAsDataURL(blob);
+};
+wait(arguments[0]);"""
+
+
+def test_every_chart_is_saved_as_svg_and_png(opened: Browser) -> None:
+    opened.run(SAVED)
+    found = {}
+    for experiment, places in ((1, ("#flow-view", "#curve-controls")), (0, ("#matrix-view",))):
+        opened.all("#run-filters input[type=radio]")[experiment].click()
+        for place in places:
+            for button in opened.all(f"{place} .buttons button"):
+                button.click()
+                file, content = opened.driver.execute_async_script(READ)
+                found[file] = base64.b64decode(content)
+    assert {*found} == {
+        f"{name}.{kind}"
+        for name in ("flow-gpt2_sst2_seed_42-row3-layer4", "curves-saliency", "confusion-gpt2_sst2_seed_42")
+        for kind in ("svg", "png")
+    }
+    says = {"flow": "Positive", "curves": "share of saliency", "confusion": "1.00"}
+    for file, content in found.items():
+        if file.endswith(".svg"):
+            drawn = ElementTree.fromstring(content)
+            assert says[file.split("-")[0]] in [(text or "").strip() for text in drawn.itertext()]
+            assert b"var(--" not in content, "it needs no style sheet"
+            size = [int(drawn.attrib[name]) for name in ("width", "height")]
+            png = found[file.replace(".svg", ".png")]
+            assert png.startswith(b"\x89PNG")
+            assert list(struct.unpack(">2I", png[16:24])) == [2 * each for each in size]
+
+
+def test_tables_are_copied_as_csv_and_latex_in_the_order_that_is_shown(opened: Browser) -> None:
+    opened.run("window.copied = (text, what) => { window.got = [text, what]; }")
+    head = opened.one("#run-table th:nth-child(7) button")
+    head.click()
+    head.click()
+    table, text = opened.all("#run-filters .buttons button")
+    table.click()
+    (csv, what) = opened.run("return got")
+    assert what == "4 rows as CSV"
+    assert csv.splitlines()[0] == "model,dataset,settings,seed,queries,accuracy,accuracy_stderr,directory"
+    assert csv.splitlines()[1].startswith("small,sst2,,43,100,0.7,0.05,/")
+    text.click()
+    (latex, _) = opened.run("return got")
+    assert latex.splitlines()[:2] == [r"\begin{tabular}{@{}lllrrrl@{}}", r"\toprule"]
+    assert r"small & sst2 &  & $43$ & $100$ & $0.700 \pm 0.050$ & " in latex
+    assert r"saliency\_" not in latex.split(r"\midrule")[0]
+
+
+def test_what_was_copied_is_said(opened: Browser) -> None:
+    opened.one("#copy-link").click()
+    opened.driver.execute_async_script("setTimeout(arguments[0], 200)")
+    assert opened.text("#said") == "Copied the link to this view."
+
+
+@pytest.mark.parametrize(("dark", "width", "experiment"), [(False, 1280, 0), (True, 400, 1)])
+def test_axe_finds_nothing(browser: Browser, page: Path, dark: bool, width: int, experiment: int) -> None:
+    axe = resources.files("axe_core_python") / "axe.min.js"
+    browser.open(page, dark=dark, width=width)
+    browser.all("#run-filters input[type=radio]")[experiment].click()
+    browser.run("document.querySelectorAll('details').forEach((box) => { box.open = true; })")
+    browser.run("[...document.querySelectorAll('#flow-view .chip')].at(-1).click()")  # two side by side
+    browser.run(axe.read_text(encoding="utf-8"))
+    found = browser.driver.execute_async_script("axe.run(document, {resultTypes: ['violations']}).then(arguments[0])")
+    assert [(each["id"], [node["html"] for node in each["nodes"]]) for each in found["violations"]] == []
+    assert len(found["passes"]) > 20, "it looked"

@@ -1,5 +1,6 @@
 """What the page shows, as JSON: numbers rounded, and no more of them than a page of 20 MB can hold."""
 
+import hashlib
 import math
 from collections.abc import Mapping, Sequence
 from itertools import zip_longest
@@ -8,8 +9,9 @@ from typing import Any
 from anchorflow.experiments.flows import FLOWS, FlowExample, read_examples
 from anchorflow.report.cells import Cell, typed
 from anchorflow.report.collect import Collection, Run
+from anchorflow.report.tables.latex import SIGNS
 from anchorflow.report.tables.overview import headline
-from anchorflow.report.tables.sheets import Measured, Sheet, written
+from anchorflow.report.tables.sheets import Measured, Sheet, clean, written
 from anchorflow.results import read_status
 
 DIGITS = 4
@@ -20,6 +22,8 @@ POINTS = (10_000, 200, 100, 50, 25, 12)
 """How many points of a curve are kept: the first of these for which all curves fit."""
 STRONGEST = (200, 100, 60)
 """How many flows of a layer are kept: the first for which the examples fit; with the last, further examples are left out."""
+QUERY = 70
+"""Signs of a query's text in the list of prompts."""
 ROWS = 2000
 """How many rows of a table are shown."""
 MOST_METRICS = 4
@@ -38,6 +42,7 @@ def content(collection: Collection, cells: Sequence[Cell], sheets: Sequence[Shee
     metrics = {name: _metrics([cell for cell in cells if cell.experiment == name]) for name in experiments}
     of_runs = [
         {
+            "id": _id(run),
             "cell": number,
             "seed": run.seed,
             "path": str(run.path),
@@ -72,7 +77,33 @@ def content(collection: Collection, cells: Sequence[Cell], sheets: Sequence[Shee
         "merged": list(collection.merged),
         "problems": [*collection.problems, *damaged],
         "thinned": thinned,
+        "latex": SIGNS,
     }
+
+
+def of_flows(
+    experiment: str, model: str, dataset: str, seed: int, examples: Sequence[FlowExample], place: str
+) -> dict[str, Any]:
+    """The same of a page that shows the flow view of one run: all that is kept of its examples."""
+    names = {"model": model, "dataset": dataset}
+    run = {"id": "run", "cell": 0, "seed": seed, "path": place, "metrics": [], "curves": {}, "matrices": []}
+    none: dict[str, list[Any]] = {
+        name: [] for name in ("axes", "sheets", "incomplete", "merged", "problems", "thinned")
+    }
+    return {
+        "experiments": [{"name": experiment, "runs": 1, "metrics": []}],
+        "cells": [{"experiment": 0, **names, "settings": "", "over": "seeds", "runs": 1}],
+        "runs": [run],
+        "examples": [_example(0, example, STRONGEST[0], True) for example in examples],
+        "latex": {},
+        **none,
+    }
+
+
+def _id(run: Run) -> str:
+    """What a link calls the run, in this report and in any other."""
+    names = "\0".join((run.experiment, run.model, run.dataset, run.identity))
+    return hashlib.sha256(names.encode("utf-8", "surrogatepass")).hexdigest()[:8]
 
 
 def _experiment(cells: Sequence[Cell], metrics: Sequence[str]) -> dict[str, Any]:
@@ -185,13 +216,23 @@ def _examples(cells: Sequence[Cell], runs: Sequence[Run], thinned: list[str]) ->
             room -= _size(example, STRONGEST[-1])
             if room > 0:
                 read.append((numbers[id(run)], example))
-    total = EXAMPLES_BYTES
-    most = next((n for n in STRONGEST if sum(_size(example, n) for _, example in read) <= total), STRONGEST[-1])
+    examples = [example for _, example in read]
+    with_heads = sum(_size(e, STRONGEST[-1]) + _size_of_heads(e, STRONGEST[-1]) for e in examples) <= EXAMPLES_BYTES
+
+    def size(most: int) -> int:
+        return sum(_size(e, most) + with_heads * _size_of_heads(e, most) for e in examples)
+
+    most = next((n for n in STRONGEST if size(n) <= EXAMPLES_BYTES), STRONGEST[-1])
+    if not with_heads and any(example.heads for example in examples):
+        thinned.append(
+            "The heads of kept flows do not fit into the flow view; `anchorflow show RUN` has those of one run."
+        )
     if most < STRONGEST[0]:
         thinned.append(f"The flow view draws up to {most} flows of a layer; the runs' examples hold more.")
     if room <= 0:
         thinned.append(f"Not all kept examples fit into the flow view: {left} runs have none there.")
-    return [_example(number, example, most) for number, example in sorted(read, key=lambda pair: pair[0])], problems
+    in_order = sorted(read, key=lambda pair: pair[0])
+    return [_example(number, example, most, with_heads) for number, example in in_order], problems
 
 
 def _size(example: FlowExample, most: int) -> int:
@@ -199,17 +240,26 @@ def _size(example: FlowExample, most: int) -> int:
     return 2 * NUMBER_BYTES * flows + sum(6 * len(token) + 3 for token in example.tokens)
 
 
-def _example(run: int, example: FlowExample, most: int) -> dict[str, Any]:
+def _size_of_heads(example: FlowExample, most: int) -> int:
+    return NUMBER_BYTES * sum(len(parts) for layer in example.heads for parts in layer[:most])
+
+
+def _example(number: int, example: FlowExample, most: int, with_heads: bool) -> dict[str, Any]:
     names: dict[int, str] = {}
-    demonstrations = []
+    demonstrations: list[dict[str, int]] = []
     for d in example.demonstrations:
         names.setdefault(d.label, "".join(example.tokens[i] for i in d.label_word).strip())
         tail = d.anchor  # where the formatting in front of the label word begins
         while tail - 1 in d.formatting and tail - 1 > d.start:
             tail -= 1
         demonstrations.append({"start": d.start, "stop": d.stop, "anchor": d.anchor, "tail": tail})
+    last, tail = demonstrations[-1], demonstrations[0]["anchor"] - demonstrations[0]["tail"]
+    asked = example.tokens[last["stop"] : len(example.tokens) - tail]  # without the formatting in front of the target
+    anchors = {d.anchor for d in example.demonstrations}
+    to_words, to_target, all_pairs = sum(anchors), len(anchors), len(example.tokens) * (len(example.tokens) - 1) // 2
     return {
-        "run": run,
+        "run": number,
+        "text": clean("".join(asked), QUERY),
         "query": example.query,
         "label": example.label,
         "names": [names.get(label, f"class {label}") for label in range(len(example.probs))],
@@ -221,6 +271,11 @@ def _example(run: int, example: FlowExample, most: int) -> dict[str, Any]:
         ],
         "numbers": list(example.numbers),
         "totals": [_short(total) for total in example.totals],
+        "signs": ["".join("-" if sign < 0 else "+" for sign in layer[:most]) for layer in example.signs],
+        "heads": [
+            [[_short(part) for part in parts] for parts in layer[:most]] for layer in example.heads if with_heads
+        ],
+        "pairs": [to_words, to_target, all_pairs - to_words - to_target],
         "means": [[_short(value) for value in example.means[flow]] for flow in FLOWS],
     }
 

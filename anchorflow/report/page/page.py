@@ -2,9 +2,10 @@
 
 import base64
 import hashlib
+import html
 import importlib.util
 import json
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from importlib.resources import files
 
 from anchorflow.errors import UserError
@@ -14,27 +15,48 @@ from anchorflow.report.page.data import content
 from anchorflow.report.tables.sheets import Sheet
 
 ASSETS = files("anchorflow.report.page") / "assets"
-SCRIPTS = ("base.js", "runs.js", "flow.js", "curves.js", "matrices.js", "sheets.js", "start.js")
+SHARED = ("base.js", "state.js", "export.js", "runs.js", "flow.js", "panel.js", "prompt.js")
+REPORT = (*SHARED, "curves.js", "matrices.js", "sheets.js", "start.js")
+"""In the order in which the sections are drawn."""
+SHOW = (*SHARED, "start.js")
 
 
 def page(collection: Collection, cells: Sequence[Cell], sheets: Sequence[Sheet]) -> str:
-    """The page's text.
+    """The text of a report's page."""
+    scripts = (_plotly(), *map(_asset, REPORT))
+    return _assembled("anchorflow report", "report.html", scripts, content(collection, cells, sheets))
+
+
+def flow_page(title: str, shown: Mapping[str, object]) -> str:
+    """The text of a page that has the flow view alone, as a report's page has it, of this content."""
+    return _assembled(title, "show.html", map(_asset, SHOW), shown)
+
+
+def _assembled(title: str, body: str, scripts: Iterable[str], shown: Mapping[str, object]) -> str:
+    """A page's text.
 
     Its own policy forbids every request, and every script but those written here: what a name or a text of the data
     holds can neither run nor send anything.
     """
-    scripts = [
-        _script(text) for text in (_plotly(), *((ASSETS / name).read_text(encoding="utf-8") for name in SCRIPTS))
-    ]
+    scripts = [_script(text) for text in scripts]
     parts = {
+        "title": html.escape(title).encode("ascii", "xmlcharrefreplace").decode(),  # whatever a name holds
         "hashes": " ".join(f"'sha256-{_sha256(script)}'" for script in scripts),
-        "style": (ASSETS / "page.css").read_text(encoding="utf-8"),
-        "data": embedded(content(collection, cells, sheets)),
+        "style": _asset("page.css"),
+        "body": _filled(_asset(body), {"flow": _asset("flow.html")}),
+        "data": embedded(shown),
         "scripts": "\n".join(f"<script>{script}</script>" for script in scripts),
     }
-    template = (ASSETS / "page.html").read_text(encoding="utf-8")
+    return _filled(_asset("page.html"), parts)
+
+
+def _filled(template: str, parts: Mapping[str, str]) -> str:
     first, *others = template.split("{{")
     return first + "".join(parts[name] + text for name, text in (other.split("}}", 1) for other in others))
+
+
+def _asset(name: str) -> str:
+    return (ASSETS / name).read_text(encoding="utf-8")
 
 
 def embedded(value: object) -> str:

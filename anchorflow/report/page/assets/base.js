@@ -2,6 +2,7 @@
 // What the other scripts share. Texts of the data reach the page as text nodes and attributes alone, never as HTML.
 
 const data = JSON.parse(document.getElementById("data").textContent);
+const sections = {}; // what draws each, by the element's id
 
 /** An element with attributes (on… are listeners) and children; strings become text. */
 function el(tag, attributes = {}, ...children) {
@@ -77,8 +78,12 @@ function select(label, options, chosen, onchange) {
   return el("label", {}, label, list);
 }
 
-/** A table sorted by the column whose header is pressed. A cell is {text or node, sort}; a column {name, numeric}. */
-function sortable(columns, rows) {
+/** A table sorted by the column whose header is pressed, and what it shows: {columns, rows} in their order.
+ *
+ * A cell is {text or node, sort, stderr}; a column {name, numeric}, of which those with a node hold no data. `key` names the
+ * table in the page's state.
+ */
+function sortable(key, columns, rows) {
   const body = el("tbody");
   const heads = columns.map(({ name, numeric, node }, i) =>
     el("th", { scope: "col", class: numeric ? "number" : null, title: visible(name) },
@@ -89,14 +94,17 @@ function sortable(columns, rows) {
       el("td", { class: columns[i].numeric ? "number" : null, title: text == null ? null : visible(text) },
         node ?? visible(text)))),
   }));
-  function sort(i) {
-    const down = heads[i].getAttribute("aria-sort") === "ascending";
+  function sort(i, down = heads[i].getAttribute("aria-sort") === "ascending") {
+    state.set(`sort.${key}`, `${down ? "-" : ""}${i}`);
     heads.forEach((head, j) => (j === i ? head.setAttribute("aria-sort", down ? "descending" : "ascending") : head.removeAttribute("aria-sort")));
     made.sort((a, b) => (down ? -1 : 1) * compare(a.cells[i].sort, b.cells[i].sort));
     body.append(...made.map(({ row }) => row));
   }
   body.append(...made.map(({ row }) => row));
-  return el("table", {}, el("thead", {}, el("tr", {}, ...heads)), body);
+  const [, down, chosen] = /^(-?)(\d+)$/.exec(state.get(`sort.${key}`) ?? "") ?? [];
+  if (columns[chosen] && !columns[chosen].node) sort(Number(chosen), Boolean(down));
+  const table = el("table", {}, el("thead", {}, el("tr", {}, ...heads)), body);
+  return { table, shown: () => ({ columns, rows: made.map(({ cells }) => cells) }) };
 }
 
 function compare(a, b) {

@@ -12,8 +12,9 @@ function curvesSection() {
   const controls = byId("curve-controls");
   const figure = byId("curve-figure");
   const caption = byId("curve-caption");
-  const off = new Set(); // panels and variants that are not ticked
-  let means = data.cells.some((cell) => cell.runs > 1);
+  const off = new Set(state.all("off.curve")); // panels and variants that are not ticked
+  const usual = data.cells.some((cell) => cell.runs > 1);
+  let means = state.get("lines") ? state.get("lines") === "means" : usual;
 
   function drawControls() {
     const { panels, variants } = data.experiments[chosen.experiment];
@@ -24,7 +25,8 @@ function curvesSection() {
     controls.replaceChildren(el("div", { class: "controls" },
       fieldset("line", ...kinds),
       panels.length > 1 ? fieldset("panel", ...boxes("panel", panels)) : null,
-      variants.length > 1 ? fieldset("curve", ...boxes("variant", variants)) : null));
+      variants.length > 1 ? fieldset("curve", ...boxes("variant", variants)) : null,
+      saving(() => byId("curve-picture"), () => `curves-${data.experiments[chosen.experiment].name}`)));
   }
 
   /** The lines to draw: {cell, label, at, values, stderr} of one curve's name. */
@@ -33,7 +35,7 @@ function curvesSection() {
     const parts = means ? [...Map.groupBy(having, (run) => run.cell).values()] : having.map((run) => [run]);
     return parts.map((part) => {
       const cell = cellOf(part[0]);
-      const label = part.length > 1 ? `${cellName(cell)}, mean of ${part.length} seeds` : `${cellName(cell)}, seed ${part[0].seed}`;
+      const label = part.length > 1 ? `${cellName(cell)}, mean of ${part.length} seeds` : named(part[0]);
       const of = (curve) => part.map((run) => run.curves[curve]);
       const base = data.experiments[chosen.experiment].curves[name].of;
       const found = part.length === 1 ? one(...of(name)) : base ? contribution(of(base)) : mean(of(name), cell.over === "seeds");
@@ -107,7 +109,12 @@ function curvesSection() {
     });
     const dashes = variants.length > 1 ? ofVariants.map(({ text, dash }) => ({ text, stroke: colour("faint"), symbol: 0, dash })) : [];
     legend(!seen.size ? [] : single ? ofVariants : [...ofKeys, ...dashes], left);
-    caption.textContent = !seen.size ? "" : `Bands: ± one standard error, ${means ? "over seeds where a line is a mean over several, else over a run's queries" : "over a run's queries or repetitions"}. Lines are not smoothed.`;
+    const bands = traces.some(({ fill }) => fill) ? `Bands: ± one standard error, ${means ? "over seeds where a line is a mean over several, else over a run's queries" : "over a run's queries or repetitions"}. ` : "";
+    const dotted = open.some(({ panel }) => diagonal.includes(panel)) ? " Dotted: y = x, where a perfect curve lies." : "";
+    caption.textContent = seen.size ? `${bands}Lines are not smoothed.${dotted}` : "";
+    state.set("off.curve", ...off);
+    state.set("lines", means === usual ? null : means ? "means" : "runs");
+    figure.setAttribute("aria-label", `Curves of ${plural(new Set(runs.map((run) => run.cell)).size, "cell")}: ${open.map(({ panel }) => panel).filter((panel, i, all) => all.indexOf(panel) === i).join(", ")}. The tables below have the numbers.`);
     figure.hidden = !traces.length;
     if (!traces.length) return;
     const width = figure.clientWidth || 900;
@@ -206,3 +213,4 @@ function curvesSection() {
   if (data.runs.length) drawControls();
   draw();
 }
+sections.curves = curvesSection;

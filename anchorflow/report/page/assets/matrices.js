@@ -3,7 +3,7 @@
 
 function matricesSection() {
   const view = byId("matrix-view");
-  let current = null;
+  let current = data.runs.find(({ id }) => id === state.get("matrix"));
 
   function draw() {
     const runs = shownRuns().filter((run) => run.matrices.length);
@@ -14,17 +14,18 @@ function matricesSection() {
       return;
     }
     if (!runs.includes(current)) current = runs[0];
-    const options = runs.map((run) => `${cellName(cellOf(run))}, seed ${run.seed}`);
-    const choice = select("run", options, runs.indexOf(current), (i) => { current = runs[i]; draw(); view.querySelector("select").focus(); });
+    state.set("matrix", current === runs[0] ? null : current.id);
+    const choice = select("run", runs.map(named), runs.indexOf(current), (i) => { current = runs[i]; draw(); view.querySelector("select").focus(); });
     const tables = current.matrices.map((matrix) =>
-      el("div", {}, el("h3", {}, visible(matrix.heading)), el("div", { class: "scroll" }, table(matrix))));
-    view.replaceChildren(el("div", { class: "controls" }, choice), el("div", { class: "matrices" }, ...tables));
+      el("div", {}, el("h3", {}, visible(matrix.heading)), el("div", { class: "scroll", tabindex: 0, role: "region", "aria-label": visible(matrix.heading) }, table(matrix))));
+    const picture = el("div", {}, el("p", { class: "note" }, visible(named(current))), el("div", { class: "matrices" }, ...tables));
+    view.replaceChildren(el("div", { class: "controls" }, choice, saving(() => picture, () => `confusion-${named(current)}`)), picture);
   }
 
   function table({ rows, columns, values }) {
     const head = columns.map((name) => el("th", { scope: "col", title: visible(name) }, shortened(name, 24)));
     const body = rows.map((name, i) => el("tr", {}, el("th", { scope: "row", title: visible(name) }, shortened(name, 24)), ...values[i].map(cell)));
-    return el("table", { class: "matrix" }, el("thead", {}, el("tr", {}, el("td"), ...head)), el("tbody", {}, ...body));
+    return el("table", { class: "matrix" }, el("thead", {}, el("tr", {}, el("td", { class: "corner" }, "true ↓ predicted →"), ...head)), el("tbody", {}, ...body));
   }
 
   function cell(value) {
@@ -36,3 +37,4 @@ function matricesSection() {
   chosen.listeners.push(draw);
   draw();
 }
+sections.matrices = matricesSection;

@@ -1,5 +1,5 @@
 "use strict";
-// One section after the other.
+// One section after the other, those that this page has.
 
 byId("summary").textContent = [
   plural(data.runs.length, "run"),
@@ -8,9 +8,5 @@ byId("summary").textContent = [
   ...(data.incomplete.length ? [`· ${plural(data.incomplete.length, "run")} incomplete`] : []),
   ...(data.problems.length ? [`· ${plural(data.problems.length, "problem")}`] : []),
 ].join(" ");
-runsSection();
-flowSection();
-curvesSection();
-matricesSection();
-sheetsSection();
-restSection();
+for (const [id, draw] of Object.entries(sections)) if (byId(id)) draw();
+navigation();
