@@ -121,6 +121,8 @@ PICTURES = (
     Picture("saliency-smollm2-135m-sst2", "saliency", "sst2", "saliency_shares"),
     Picture("saliency-smollm2-135m-trec", "saliency", "trec", "saliency_shares"),
     Picture("isolation-smollm2-135m-trec", "isolation", "trec", "isolation"),
+    Picture("attention-prediction-smollm2-135m-trec", "attention_prediction", "trec", "attention_prediction"),
+    Picture("classification-smollm2-135m-trec", "classification", "trec", "confusion"),
     Picture("beta-smollm2-135m-trec", "reweighting", "trec", "beta"),
     Picture("confusion-smollm2-135m-trec", "diagnosis", "trec", "confusion_matrices"),
     Picture("nh1-smollm2-135m-sst2", "label_relationships", "sst2", "label_relationships", "random"),
