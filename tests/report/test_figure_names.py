@@ -13,6 +13,7 @@ from tests.report.made_up import known, made_up
 from tests.report.runs import write_run
 
 SALIENCY = ("saliency_shares", "saliency_means")
+BY_DEPTH = {f"saliency_S_{flow}_share_by_depth" for flow in ("wp", "pq")}
 SPEARMAN = "spearman_by_layer"
 
 
@@ -40,9 +41,9 @@ def base(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[str, byte
 
 ADDED: dict[str, tuple[dict[str, Any], set[str], set[str]]] = {
     "a seed": ({"seed": 3}, {*SALIENCY}, set()),
-    "a model": ({"model": "a model"}, {*SALIENCY}, {f"saliency_S_{flow}_share_by_depth" for flow in ("wp", "pq")}),
-    "a precision": ({"environment": {"device": "cuda", "dtype": "float16"}}, {*SALIENCY}, set()),
-    "weights": ({"environment": {"device": "cpu", "dtype": "float32", "weights": "ab"}}, {*SALIENCY}, set()),
+    "a model": ({"model": "a model"}, {*SALIENCY}, BY_DEPTH),
+    "a precision": ({"environment": {"device": "cuda", "dtype": "float16"}}, {*SALIENCY}, BY_DEPTH),
+    "weights": ({"environment": {"device": "cpu", "dtype": "float32", "weights": "ab"}}, {*SALIENCY}, BY_DEPTH),
     "a pilot": ({"settings": {"n_queries": 7}}, set(), {f"{name}_n_queries-7" for name in SALIENCY}),
     "a version": ({"settings": {"version": "9"}}, set(), {f"{name}_version-9" for name in SALIENCY}),
     "a dataset": (
