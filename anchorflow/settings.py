@@ -179,7 +179,7 @@ def require(config: Mapping[str, Any], keys: Iterable[str]) -> None:
 def digest(value: Any) -> str:
     """A hash (16 hexadecimal digits) of a value of JSON types; the order of keys does not matter."""
     text = json.dumps(value, sort_keys=True, ensure_ascii=False, separators=(",", ":"), default=str)
-    return hashlib.sha256(text.encode()).hexdigest()[:16]
+    return hashlib.sha256(text.encode(errors="surrogatepass")).hexdigest()[:16]
 
 
 def _plain(value: Any) -> Any:

@@ -65,7 +65,7 @@ class AttentionPrediction(FewShot):
             notes.append(f"AUCROC and R are undefined: the model predicts {only!r} for all {len(records)} queries")
         elif never:
             notes.append(f"left out because the model never predicts them: {', '.join(never)}")
-        if abs(whole) < its_stderr:
+        if metrics.too_small(whole, its_stderr):
             notes.append(metrics.UNDEFINED_R.format(whole, its_stderr))
         layers = variants.layers(records, len(areas))
         return Result(

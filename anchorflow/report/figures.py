@@ -3,6 +3,7 @@
 import json
 import logging
 import re
+import warnings
 from collections.abc import Mapping, Sequence
 from functools import partial
 from io import BytesIO
@@ -85,7 +86,9 @@ def _rendered(figure: Figure) -> dict[str, bytes]:
     """Lay out once and draw once per format; savefig would do each four times."""
     png, pdf = BytesIO(), BytesIO()
     figure.set_dpi(160)
-    FigureCanvasAgg(figure).print_png(png)  # type: ignore[no-untyped-call]
-    figure.set_layout_engine("none")
-    FigureCanvasPdf(figure).print_pdf(pdf, metadata={"CreationDate": None})  # type: ignore[no-untyped-call]
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "Glyph .* missing from font", UserWarning)  # a box stands for such a sign
+        FigureCanvasAgg(figure).print_png(png)  # type: ignore[no-untyped-call]
+        figure.set_layout_engine("none")
+        FigureCanvasPdf(figure).print_pdf(pdf, metadata={"CreationDate": None})  # type: ignore[no-untyped-call]
     return {"png": png.getvalue(), "pdf": pdf.getvalue()}

@@ -25,7 +25,7 @@ Lines = Mapping[str, Curve]
 def over_models(cells: Sequence[Cell], settings: Mapping[str, Any]) -> Iterator[Grid]:
     """The figures of one plane of cells. There are none for a single model, and none over size where all have the same size.
 
-    Depth is (layer - 1/2) / layers: the middle of a layer, in a model from 0 to 1. Size is the number of weights.
+    Depth is layer / layers, as in W&B. Size is the number of weights.
     """
     experiment = cells[0].experiment
     if len({(cell.model, digest(of_model(cell))) for cell in cells}) < 2:
@@ -66,7 +66,7 @@ def _by_depth(cells: Mapping[str, Cell], name: str) -> dict[str, Curve]:
     for label, cell in cells.items():
         if (curve := cell.result.curves.get(name)) is not None:
             layers = _environment(cell).get("layers") or max(curve.at)
-            depth = [(layer - 0.5) / layers for layer in curve.at]
+            depth = [layer / layers for layer in curve.at]
             found[label] = Curve("depth", depth, curve.values, curve.stderr)
     return found
 

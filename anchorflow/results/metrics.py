@@ -139,16 +139,21 @@ def area_under_roc(truth: Bool[ndarray, " query"], score: Float[ndarray, " query
     return float((rankdata(score)[truth].sum() - n * (n + 1) / 2) / (n * (len(truth) - n)))
 
 
-UNDEFINED_R = "R is undefined: AUCROC - 0.5 summed over the layers, {:.3f}, is less than its standard error, {:.3f}"
+UNDEFINED_R = "R is undefined: AUCROC - 0.5 summed over the layers, {:.3f}, does not exceed its standard error, {:.3f}"
+
+
+def too_small(whole: float, stderr: float) -> bool:
+    """Whether a sum does not exceed its standard error (up to rounding), so that ratios to it are meaningless."""
+    return bool(abs(whole) <= stderr * (1 + 1e-9))
 
 
 def cumulative_contribution(areas: Sequence[float], stderr: float = 0.0) -> list[float]:
     """R_l = Σ_{i≤l} (AUCROC_i − 0.5) / Σ_i (AUCROC_i − 0.5) (sec. 2.3).
 
-    nan if the sum over all layers is 0 or below its standard error: a ratio to it would be meaningless.
+    nan if the sum over all layers does not exceed its standard error: a ratio to it would be meaningless.
     """
     above = np.cumsum(np.array(areas) - 0.5)
-    if not len(above) or not above[-1] or abs(above[-1]) < stderr:
+    if not len(above) or too_small(above[-1], stderr):
         return [math.nan] * len(above)
     contribution: list[float] = (above / above[-1]).tolist()
     return contribution
@@ -157,7 +162,7 @@ def cumulative_contribution(areas: Sequence[float], stderr: float = 0.0) -> list
 def contribution_of_mean(areas: Float[ndarray, "curve layer"]) -> tuple[list[float], list[float], float]:
     """R of the mean of several curves (not the mean of their R), its standard error, and the standard error of the mean's sum.
 
-    Errors are jackknife estimates over curves. R is nan if the sum is below its standard error.
+    Errors are jackknife estimates over curves. R is nan if the sum does not exceed its standard error.
     """
     n, whole = len(areas), (areas - 0.5).sum(axis=1)
     stderr = float(whole.std(ddof=1) / math.sqrt(n))

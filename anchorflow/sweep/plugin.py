@@ -145,7 +145,8 @@ def _close(plan: Plan, found: Sequence[Found], said: Sequence[str]) -> None:
     if incomplete or refused:
         parts = [f"{incomplete} of {len(found)} cells are not complete"] if incomplete else []
         parts += [f"{counted(len(refused), 'cell')} refused"] if refused else []
-        refuse(f"{', '.join(parts)}; run the same command again to resume.")
+        then = "run the same command again to resume" if incomplete else "the reasons are above"
+        refuse(f"{', '.join(parts)}; {then}.")
 
 
 def _returned(cell: Cell) -> JobReturn:

@@ -100,6 +100,7 @@ def test_contributions_add_up_to_one() -> None:
 def test_a_contribution_to_less_than_its_standard_error_is_undefined() -> None:
     assert metrics.cumulative_contribution([0.6, 0.4, 0.8], 0.29) == pytest.approx([1 / 3, 0.0, 1.0])
     assert all(map(math.isnan, metrics.cumulative_contribution([0.6, 0.4, 0.8], 0.31)))
+    assert all(map(math.isnan, metrics.cumulative_contribution([0.6, 0.4, 0.8], 0.3 - 1e-16)))  # equal but for rounding
 
 
 def test_of_several_curves_it_is_that_of_their_mean() -> None:
@@ -142,5 +143,5 @@ def test_layers_that_say_nothing_together_leave_r_undefined_and_it_is_said() -> 
     assert math.isnan(result.curves["R"].values[0])
     (note,) = result.notes
     assert note.startswith(
-        "R is undefined: AUCROC - 0.5 summed over the layers, 0.111, is less than its standard error, 0."
+        "R is undefined: AUCROC - 0.5 summed over the layers, 0.111, does not exceed its standard error, 0."
     )

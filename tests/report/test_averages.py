@@ -36,9 +36,10 @@ def test_the_mean_over_datasets_by_hand() -> None:
 
 def test_r_is_that_of_the_mean_area_and_not_the_mean_of_rs() -> None:
     areas = {"sst2": [0.6, 0.9], "trec": [0.4, 0.5]}
-    nan = [math.nan, math.nan]
+    ratios = {"sst2": [0.2, 1.0], "trec": [math.nan, math.nan]}
     results = {
-        name: of(AUCROC=Curve("layer", [1, 2], area), R=Curve("layer", [1, 2], nan)) for name, area in areas.items()
+        name: of(AUCROC=Curve("layer", [1, 2], area), R=Curve("layer", [1, 2], ratios[name]))
+        for name, area in areas.items()
     }
     found = averaged(results)
     assert found.curves["AUCROC"].values == pytest.approx([0.5, 0.7])
@@ -64,3 +65,11 @@ def test_every_model_on_several_datasets_has_a_panel(experiment: str) -> None:
     assert problems == []
     assert not list(averages(cells[-1:], {}, problems))
     assert not list(averages([cell("saliency", "gpt2", d, made_up("saliency", known())) for d in "ab"], {}, problems))
+
+
+def test_r_of_a_mean_is_undefined_where_it_is_for_every_dataset() -> None:
+    undefined, defined = (
+        of(AUCROC=Curve("layer", [1, 2], [0.5, 0.7]), R=Curve("layer", [1, 2], r)) for r in ([math.nan] * 2, [0.0, 1.0])
+    )
+    assert all(map(math.isnan, averaged({"one": undefined, "other": undefined}).curves["R"].values))
+    assert averaged({"one": undefined, "other": defined}).curves["R"].values == pytest.approx([0, 1])

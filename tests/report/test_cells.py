@@ -186,7 +186,7 @@ def test_it_is_undefined_where_the_mean_curve_says_nothing_and_one_seed_is_itsel
     found = mean([of_seed(0.9, 0.9), of_seed(0.2, 0.2)], [42, 43], view)
     assert all(map(math.isnan, found.curves["R"].values))
     assert found.notes == [
-        "R is undefined: AUCROC - 0.5 summed over the layers, 0.100, is less than its standard error, 0.700"
+        "R is undefined: AUCROC - 0.5 summed over the layers, 0.100, does not exceed its standard error, 0.700"
     ]
     found = mean([of_seed(0.6, 0.8), of_seed(NAN, NAN)], [42, 43], view)
     assert found.curves["R"].values == pytest.approx([0.25, 1])

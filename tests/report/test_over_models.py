@@ -44,8 +44,8 @@ def test_layers_of_models_of_any_depth_are_from_0_to_1(tmp_path: Path) -> None:
         assert panels.keys() == {"sst2", "trec"}
         for curves in panels.values():
             assert {name: list(curve.at) for name, curve in curves.items()} == {
-                "small": [0.25, 0.75],
-                "large": [0.125, 0.375, 0.625, 0.875],
+                "small": [0.5, 1],
+                "large": [0.25, 0.5, 0.75, 1],
             }
             assert list(curves["large"].values) == [0, 0.25, 0.5, 0.75]
 

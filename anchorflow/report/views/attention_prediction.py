@@ -58,10 +58,15 @@ def contribution(axes: Axes, result: Result) -> None:
 
 
 def averaged(results: Mapping[str, Result]) -> Result:
-    """The mean AUCROC over datasets, and R of that mean: R is a ratio, so its own mean would be dominated by outliers."""
+    """The mean AUCROC over datasets, and R of that mean: R is a ratio, so its own mean would be dominated by outliers.
+
+    R is undefined where it is undefined for every dataset.
+    """
     found = over_datasets(results)
     area = found.curves["AUCROC"]
-    contribution = Curve(area.x, area.at, metrics.cumulative_contribution(area.values))
+    undefined = all(np.isnan(known(result.curves["R"].values)).all() for result in results.values())
+    of_mean = [float("nan")] * len(area.at) if undefined else metrics.cumulative_contribution(area.values)
+    contribution = Curve(area.x, area.at, of_mean)
     notes = [note for note in found.notes if not note.startswith("R ")]
     return replace(found, curves={**found.curves, "R": contribution}, notes=notes)
 
