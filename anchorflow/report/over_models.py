@@ -96,7 +96,7 @@ def _over_depth(curve: str, labels: Sequence[str], axes: Axes, result: Result) -
 
 def _over_size(metric: str, labels: Sequence[str], axes: Axes, result: Result) -> None:
     for label, curve in result.curves.items():
-        look = {"label": shown(label), **line_look(labels.index(label))}
+        look = {"label": shown(label), "color": line_look(labels.index(label))["color"], "linestyle": "none"}
         axes.errorbar(curve.at, known(curve.values), yerr=known(curve.stderr), marker=".", capsize=2, **look)
     axes.set_xscale("log")
     axes.xaxis.set_major_locator(LogLocator(subs=(1, 2, 3, 5, 7)))
