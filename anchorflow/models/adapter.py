@@ -78,7 +78,7 @@ def on_hub(repository: str, revision: str | None) -> Path | None:
         found = snapshot_download(repository, revision=commit, allow_patterns=list(FILES), local_files_only=cached)
     except (HfHubHTTPError, HFValidationError, OSError):
         return None
-    return Path(found) if adapter_in(Path(found)) else None
+    return Path(found)  # with config.json too, it is refused as a directory with both is
 
 
 def adapter_in(place: Path | str) -> Adapter | None:

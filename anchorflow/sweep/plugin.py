@@ -55,7 +55,7 @@ class SweepLauncher(HydraLauncher):  # type: ignore[misc]
         began = time.monotonic()
         logging.disable(logging.INFO)  # no messages about data that is loaded only for checks
         cells = list(compose(self.context.config_loader, self.config, grid))
-        preset = self.config.hydra.runtime.choices.get("sweep")
+        preset = self.config.hydra.runtime.choices.get("sweep") or ",".join(sweep.presets or ())
         if sweep.presets:  # presets may share cells
             cells = list({cell.folder: cell for cell in cells}.values())
         if sweep.scale == "small" or (sweep.scale is None and not sweep.presets):

@@ -114,7 +114,7 @@ def test_what_does_not_fit_is_refused_by_name(base: Path, tuned: Path, monkeypat
 
 
 def test_an_adapter_of_the_hub_is_that_of_its_directory(
-    tuned: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    base: Path, tuned: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """In the hub's cache, as a machine without network has it."""
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path / "hub"))
@@ -126,4 +126,6 @@ def test_an_adapter_of_the_hub_is_that_of_its_directory(
     assert torch.equal(logits(Path("me/tuned")), logits(tuned))
     of_hub, of_directory = (fingerprint(Pretrained(name="mine", path=path)) for path in ("me/tuned", str(tuned)))
     assert of_hub == of_directory
+    shutil.copytree(base, repository / "snapshots" / ("a" * 40), dirs_exist_ok=True)  # a whole model with an adapter
+    assert "has an adapter (adapter_config.json), which is not applied" in refused(Path("me/tuned"))
     assert "me/other is not in the hub's cache" in refused(Path("me/other"))

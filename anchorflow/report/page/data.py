@@ -1,6 +1,5 @@
 """What the page shows, as JSON: numbers rounded, and no more of them than a page of 20 MB can hold."""
 
-import hashlib
 import math
 from collections.abc import Mapping, Sequence
 from itertools import zip_longest
@@ -13,6 +12,7 @@ from anchorflow.report.tables.latex import SIGNS
 from anchorflow.report.tables.overview import headline
 from anchorflow.report.tables.sheets import Measured, Sheet, clean, written
 from anchorflow.results import read_status
+from anchorflow.settings import digest
 
 DIGITS = 4
 NUMBER_BYTES = 8
@@ -102,8 +102,7 @@ def of_flows(
 
 def _id(run: Run) -> str:
     """What a link calls the run, in this report and in any other."""
-    names = "\0".join((run.experiment, run.model, run.dataset, run.identity))
-    return hashlib.sha256(names.encode("utf-8", "surrogatepass")).hexdigest()[:8]
+    return digest([run.experiment, run.model, run.dataset, run.identity])[:8]
 
 
 def _experiment(cells: Sequence[Cell], metrics: Sequence[str]) -> dict[str, Any]:
