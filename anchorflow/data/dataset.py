@@ -76,6 +76,8 @@ class Dataset:
         for key in ("template", "separator"):  # a command line has no line breaks: one types \n
             if (given := getattr(self, key)) is not None:
                 object.__setattr__(self, key, given.replace("\\n", "\n").replace("\\t", "\t"))
+        if not self.root or self.source in ("hub", "package"):  # the value then has no effect: it must not name directories
+            object.__setattr__(self, "root", None)
         if self.template is not None:
             Template(self.template)
         if self.label_words is not None:

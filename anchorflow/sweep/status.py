@@ -56,14 +56,18 @@ def report(found: Sequence[Found]) -> list[str]:
                 str(status.get("requeues") or ""),
             ]
         )
-    counts = Counter(one.state for one in found)
     heading, *lines = columns(rows, left=3)
     table = [heading]
     for one, line in zip(found, lines, strict=True):
         table += [line, *(f"    {reason}" for reason in one.why.splitlines())]
-    whole = f"{counted(len(found), 'run')}: " + ", ".join(f"{n} {state}" for state, n in counts.most_common())
     left = left_s(found)
-    return [*table, whole + ("" if left is None else f"; about {duration(left)} left")]
+    return [*table, summary(found, "run") + ("" if left is None else f"; about {duration(left)} left")]
+
+
+def summary(found: Sequence[Found], kind: str) -> str:
+    """The number of runs, called `kind`, and of those in each state, the most frequent state first: `2 runs: 2 completed`."""
+    counts = sorted(Counter(one.state for one in found).items(), key=lambda item: (-item[1], item[0]))
+    return f"{counted(len(found), kind)}: " + ", ".join(f"{n} {state}" for state, n in counts)
 
 
 def to_json(found: Sequence[Found]) -> dict[str, Any]:

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from anchorflow.errors import UserError
-from anchorflow.results import counted, dumps, write_atomically
+from anchorflow.results import dumps, write_atomically
 from anchorflow.runs import RunDirectory
 from anchorflow.runs.lock import locked
 from anchorflow.runs.provenance import ROOT, revision
@@ -23,6 +23,7 @@ from anchorflow.sweep.cells import Cell
 from anchorflow.sweep.liveness import Found, Jobs, look
 from anchorflow.sweep.pack import Pack
 from anchorflow.sweep.settings import Launcher
+from anchorflow.sweep.status import summary
 
 POLL_S = 2.0
 PATIENCE_S = 600.0
@@ -246,8 +247,7 @@ def _said(reason: str) -> str:
 def closing(found: Iterable[Found]) -> list[str]:
     """The closing lines: the number of cells in each state, and each incomplete cell with its reason."""
     found = list(found)
-    counts = Counter(one.state for one in found)
-    lines = [f"{counted(len(found), 'cell')}: " + ", ".join(f"{n} {state}" for state, n in counts.most_common())]
+    lines = [summary(found, "cell")]
     for one in found:
         if one.state != "completed":
             state = "did not run" if one.state in ("new", "queued") else one.state

@@ -178,6 +178,8 @@ def test_auto_tries_directory_hub_package_in_this_order_and_says_why_none_will_d
     (tmp_path / "empty").mkdir()
     task = Dataset(name="sst2", root=str(tmp_path / "empty"), hub=place, package=there, **written).load()
     assert (task.provenance.source, task.provenance.revision) == ("package", "0.1.1")
+    frozen = [Dataset(name="sst2", root=root, source="package", package=there, **written) for root in (None, "", str(tmp_path))]
+    assert {one.root for one in frozen} == {None}, "a run must not be another one for a variable that has no effect"
     nowhere = Package(name="no_such_package", file="x", labels=(0, 1))
     with pytest.raises(UserError) as refused:
         Dataset(name="sst2", hub=place, package=nowhere, **written).load()
