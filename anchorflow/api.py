@@ -236,25 +236,18 @@ def tapped(lm: LanguageModel, *taps: Tap) -> AbstractContextManager[None]:
 def read_runs(*paths: str | Path) -> pd.DataFrame:
     """A table of all complete runs at or below the paths: one row per run, with its settings and metrics.
 
-    Each metric NAME has its standard error in `NAME_stderr`. Runs that are left out are logged and listed with the reason
-    in `attrs["problems"]`.
+    Runs with the same `cell` differ only in their seed: group by it for means over seeds. Settings have the names that
+    `anchorflow report --where` takes, those of the experiment with `experiment.` in front. Each metric NAME has its standard
+    error in `NAME_stderr`. Runs that are left out are logged and listed with the reason in `attrs["problems"]`.
 
     Raises:
         UserError: a path does not exist.
     """
-    import pandas as pd
-
     from anchorflow.report.collect import collect
+    from anchorflow.report.frame import frame
 
     found = collect([expanded(path) for path in paths])
-    rows = []
-    for each in found.runs:
-        result = each.numbers()
-        settings = {f"experiment.{name}": value for name, value in each.settings.items()}
-        named = {"experiment": each.experiment, "model": each.model, "dataset": each.dataset, "seed": each.seed}
-        errors = {f"{name}_stderr": value for name, value in result.stderr.items()}
-        rows.append({**named, **settings, **result.metrics, **errors, "path": str(each.path)})
-    table = pd.DataFrame(rows)
+    table = frame(found)
     problems = [*found.problems, *(f"incomplete: {each.path} ({each.reason})" for each in found.incomplete)]
     for problem in problems:
         log.warning("%s", problem)

@@ -189,7 +189,9 @@ def _show(chosen: argparse.Namespace) -> int:
     from anchorflow.report.show import show
 
     sys.path.insert(0, str(Path.cwd()))
-    print(show(chosen.path, chosen.out))
+    page, problems = show(chosen.path, chosen.out)
+    print(*problems, sep="\n", file=sys.stderr, end="\n" * bool(problems))
+    print(page)
     return 0
 
 

@@ -23,13 +23,13 @@ for model in models:
 
 # A table with one row per run, and a figure with one point per run.
 runs = af.read_runs(folder)
-means = runs.groupby("model")["accuracy"].agg(["mean", "sem", "count"])
+means = runs.groupby("cell")["accuracy"].agg(["mean", "sem", "count"])
 print(means.round(3).to_string())
 
 figure = Figure(figsize=(4, 3), layout="constrained")
 axes = figure.subplots()
-for model, of_model in runs.groupby("model"):
-    axes.errorbar(of_model["seed"], of_model["accuracy"], of_model["accuracy_stderr"], fmt="o", capsize=3, label=model)
+for cell, of_cell in runs.groupby("cell"):  # the runs that differ only in their seed
+    axes.errorbar(of_cell["seed"], of_cell["accuracy"], of_cell["accuracy_stderr"], fmt="o", capsize=3, label=cell)
 axes.set(xlabel="seed", ylabel="accuracy ± standard error", ylim=(0, 1.05), xticks=sorted(set(runs["seed"])))
 axes.legend()
 figure.savefig(folder / "compare.png", dpi=150)

@@ -13,7 +13,7 @@ from typing import Any, Literal, Protocol
 
 from anchorflow.data import columns, directory
 from anchorflow.data.checks import refuse_problems
-from anchorflow.data.rows import Reading, names_in
+from anchorflow.data.rows import Reading, labels_in, names_in
 from anchorflow.data.sources import Hub, NotHere, Package, split_by_text
 from anchorflow.data.tables import suffix
 from anchorflow.data.task import Example, Provenance, Task
@@ -28,6 +28,8 @@ SOURCES = ("directory", "hub", "package")
 """The sources that `auto` tries, in this order."""
 Column = Literal["text", "text_pair", "label"]
 Problem = Literal["missing", "nul", "duplicates", "conflicts", "overlap"]
+SHOWN = 10
+"""The most labels in a message."""
 DESCRIBED = ("template", "label_words", "label_names", "separator", "holds", "columns")
 """The keys that a `dataset.yaml` may have."""
 
@@ -76,7 +78,10 @@ class Dataset:
         for key in ("template", "separator"):  # a command line has no line breaks: one types \n
             if (given := getattr(self, key)) is not None:
                 object.__setattr__(self, key, given.replace("\\n", "\n").replace("\\t", "\t"))
-        if not self.root or self.source in ("hub", "package"):  # the value then has no effect: it must not name directories
+        if not self.root or self.source in (
+            "hub",
+            "package",
+        ):  # the value then has no effect: it must not name directories
             object.__setattr__(self, "root", None)
         if self.template is not None:
             Template(self.template)
@@ -111,8 +116,6 @@ class Dataset:
                 task: Task = getattr(self, f"_from_{source}")()
             except NotHere as reason:
                 reasons.append(f"{source}: {reason}")
-                if self.path is not None:
-                    break
                 continue
             revision = task.provenance.revision
             log.info(
@@ -170,13 +173,18 @@ class Dataset:
     def from_tables(self, splits: directory.Splits, provenance: Provenance, where: str) -> Task:
         """The task of the rows of these splits. Without a test split, a hash of the texts splits the train rows."""
         train, test = splits
+        for table in filter(None, splits):
+            if not table.rows:
+                raise UserError(f"{table.place} has no rows.")
         if self.template is None:
             raise UserError(self._missing("template", "Review: {text}\nSentiment:{label}", where))
         named = self.label_names or tuple(word.strip() for word in self.label_words or ())
         found = columns.find(train, self.columns or {}, Template(self.template).pair, named)  # type: ignore[arg-type]
         names = named or names_in(train, found["label"])
         if not names:
-            raise UserError(self._missing("label_words", [" negative", " positive"], where))
+            missing = self._missing("label_words", [" negative", " positive"], where)
+            there = labels_in(train, found["label"])
+            raise UserError(f"{missing} It has the labels {', '.join(there)}." if len(there) <= SHOWN else missing)
         words = self.label_words or tuple(f" {name}" for name in names)
         if self.label_words is None:
             log.info("label words: %s, from the labels of %s", ", ".join(map(repr, words)), train.place)
@@ -208,6 +216,10 @@ class Dataset:
         else:
             raise NotHere("neither ANCHORFLOW_DATA nor dataset.path is set")
         if not place.exists():
+            if self.path is not None:
+                raise UserError(
+                    f"dataset.path is {self.path!r}, which is not there; allowed: a directory, or a file of examples."
+                )
             raise NotHere(f"{place} is not there")
         others = [kind for kind in ("hub", "package") if getattr(self, kind) is not None]
         instead = f", or another source (dataset.source={'|'.join(others)})" if others and self.path is None else ""

@@ -15,6 +15,10 @@ from anchorflow.errors import UserError, typed
 log = logging.getLogger(__name__)
 
 
+class WrongLabel(ValueError):
+    """A label that is no class."""
+
+
 @dataclass(frozen=True)
 class Reading:
     """How rows become examples: the column of each field, and the allowed labels.
@@ -37,8 +41,9 @@ class Reading:
                     continue
                 found.append(self._example(row.number, row.values, coded))
             except ValueError as error:
+                hint = self._naming(table) if isinstance(error, WrongLabel) else ""
                 raise UserError(
-                    f"{row.where}: {error}. Found: {json.dumps(row.values, default=str)[:100]} Expected: {self._shown()}"
+                    f"{row.where}: {error}. Found: {json.dumps(row.values, default=str)[:100]} Expected: {self._shown()}{hint}"
                 ) from error
             if "\0" in found[-1].text + (found[-1].text_pair or ""):
                 nul.append(row)
@@ -57,6 +62,13 @@ class Reading:
             others = [other for other in self.refuse if other != kind]
             raise UserError(f"{row.where}: {what} {count}; they {else_} with {typed('dataset.refuse', others)}.")
         log.warning("%s: %s %s; they %s", row.where, what, count, else_)
+
+    def _naming(self, table: Table) -> str:
+        """How to name the table's labels, if there are as many as classes."""
+        there = labels_in(table, self.columns["label"])
+        if len(there) != len(self.names):
+            return ""
+        return f" If its labels {', '.join(there)} are the classes in this order, write {typed('dataset.label_names', there)}."
 
     def _shown(self) -> str:
         label: Any = self.names[0] if self.names else 0
@@ -102,8 +114,15 @@ class Reading:
         if isinstance(value, str) and value.isascii() and value.isdecimal():
             value = int(value)
         if not isinstance(value, int) or isinstance(value, bool) or not 0 <= value < classes:
-            raise ValueError(f"label is {value!r:.60}; allowed: 0 to {classes - 1}, or {', '.join(self.names)}")
+            raise WrongLabel(f"label is {value!r:.60}; allowed: 0 to {classes - 1}, or {', '.join(self.names)}")
         return value
+
+
+def labels_in(table: Table, column: str) -> list[str]:
+    """The different labels of a column, in order: numbers by size. None of those that `label_names` cannot have."""
+    values = [row.values.get(column) for row in table.rows]
+    found = {str(value) for value in values if isinstance(value, str | int) and not isinstance(value, bool)}
+    return sorted(found, key=lambda label: (not label.isdecimal(), int(label) if label.isdecimal() else 0, label))
 
 
 def names_in(table: Table, column: str) -> tuple[str, ...]:

@@ -92,6 +92,17 @@ def _opened(path: Path) -> TextIO:
     return TextIOWrapper(_bytes(path), encoding="utf-8-sig", newline="")
 
 
+def _undecodable(path: Path) -> str:
+    """The line of a file's first byte that is not UTF-8. Streams decode in blocks, so their own errors do not have it."""
+    with _bytes(path) as content:
+        for number, line in enumerate(content, start=1):
+            try:
+                line.decode()
+            except UnicodeDecodeError as error:
+                return f", line {number} (byte {error.object[error.start]:#x} at position {error.start})"
+    return ""
+
+
 def _json_lines(path: Path) -> Table:
     rows: list[Row] = []
     with _bytes(path) as content:
@@ -158,7 +169,7 @@ def _separated(delimiter: str) -> Callable[[Path], Table]:
                         )
                     rows.append(Row(len(rows), where, dict(zip(header, values, strict=True))))
             except UnicodeDecodeError as error:
-                raise UserError(f"{path}, after line {reader.line_num}: not UTF-8 ({error}).") from error
+                raise UserError(f"{path}{_undecodable(path)}: not text in UTF-8.") from error
             except csv.Error as error:
                 raise UserError(
                     f"{path}, line {reader.line_num}: {error}; double the quotes inside a value."

@@ -6,10 +6,11 @@ from typing import Any
 
 import numpy as np
 
-from anchorflow.report.cells import Cell, apart, of_model
+from anchorflow.report.cells import Cell, model_of
 from anchorflow.report.drawing import known
 from anchorflow.report.figures import named
 from anchorflow.report.grids import Grid, panels_of, title, told
+from anchorflow.report.run_settings import apart
 from anchorflow.report.view import attempt
 from anchorflow.results import Curve, Result
 from anchorflow.settings import digest
@@ -43,9 +44,9 @@ def _of_models(cells: Sequence[Cell]) -> dict[str, list[Cell]]:
     """The cells of each model; a name with several weights or precisions counts as several models."""
     found: dict[str, dict[str, list[Cell]]] = {}
     for cell in cells:
-        found.setdefault(cell.model, {}).setdefault(digest(of_model(cell)), []).append(cell)
+        found.setdefault(cell.model, {}).setdefault(digest(model_of(cell)), []).append(cell)
     return {
-        ", ".join([model, *told(apart(of_model(own[0]), [of_model(other[0]) for other in variants.values()]))]): own
+        ", ".join([model, *told(apart(model_of(own[0]), [model_of(other[0]) for other in variants.values()]))]): own
         for model, variants in found.items()
         for own in variants.values()
     }

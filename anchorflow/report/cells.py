@@ -2,26 +2,19 @@
 
 import json
 import math
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
 from anchorflow.report.collect import Run
+from anchorflow.report.run_settings import EXPERIMENT, MODEL, apart, names_in, settings_of, typed, varying_settings
 from anchorflow.report.tables.sheets import Measured
 from anchorflow.report.view import View, asking, view_of
 from anchorflow.results import Curve, Result, Table, of_tests
 from anchorflow.results.metrics import UNDEFINED_R, contribution_of_mean
 from anchorflow.results.statistics import mean_and_stderr
-from anchorflow.settings import digest
-
-PLACES = ("_target_", "name", "device_map", "label_names", "source", "path", "root", "hub", "package")
-"""Keys of a model or dataset for its location; the hash of its content identifies it instead."""
-CONTENT = ("_target_", "files", "hub")
-"""Keys of a model's identity about its weights, which `weights` summarises."""
-NULL = "null"
-OF_DATASET = ("template", "label_words", "separator")
 
 
 @dataclass(frozen=True)
@@ -68,17 +61,20 @@ class Cell:
     def measured(self, metric: str) -> Measured:
         """A metric with its standard error, and the number of seeds in which it is defined, if not all."""
         aside = of_seeds(self.known.get(metric, 0), len(self.runs)) if self.over == "seeds" else ""
+        if not aside and self._seeds_agree(metric):
+            aside = f"over {self.runs[0].units}"
         return Measured(self.result.metrics[metric], self.result.stderr.get(metric, math.nan), aside)
+
+    def _seeds_agree(self, metric: str) -> bool:
+        """Whether all seeds have one value of a metric, so that its error is the units' within them (see `mean`)."""
+        known = [value for run in self.runs if (value := run.result["metrics"].get(metric)) is not None]
+        error = self.result.stderr.get(metric, math.nan)
+        return self.over == "seeds" and len(known) > 1 and len(set(known)) == 1 and not math.isnan(error)
 
 
 def setting_names(cells: Sequence[Cell]) -> list[str]:
     """The settings that differ between any of them."""
-    return _names(cell.settings for cell in cells)
-
-
-def typed(settings: Mapping[str, str]) -> str:
-    """The settings as written on the command line."""
-    return ", ".join(f"{name}={value}" for name, value in settings.items())
+    return names_in(cell.settings for cell in cells)
 
 
 def of_seeds(known: int, seeds: int) -> str:
@@ -137,16 +133,10 @@ def by_place(cells: Sequence[Cell]) -> dict[tuple[str, str], list[tuple[str, Cel
     return told
 
 
-def apart(own: Mapping[str, str], every: Sequence[Mapping[str, str]]) -> dict[str, str]:
-    """The settings in `own` that differ between any of `every`."""
-    names = _names(every)
-    return {name: own.get(name, NULL) for name in names if len({found.get(name, NULL) for found in every}) > 1}
-
-
-def of_model(cell: Cell) -> dict[str, str]:
+def model_of(cell: Cell) -> dict[str, str]:
     """What identifies its model besides the name: weights, precision, settings."""
-    found = [{**_of_model(run), "dtype": _dtype(run)} for run in cell.runs[:1]]
-    return {name: _text(value) for settings in found for name, value in settings.items()}
+    found = [{**MODEL.written(run), "dtype": EXPERIMENT.written(run)["dtype"]} for run in cell.runs[:1]]
+    return dict(*found)
 
 
 def _order(cell: Cell) -> tuple[Any, ...]:
@@ -156,11 +146,6 @@ def _order(cell: Cell) -> tuple[Any, ...]:
 def _settings(cell: Cell) -> dict[str, str]:
     """Everything that distinguishes a cell from others with the same model and dataset."""
     return settings_of(cell.runs[0]) if cell.runs else {}
-
-
-def settings_of(run: Run) -> dict[str, str]:
-    """Everything that distinguishes a run from others with the same model, dataset and seed, as on a command line."""
-    return {name: _text(value) for of in (_of_experiment, _of_model, _of_dataset) for name, value in of(run).items()}
 
 
 def mean(results: Sequence[Result], seeds: Sequence[int], view: View | None = None) -> Result:
@@ -173,7 +158,7 @@ def mean(results: Sequence[Result], seeds: Sequence[int], view: View | None = No
         return results[0]
     metrics: dict[str, float] = {}
     stderr = {}
-    names = _names(result.metrics for result in results)
+    names = names_in(result.metrics for result in results)
     for name in (name for name in names if name not in of_tests(names)):
         found = [result.metrics.get(name, math.nan) for result in results]
         within = [result.stderr.get(name, math.nan) for result in results]
@@ -182,7 +167,7 @@ def mean(results: Sequence[Result], seeds: Sequence[int], view: View | None = No
         metrics[name] = found[0] if whole else float(values[0])
         stderr[name] = math.nan if whole else float(errors[0] or _within(within))
     curves = {}
-    for name in _names(result.curves for result in results):
+    for name in names_in(result.curves for result in results):
         having = [result.curves[name] for result in results if name in result.curves]
         at = sorted(set.intersection(*(set(curve.at) for curve in having)))
         if at:
@@ -192,7 +177,7 @@ def mean(results: Sequence[Result], seeds: Sequence[int], view: View | None = No
             curves[name] = Curve(having[0].x, at, values.tolist(), known)
     tables = {
         name: _mean_table([result.tables[name] for result in results if name in result.tables])
-        for name in _names(result.tables for result in results)
+        for name in names_in(result.tables for result in results)
     }
     said: dict[str, list[int]] = {}
     for seed, result in zip(seeds, results, strict=True):
@@ -233,10 +218,6 @@ def over_seeds(values: Sequence[Sequence[float]]) -> tuple[np.ndarray, np.ndarra
     return np.array([float(middle[0]) for middle, _ in found]), np.array([float(error[0]) for _, error in found])
 
 
-def _names(of: Iterable[Mapping[str, Any]]) -> list[str]:
-    return list(dict.fromkeys(name for found in of for name in found))
-
-
 def _at(curve: Curve, places: Sequence[float], values: Sequence[float] | None = None) -> list[float]:
     found = dict(zip(curve.at, curve.values if values is None else values, strict=True))
     return [found[at] for at in places]
@@ -244,7 +225,7 @@ def _at(curve: Curve, places: Sequence[float], values: Sequence[float] | None = 
 
 def _mean_table(tables: Sequence[Table]) -> Table:
     """The mean table, matched by the names of rows and columns, whatever their order."""
-    rows, columns = (_names(dict.fromkeys(getattr(t, side)) for t in tables) for side in ("rows", "columns"))
+    rows, columns = (names_in(dict.fromkeys(getattr(t, side)) for t in tables) for side in ("rows", "columns"))
     found = []
     for table in tables:
         of = {
@@ -269,71 +250,3 @@ def _result(runs: Sequence[Run]) -> tuple[Result, str, str | None]:
         return pool(runs), units, None
     except Exception as error:  # damaged records, or a user's experiment that cannot pool them
         return found[0], units, f"{runs[0].path} represents its cell: {units} cannot be pooled ({error})"
-
-
-def varying_settings(runs: Sequence[Run]) -> list[dict[str, str]]:
-    """For each run, the settings that differ between runs; those of a model or dataset only between runs with its name.
-
-    A setting that a run lacks (it had no effect, given the others) counts as null.
-    """
-    scopes: Sequence[tuple[Callable[[Run], Any], Callable[[Run], Mapping[str, Any]]]] = (
-        (lambda run: None, _of_experiment),
-        (lambda run: run.model, _of_model),
-        (lambda run: run.dataset, _of_dataset),
-    )
-    varying: list[dict[str, str]] = [{} for _ in runs]
-    for scope, settings in scopes:
-        found = [(scope(run), {name: _text(value) for name, value in settings(run).items()}) for run in runs]
-        values: dict[tuple[Any, str], set[str]] = {}
-        names = _names(of_run for _, of_run in found)
-        for name in names:
-            for where, of_run in found:
-                values.setdefault((where, name), set()).add(of_run.get(name, NULL))
-        for kept, (where, of_run) in zip(varying, found, strict=True):
-            kept.update({name: of_run.get(name, "") for name in names if len(values[where, name]) > 1})
-    return varying
-
-
-def shared_settings(runs: Sequence[Run]) -> dict[str, str]:
-    """The settings of an experiment that all of its runs share, except the code version, which matters if it differs."""
-    first, *others = ({name: _text(value) for name, value in _of_experiment(run).items()} for run in runs)
-    shared = {name: value for name, value in first.items() if all(other.get(name) == value for other in others)}
-    return {name: value for name, value in shared.items() if name != "version"}
-
-
-def _of_experiment(run: Run) -> Mapping[str, Any]:
-    return {**run.settings, "too_long": run.result["config"].get("too_long"), "dtype": _dtype(run)}
-
-
-def _dtype(run: Run) -> Any:
-    return run.result.get("environment", {}).get("dtype")
-
-
-def _of_model(run: Run) -> Mapping[str, Any]:
-    """Its settings, its path (for people), and a hash of its weights."""
-    config, counted = run.result["config"]["model"], _counted(run, "model")
-    if "_target_" in counted:
-        found = {key: value for key, value in counted.items() if key not in CONTENT}
-    else:  # from an older version, which did not record which settings of a model count
-        found = {key: value for key, value in config.items() if key not in PLACES}
-    found = {f"model.{key}": value for key, value in {"path": config.get("path"), **found}.items()}
-    weights = run.result.get("environment", {}).get("weights") or digest(counted.get("files", counted))[:8]
-    return {**found, "weights": weights}
-
-
-def _of_dataset(run: Run) -> Mapping[str, Any]:
-    config, data = run.result["config"]["dataset"], run.result.get("data", {})
-    # A dataset.yaml may set what the configuration leaves open.
-    shown = dict(zip(OF_DATASET, list(_counted(run, "prompts"))[1:], strict=False)) or {
-        k: config.get(k) for k in OF_DATASET
-    }
-    return {**shown, "data": digest(data.get("sha256"))[:8]}
-
-
-def _counted(run: Run, what: str) -> Any:
-    """A part of the content that the run's identity hashes; empty in results of older versions."""
-    return run.result.get("identity_of", {}).get(what, {})
-
-
-def _text(value: Any) -> str:
-    return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)

@@ -4,8 +4,9 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 
 from anchorflow.errors import UserError
-from anchorflow.report.cells import Cell, settings_of, typed
+from anchorflow.report.cells import Cell
 from anchorflow.report.collect import Collection, Run
+from anchorflow.report.run_settings import settings_of, typed
 from anchorflow.results import counted
 
 LISTED = 12
@@ -27,16 +28,16 @@ def where(found: Collection, wanted: Sequence[str]) -> Collection:
         values.setdefault(name, set()).add(value)
     settings = [_settings(run) for run in found.runs]
     for name, of_name in values.items():
-        there = _listed({of_run[name] for of_run in settings if name in of_run})
+        there = _listed({of_run[name][0] for of_run in settings if name in of_run})
         if not there:
             names = ", ".join(dict.fromkeys(known for of_run in settings for known in of_run))
             raise UserError(f"no run has the setting {name}; allowed: {names or 'none, there are no complete runs'}.")
-        for value in of_name - {of_run.get(name) for of_run in settings}:
+        for value in of_name - {value for of_run in settings for value in of_run.get(name, ())}:
             raise UserError(f"no run has {name}={value}; allowed: {there}.")
     kept = [
         run
         for run, of_run in zip(found.runs, settings, strict=True)
-        if all(of_run.get(name) in of_name for name, of_name in values.items())
+        if all(of_name.intersection(of_run.get(name, ())) for name, of_name in values.items())
     ]
     if not kept:
         raise UserError(f"no run has {' and '.join(wanted)} together.")
@@ -60,11 +61,15 @@ def complete(cells: Sequence[Cell]) -> tuple[list[Cell], list[str]]:
     return kept, left
 
 
-def _settings(run: Run) -> Mapping[str, str]:
-    named = {"experiment": run.experiment, "model": run.model, "dataset": run.dataset, "seed": str(run.seed)}
-    return {**settings_of(run), **named}
+def _settings(run: Run) -> Mapping[str, tuple[str, ...]]:
+    """The ways to write each setting, the full one first: a dataset has its name in tables, and the one of its option."""
+    named = {"experiment": (run.experiment,), "model": (run.model,), "seed": (str(run.seed),)}
+    option = run.result["config"]["dataset"].get("name") or run.dataset
+    settings = {name: (value,) for name, value in settings_of(run).items()}
+    return {**settings, **named, "dataset": (run.dataset, option)}
 
 
 def _listed(values: Iterable[str]) -> str:
     known = sorted(values, key=lambda value: (len(value), value))
+    known = [repr(value) if ", " in value else value for value in known]
     return ", ".join([*known[:LISTED], *([f"{len(known) - LISTED} more"] if len(known) > LISTED else [])])

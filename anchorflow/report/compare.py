@@ -15,9 +15,9 @@ import numpy as np
 
 from anchorflow.errors import UserError
 from anchorflow.report import per_query
-from anchorflow.report.cells import varying_settings
 from anchorflow.report.choice import where
 from anchorflow.report.collect import Collection, Run, collect, problems_of_views
+from anchorflow.report.run_settings import varying_settings
 from anchorflow.report.tables.overview import ends
 from anchorflow.report.tables.sheets import LONG, Row, Sheet, clean, marked, to_csv, to_markdown
 from anchorflow.results import counted, of_tests, write_atomically
@@ -132,8 +132,8 @@ def _sheet(rows: Sequence[Row], names: Sequence[str]) -> Sheet:
     p = [float(row[P]) for row in rows]  # type: ignore[arg-type]
     tested = sum(not math.isnan(each) for each in p)
     notes = [
-        "Queries of a seed share their demonstrations: with several seeds, the interval is Student's t over seeds; with one, "
-        "it is over its queries and holds only for its demonstrations.",
+        "Queries of a seed may share their demonstrations: with several seeds, the interval is Student's t over seeds; with "
+        "one, it is over its queries and holds only for that seed.",
         f"p over all: corrected over the {counted(tested, 'difference')} of this table with a p (Holm).",
     ]
     found = [[*row[: P + 1], each, *row[P + 1 :]] for row, each in zip(rows, holm(p), strict=True)]

@@ -7,7 +7,7 @@ from typing import Any
 from matplotlib.axes import Axes
 from matplotlib.ticker import EngFormatter, LogLocator, NullFormatter
 
-from anchorflow.report.cells import Cell, by_place, of_model
+from anchorflow.report.cells import Cell, by_place, model_of
 from anchorflow.report.drawing import known, line, line_look, shown
 from anchorflow.report.figures import named
 from anchorflow.report.grids import Grid, title
@@ -28,7 +28,7 @@ def over_models(cells: Sequence[Cell], settings: Mapping[str, Any]) -> Iterator[
     Depth is layer / layers, as in W&B. Size is the number of weights.
     """
     experiment = cells[0].experiment
-    if len({(cell.model, digest(of_model(cell))) for cell in cells}) < 2:
+    if len({(cell.model, digest(model_of(cell))) for cell in cells}) < 2:
         return
     for curve in cells[0].view.thirds_ahead:
         panels = {dataset: _by_depth(own, curve) for dataset, own in _of_datasets(cells).items()}

@@ -62,10 +62,11 @@ class FlowView:
         )
 
 
-def show(path: Path, out: Path | None = None) -> Path:
-    """Open the flow view of the run at or below the path, or write it to `out`; the page's file comes back.
+def show(path: Path, out: Path | None = None) -> tuple[Path, list[str]]:
+    """Open the flow view of the run at or below the path, or write it to `out`.
 
-    UserError where there is not exactly one complete run, or one that has no flow view.
+    Returns the page's file, and a message for each damaged example, which it leaves out. UserError where there is not
+    exactly one complete run, or one that has no flow view.
     """
     run = _only(path)
     _refuse_without_flows(run.view, run.experiment)
@@ -73,7 +74,7 @@ def show(path: Path, out: Path | None = None) -> Path:
     if problems and not examples:
         raise UserError(" ".join(problems))
     view = flow_view(run.experiment, run.model, run.dataset, run.seed, examples, run.view, str(run.path))
-    return view.open() if out is None else view.save(out)
+    return view.open() if out is None else view.save(out), problems
 
 
 def flow_view(

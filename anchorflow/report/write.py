@@ -19,6 +19,7 @@ from anchorflow.report.collect import Collection, collect, problems_of_views
 from anchorflow.report.figures import FileNames, save
 from anchorflow.report.grids import grids
 from anchorflow.report.over_models import over_models
+from anchorflow.report.page.data import content
 from anchorflow.report.page.page import page as html_page
 from anchorflow.report.page.page import refuse_without_plotly
 from anchorflow.report.paper import fitted
@@ -90,6 +91,8 @@ def write(found: Collection, cells: Sequence[Cell], out: Path, paper: bool = Fal
     of_names = _of_names(cells)
     problems = [*problems_of_views(found.runs), *_missing(cells)]
     sheets = _sheets(cells, of_names, problems)
+    of_tables = [f"tables/{sheet.name}.{kind}" for sheet in sheets for kind in FORMATS]
+    _refuse_others_files(out, [out / name for name in ("index.html", "report.md", *of_tables)])
     written = []
     for sheet in sheets:
         for kind, text in FORMATS.items():
@@ -99,18 +102,32 @@ def write(found: Collection, cells: Sequence[Cell], out: Path, paper: bool = Fal
         written += [_put(out / PAPER / f"{printed(sheet.name)}.tex", to_latex(sheet)) for sheet in paper_tables(cells)]
     drawn = _draw(of_names, out / "figures", out / PAPER if paper else None, len(cells) >= MANY, problems)
     found = replace(found, problems=tuple(dict.fromkeys((*found.problems, *problems))))
+    index = _index(sheets, drawn)
+    shown = content(found, cells, [*sheets, index])
+    found = replace(found, problems=tuple(shown["problems"]))  # with the damaged files that only the page reads
     page = [*_opening(found, cells, most=None)]
     for sheet in sheets[1:]:
         page += ["", f"## {marked(clean(sheet.title, LONG))}", "", to_markdown(sheet)]
-    index = _index(sheets, drawn)
     page += ["", f"## {index.title}", "", to_markdown(index)]
     page += ["", "## Figures", *(f"\n![{path.stem}](figures/{path.name})" for path in drawn)]
     first = _put(out / "report.md", "\n".join(page) + "\n")
-    html = _put(out / "index.html", html_page(found, cells, [*sheets, index]))
+    html = _put(out / "index.html", html_page(shown))
     files = [html, first, *written, *(path.with_suffix(kind) for path in drawn for kind in (".png", ".pdf"))]
     files += [out / PAPER / f"{path.stem}.pdf" for path in drawn] if paper else []
     _remove_others(out, files)
     return found, files
+
+
+def _refuse_others_files(out: Path, files: Sequence[Path]) -> None:
+    """UserError if one of these files exists and no report has written it; then the first listing."""
+    listing = out / LISTING
+    if listing.exists():
+        return
+    if there := [path.name for path in files if path.exists()]:
+        raise UserError(
+            f"{out} has a {there[0]} that no report wrote; choose another --out, or move the file away if it may be replaced."
+        )
+    _put(listing, "\n".join(str(path.relative_to(out)) for path in files) + "\n")
 
 
 def _remove_others(out: Path, files: Sequence[Path]) -> None:

@@ -19,11 +19,13 @@ def read_status(folder: Path) -> dict[str, Any]:
 
 
 def runs_below(paths: Iterable[Path]) -> list[Path]:
-    """Every run directory at or below the paths, sorted. UserError for a path that does not exist."""
+    """Every run directory at or below the paths, sorted. UserError for a path that is not a directory."""
     found: set[Path] = set()
     for path in paths:
         if not path.exists():
             raise UserError(f"{path} does not exist; allowed: a run's directory, or one with runs below it.")
+        if not path.is_dir():
+            raise UserError(f"{path} is a file; allowed: a run's directory, or one with runs below it.")
         for folder, below, files in os.walk(path):
             if "status.json" in files or "result.json" in files:
                 found.add(Path(folder))

@@ -179,6 +179,9 @@ HOME = re.compile(r"(?<=[=,\[])~[^/,\]\s]*(?=/|$)")
 
 def as_hydra_reads(arguments: Sequence[str]) -> list[str]:
     """The command line with -m first, because argparse needs contiguous settings, and with ~ expanded."""
+    for argument in arguments:
+        if argument.startswith("="):
+            refuse(f"{argument!r} names no setting; allowed: NAME=VALUE, without a space before the =.")
     written = [HOME.sub(lambda home: str(expanded(home[0])), argument) for argument in arguments]
     return sorted(written, key=lambda argument: argument not in ("-m", "--multirun"))
 

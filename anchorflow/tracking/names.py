@@ -9,6 +9,8 @@ from typing import Any
 from anchorflow.settings import SettingError, defaults_of, digest, kind_of, locate
 
 LONGEST_TAG, LONGEST_NAME = 64, 128  # W&B refuses longer ones
+NOT_IN_NAMES = "/\\#?%:"
+"""Characters that W&B refuses in the names of projects and entities."""
 
 
 @dataclass(frozen=True)
@@ -119,3 +121,10 @@ def _text(value: Any) -> str:
     if isinstance(value, str):
         return value
     return json.dumps(value, ensure_ascii=False, separators=(",", ":")).replace('"', "")
+
+
+def objection(name: str) -> str:
+    """What W&B would object to in the name of a project or an entity; empty if nothing."""
+    if len(name) <= LONGEST_NAME and not set(name) & set(NOT_IN_NAMES):
+        return ""
+    return f"W&B allows up to {LONGEST_NAME} characters, none of them {' '.join(NOT_IN_NAMES)}"

@@ -12,11 +12,12 @@ from pathlib import Path
 from typing import Any, Literal
 from urllib.parse import urlsplit
 
+from anchorflow.errors import UserError
 from anchorflow.settings import configurable, setting
 from anchorflow.tracking.base import Content, Progress
 from anchorflow.tracking.content import MARK, flat, mark, write
 from anchorflow.tracking.fragments import fragments
-from anchorflow.tracking.names import LONGEST_NAME, LONGEST_TAG, Names
+from anchorflow.tracking.names import LONGEST_NAME, LONGEST_TAG, Names, objection
 
 log = logging.getLogger(__name__)
 
@@ -47,6 +48,14 @@ class Tracking:
     """The W&B group; null means WANDB_RUN_GROUP, or the report's cell, so that a group has the seeds of one cell."""
     tags: tuple[str, ...] = setting(default=(), kind="shown")
     """W&B tags in addition to experiment, model and dataset; if empty, those of WANDB_TAGS."""
+
+    def __post_init__(self) -> None:
+        for name in ("project", "entity") if self.mode != "none" else ():
+            if (given := getattr(self, name)) and (wrong := objection(given)):
+                raise ValueError(f"{name} is {given!r}; {wrong}")
+            variable = f"WANDB_{name.upper()}"
+            if not given and (wrong := objection(value := os.environ.get(variable, ""))):
+                raise UserError(f"{variable} is {value!r}; {wrong}.")
 
     @contextmanager
     def run(

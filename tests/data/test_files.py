@@ -234,7 +234,7 @@ def test_labels_may_be_words_and_give_the_label_words(tmp_path: Path, caplog: py
             "text;label\na;1\n",
             "has no column text and no label; it has text;label. Name the columns: 'dataset.co",
         ),
-        ("x.csv", b"text,label\n\xff,1\n", "not UTF-8"),
+        ("x.csv", b"text,label\n\xff,1\n", "x.csv, line 2 (byte 0xff at position 0): not text in UTF-8"),
         (
             "x.csv",
             "first,second,note\na,1,b\n",
@@ -254,6 +254,9 @@ def test_labels_may_be_words_and_give_the_label_words(tmp_path: Path, caplog: py
             "line 3: text is ' '; allowed: a text that is not empty. Of 3 rows 1 have",
         ),
         ("x.csv", "text,label\na,0\n\0b,1\n", "line 3: a text contains the character NUL"),
+        ("x.csv", "", "x.csv has no rows."),
+        ("x.csv", "text,label\n", "x.csv has no rows."),
+        ("x.csv", "text,label\na,7\nb,2\n", 'classes in this order, write \'dataset.label_names=["2", "7"]\'.'),
     ],
 )
 def test_a_file_that_cannot_be_read_is_refused_with_what_to_write(
@@ -278,6 +281,9 @@ def test_a_column_that_is_not_there_is_named_with_the_nearest(tmp_path: Path) ->
         UserError, match=r"label_words is missing.*'dataset.label_words=\[\" negative\", \" positive\"\]'"
     ):
         load(path, label_words=None)
+    numbers = write(tmp_path / "y.csv", [{"text": "a", "label": 10}, {"text": "b", "label": 9}])
+    with pytest.raises(UserError, match=r"label_words is missing.* It has the labels 9, 10\."):
+        load(numbers, label_words=None)
 
 
 @pytest.mark.parametrize(

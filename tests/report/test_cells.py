@@ -1,6 +1,7 @@
 """Runs become cells: what differs is told, seeds are averaged, repetitions of overlapping seeds count once."""
 
 import math
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -8,8 +9,9 @@ import numpy as np
 import pytest
 
 from anchorflow.experiments import LabelRelationships
-from anchorflow.report.cells import Cell, into_cells, mean, planes, shared_settings
-from anchorflow.report.collect import collect
+from anchorflow.report.cells import Cell, into_cells, mean, planes
+from anchorflow.report.collect import Run, collect
+from anchorflow.report.run_settings import shared_settings
 from anchorflow.report.view import view_of
 from anchorflow.results import Curve, Record, Result, Table
 from anchorflow.results.metrics import cumulative_contribution
@@ -72,6 +74,10 @@ def test_settings_that_differ_are_told_and_others_are_not(tmp_path: Path) -> Non
     }
 
 
+def _shared(runs: Sequence[Run]) -> dict[str, str]:
+    return {setting: value for of, setting, value in shared_settings(runs) if of == "echo"}
+
+
 def test_settings_are_those_that_a_run_says_count_as_they_were_decided(tmp_path: Path) -> None:
     def run(name: str, counted: dict[str, Any], **metrics: float) -> None:
         settings = {"shards": 4, "keep_examples": 3, "written": "in the configuration", "lr": 0.1}
@@ -87,15 +93,15 @@ def test_settings_are_those_that_a_run_says_count_as_they_were_decided(tmp_path:
     assert [len(cell.runs) for cell in cells] == [2, 1]
     assert cells[0].decided == {"version", "layer", "lr", "unit", "at_most"}
     shared = {"lr": "0.5", "unit": "ms", "too_long": "refuse", "dtype": "float32"}
-    assert shared_settings(cells[0].runs) == {"layer": "4", **shared}
-    assert shared_settings([run for cell in cells for run in cell.runs]) == shared
+    assert _shared(cells[0].runs) == {"layer": "4", **shared}
+    assert _shared([run for cell in cells for run in cell.runs]) == shared
 
 
 def test_settings_of_results_that_do_not_say_which_count_are_those_of_the_configuration(tmp_path: Path) -> None:
     settings = {"_target_": "x", "shards": 4, "keep_examples": 3, "n_queries": 7}
     write_run(tmp_path / "run", "echo", Result({"x": 0.5}), settings=settings)
     (cell,) = cells_of(tmp_path)
-    assert shared_settings(cell.runs) == {"n_queries": "7", "too_long": "refuse", "dtype": "float32"}
+    assert _shared(cell.runs) == {"n_queries": "7", "too_long": "refuse", "dtype": "float32"}
 
 
 def test_settings_of_a_model_are_those_that_a_run_says_count(tmp_path: Path) -> None:

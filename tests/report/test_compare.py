@@ -298,6 +298,20 @@ def test_sets_are_chosen_by_settings_and_may_be_more_than_two(
         assert error in capsys.readouterr().err
 
 
+def test_a_dataset_is_chosen_by_the_name_of_its_option_or_in_full(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for option, data in (("sst2", {"shown": "sst2, phrases (StaICC)"}), ("trec", {})):
+        folder = tmp_path / "runs" / option
+        write_run(folder, "classification", Result({"accuracy": 0.5}), dataset=option, data={"sha256": option, **data})
+    given = ["report", str(tmp_path / "runs"), "--where"]
+    for chosen in ("sst2", "sst2, phrases (StaICC)"):
+        assert cli.main([*given, f"dataset={chosen}"]) == 0
+        assert capsys.readouterr().out.startswith("# 1 run in 1 cell")
+    assert cli.main([*given, "dataset=sst3"]) == 2
+    assert "no run has dataset=sst3; allowed: trec, 'sst2, phrases (StaICC)'." in capsys.readouterr().err
+
+
 def test_a_report_of_chosen_runs_and_of_complete_cells(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     for model, seed in (("gpt2", 1), ("gpt2", 2), ("gpt2-xl", 1), ("gpt-j", 1)):
         write_run(
@@ -306,6 +320,11 @@ def test_a_report_of_chosen_runs_and_of_complete_cells(tmp_path: Path, capsys: p
     given = ["report", str(tmp_path / "runs"), "--out", str(tmp_path / "out")]
     assert cli.main([*given, "--where", "model=gpt2", "model=gpt2-xl"]) == 0
     assert capsys.readouterr().out.startswith("# 3 runs in 2 cells")
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine" / "report.md").write_text("my notes")
+    assert cli.main([*given[:3], str(tmp_path / "mine")]) == 2
+    assert "mine has a report.md that no report wrote" in capsys.readouterr().err
+    assert [path.read_text() for path in (tmp_path / "mine").iterdir()] == ["my notes"]
     assert cli.main([*given, "--only-complete"]) == 0
     said = capsys.readouterr().out
     assert said.startswith("# 2 runs in 1 cell")

@@ -232,7 +232,7 @@ def test_show_draws_the_report_s_picture_alone_and_in_a_notebook(browser: Browse
     browser.open(page)
     browser.run("document.querySelectorAll('#run-filters input[type=radio]')[1].click()")
     before = browser.run(PICTURE)
-    alone = show(page.parent.parent / "saliency0", tmp_path / "flow.html")
+    alone, _ = show(page.parent.parent / "saliency0", tmp_path / "flow.html")
     browser.open(alone)
     assert browser.run(PICTURE) == before
     assert browser.driver.title == "gpt2, sst2, seed 42: information flow"

@@ -175,7 +175,7 @@ def test_nothing_in_the_data_can_leave_its_element() -> None:
 
 
 def test_every_script_is_allowed_by_its_hash_and_nothing_else_is() -> None:
-    text = page(Collection((), problems=("{{scripts}}",)), [], [])
+    text = page(content(Collection((), problems=("{{scripts}}",)), [], []))
     (policy,) = re.findall(r'Content-Security-Policy" content="([^"]*)"', text)
     scripts = re.findall(r"<script>(.*?)</script>", text, flags=re.DOTALL)
     hashes = [f"'sha256-{b64encode(hashlib.sha256(script.encode()).digest()).decode()}'" for script in scripts]
@@ -201,7 +201,7 @@ def test_a_page_of_1000_runs_is_below_20_mb() -> None:
     )
     result = Result.from_json(found)
     cells = [Cell(run.experiment, run.model, run.dataset, {}, (run,), result, "repetitions", {}) for run in runs]
-    assert 6e6 < len(page(Collection(runs), cells, []).encode()) < 20e6
+    assert 6e6 < len(page(content(Collection(runs), cells, [])).encode()) < 20e6
 
 
 def test_without_the_plotting_library_it_says_what_to_install(

@@ -80,7 +80,14 @@ def test_what_cannot_be_shown_is_said_with_what_can(run: Path, capsys: pytest.Ca
     assert "out of memory" in said
     (run / "examples" / "query3.json").write_text("{")
     assert "query3.json is damaged" in complaint(run, capsys)
-    (run / "examples" / "query3.json").unlink()
+    example(4).write(run)
+    page = run.parent / "page.html"
+    assert cli.main(["show", str(run), "--out", str(page)]) == 0
+    found = capsys.readouterr()
+    assert found.out == f"{page}\n"
+    assert "query3.json is damaged" in found.err
+    for kept in (run / "examples").iterdir():
+        kept.unlink()
     assert complaint(run, capsys) == (
         f"error: {run} kept no example of its flows; run it with experiment.keep_examples=1 or more.\n"
     )

@@ -86,5 +86,8 @@ def test_watching_ends_when_nothing_runs_any_more(
 def test_a_path_that_is_not_there_is_named(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert cli.main(["status", str(tmp_path / "nowhere")]) == 2
     assert "nowhere does not exist" in capsys.readouterr().err
+    (tmp_path / "notes.txt").touch()
+    assert cli.main(["status", str(tmp_path / "notes.txt")]) == 2
+    assert "notes.txt is a file; allowed: a run's directory" in capsys.readouterr().err
     assert cli.main(["status", str(tmp_path)]) == 0
     assert f"no runs in {tmp_path}" in capsys.readouterr().out

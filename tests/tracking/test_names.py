@@ -4,6 +4,7 @@ import re
 
 import pytest
 
+from anchorflow.errors import UserError
 from anchorflow.experiments import LabelRelationships, Saliency
 from anchorflow.models import Pretrained, Tiny
 from anchorflow.settings import fingerprint
@@ -45,6 +46,18 @@ def test_what_a_models_name_says_is_not_said_twice(tmp_path) -> None:  # type: i
     counts = {"model": {"_target_": "anchorflow.models.Pretrained", "quantization": "8bit"}}
     names = name_run("saliency", model.name, "d", 1, replicates=True, counts=counts, dtype="auto")
     assert "quantization" not in names.name
+
+
+def test_a_project_that_wandb_would_refuse_is_refused_first(monkeypatch: pytest.MonkeyPatch) -> None:
+    with pytest.raises(ValueError, match=r"^project is 'a/b:c'; W&B allows up to 128 characters, none of them /"):
+        Tracking(project="a/b:c")
+    with pytest.raises(ValueError, match=r"^entity is 'me%'"):
+        Tracking(entity="me%")
+    monkeypatch.setenv("WANDB_PROJECT", "a#b")
+    with pytest.raises(UserError, match=r"^WANDB_PROJECT is 'a#b'; W&B allows"):
+        Tracking()
+    assert Tracking(mode="none").project is None
+    assert Tracking(project="icl").labels(Names("saliency", "m", "d", 1))["project"] == "icl"
 
 
 def test_long_and_strange_names_are_made_to_fit() -> None:

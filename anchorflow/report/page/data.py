@@ -6,8 +6,9 @@ from itertools import zip_longest
 from typing import Any
 
 from anchorflow.experiments.flows import FLOWS, FlowExample, read_examples
-from anchorflow.report.cells import Cell, typed
+from anchorflow.report.cells import Cell
 from anchorflow.report.collect import Collection, Run
+from anchorflow.report.run_settings import typed
 from anchorflow.report.tables.latex import SIGNS
 from anchorflow.report.tables.overview import headline
 from anchorflow.report.tables.sheets import Measured, Sheet, clean, written

@@ -5,14 +5,10 @@ import hashlib
 import html
 import importlib.util
 import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from importlib.resources import files
 
 from anchorflow.errors import UserError
-from anchorflow.report.cells import Cell
-from anchorflow.report.collect import Collection
-from anchorflow.report.page.data import content
-from anchorflow.report.tables.sheets import Sheet
 
 ASSETS = files("anchorflow.report.page") / "assets"
 SHARED = ("base.js", "state.js", "export.js", "runs.js", "flow.js", "panel.js", "prompt.js")
@@ -21,10 +17,9 @@ REPORT = (*SHARED, "curves.js", "matrices.js", "sheets.js", "start.js")
 SHOW = (*SHARED, "start.js")
 
 
-def page(collection: Collection, cells: Sequence[Cell], sheets: Sequence[Sheet]) -> str:
-    """The text of a report's page."""
-    scripts = (_plotly(), *map(_asset, REPORT))
-    return _assembled("anchorflow report", "report.html", scripts, content(collection, cells, sheets))
+def page(shown: Mapping[str, object]) -> str:
+    """The text of a report's page, with this `page.data.content`."""
+    return _assembled("anchorflow report", "report.html", (_plotly(), *map(_asset, REPORT)), shown)
 
 
 def flow_page(title: str, shown: Mapping[str, object]) -> str:

@@ -5,7 +5,8 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from anchorflow.report.cells import Cell, of_seeds, over_seeds, setting_names, shared_settings, typed
+from anchorflow.report.cells import Cell, of_seeds, over_seeds, setting_names
+from anchorflow.report.run_settings import shared_settings, typed
 from anchorflow.report.tables.sheets import Measured, Row, Sheet, with_error, written
 
 FIRST = 3
@@ -39,12 +40,10 @@ def experiment(cells: Sequence[Cell]) -> Sheet:
 
 
 def shared(cells: Sequence[Cell]) -> Sheet:
-    """One row for each setting that all cells of an experiment share, which other tables omit."""
-    rows = []
-    for name in dict.fromkeys(cell.experiment for cell in cells):
-        runs = [run for cell in cells if cell.experiment == name for run in cell.runs]
-        rows += [[name, *setting] for setting in shared_settings(runs).items()]
-    return Sheet("settings", "Settings that all runs of an experiment share", ["experiment", "setting", "value"], rows)
+    """One row for each setting that all runs of an experiment, model or dataset share, which other tables omit."""
+    rows = shared_settings([run for cell in cells for run in cell.runs])
+    title = "Settings that all runs of an experiment, model or dataset share"
+    return Sheet("settings", title, ["of", "setting", "value"], rows)
 
 
 def thirds(cells: Sequence[Cell]) -> Sheet | None:

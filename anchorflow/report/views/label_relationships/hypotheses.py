@@ -19,9 +19,10 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 
 from anchorflow.experiments.contrasts import SECOND_HALF
-from anchorflow.report.cells import Cell, setting_names, typed
+from anchorflow.report.cells import Cell, setting_names
 from anchorflow.report.drawing import canvas, footnotes, matrix
 from anchorflow.report.figures import named
+from anchorflow.report.run_settings import typed
 from anchorflow.report.tables.sheets import LONG, UNDEFINED, Row, Sheet, clean
 from anchorflow.report.view import Drawing
 from anchorflow.results import Result, Table
