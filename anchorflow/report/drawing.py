@@ -3,6 +3,7 @@
 An undefined value is nan in a result, and None in one read from a file; `known` accepts both.
 """
 
+import re
 import textwrap
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
@@ -100,7 +101,12 @@ def line_look(number: int) -> dict[str, Any]:
 
 def shown(name: str) -> str:
     """A name from the data as text for a legend or axis."""
-    return clean(name.replace("_", " "), 60).replace("$", r"\$")
+    return clean(spaced(name), 60).replace("$", r"\$")
+
+
+def spaced(name: str) -> str:
+    """A name with blanks for underscores, except within S_wp, S_pq and S_ww."""
+    return re.sub(r"_(?!(wp|pq|ww)(_|$))", " ", name)
 
 
 def count_from_one(axes: Axes, curve: Curve) -> None:

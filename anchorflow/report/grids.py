@@ -12,7 +12,7 @@ from matplotlib.ticker import MaxNLocator
 
 from anchorflow.report import plain
 from anchorflow.report.cells import Cell, by_place
-from anchorflow.report.drawing import SMALL, canvas, footnotes, make_room
+from anchorflow.report.drawing import SMALL, canvas, footnotes, make_room, spaced
 from anchorflow.report.figures import named
 from anchorflow.report.tables.sheets import clean
 from anchorflow.report.view import Panel, attempt
@@ -168,7 +168,7 @@ def title(name: str, panel: Panel, cells: Sequence[Cell], settings: Mapping[str,
     seeds = sorted({len(cell.runs) for cell in cells})
     counted = f"{seeds[0]} seed{'s' * (seeds[0] > 1)}" if len(seeds) == 1 else f"{seeds[0]} to {seeds[-1]} seeds"
     over = " or ".join(dict.fromkeys(cell.over for cell in cells))
-    parts = [name.replace("_", " "), *told(settings), counted]
+    parts = [spaced(name), *told(settings), counted]
     errors = f"; errors (where known) are standard errors over {over}" if panel.errors else ""
     remark = f"; {panel.remark}" if panel.remark else ""
     return clean(", ".join(parts), 240) + errors + remark

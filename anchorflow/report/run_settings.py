@@ -120,9 +120,10 @@ def shared_settings(runs: Sequence[Run]) -> list[tuple[str, str, str]]:
 
 
 def apart(own: Mapping[str, str], every: Sequence[Mapping[str, str]]) -> dict[str, str]:
-    """The settings in `own` that differ between any of `every`."""
-    names = names_in(every)
-    return {name: own.get(name, NULL) for name in names if len({found.get(name, NULL) for found in every}) > 1}
+    """The settings in `own` that differ between any of `every`, without implied hashes (see `varying_settings`)."""
+    names = [name for name in names_in(every) if len({found.get(name, NULL) for found in every}) > 1]
+    differing = [(None, {name: found.get(name, NULL) for name in names}) for found in every]
+    return {name: own.get(name, NULL) for name in names if not (name in HASHES and _implied(name, differing))}
 
 
 def typed(settings: Mapping[str, str]) -> str:

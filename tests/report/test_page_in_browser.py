@@ -2,6 +2,7 @@
 
 import base64
 import json
+import math
 import struct
 from importlib import resources
 from pathlib import Path
@@ -11,6 +12,7 @@ import pytest
 from selenium.webdriver.common.keys import Keys
 
 from anchorflow.report.write import report
+from anchorflow.results import Curve, Result
 from tests.report.browser import Browser
 from tests.report.page_material import HACK, classification
 from tests.report.runs import write_run
@@ -90,6 +92,18 @@ def test_many_cells_have_panels_for_each_dataset_and_a_legend_that_is_true(
     assert [0, 1] in kinds  # the diagonal
     assert "Dotted: y = x" in browser.text("#curve-caption")
     assert "Bands" not in browser.text("#curve-caption"), "there are none"
+
+
+def test_few_layers_have_a_tick_each_and_a_panel_without_a_value_says_so(
+    browser: Browser, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("anchorflow.report.write._draw", lambda *_: {})
+    curves = {"AUCROC": Curve("layer", [1, 2], [0.5, 0.5]), "R": Curve("layer", [1, 2], [math.nan] * 2)}
+    write_run(tmp_path / "run", "attention_prediction", Result({"mean_AUCROC": 0.5}, curves=curves))
+    report([tmp_path], tmp_path / "out")
+    browser.open(tmp_path / "out" / "index.html")
+    assert [text.text for text in browser.all("#curve-figure :is(.xtick, .x2tick)")] == ["1", "2", "1", "2"]
+    assert "undefined here" in [text.text for text in browser.all("#curve-figure .annotation")]
 
 
 def test_means_over_seeds_are_of_the_runs_that_are_shown(opened: Browser) -> None:

@@ -7,6 +7,7 @@ const DASHES = ["solid", "8px,4px", "2px,3px", "8px,3px,2px,3px", "14px,4px", "1
 const SYMBOLS = ["circle", "square", "diamond", "triangle-up", "cross", "x", "star", "hourglass"];
 const SIGNS = ["●", "■", "◆", "▲", "✚", "✖", "★", "⧗"];
 const MOST_LINES = 240;
+const FEW = 10; // places of an axis that each have a tick
 
 function curvesSection() {
   const controls = byId("curve-controls");
@@ -119,7 +120,7 @@ function curvesSection() {
     if (!traces.length) return;
     const width = figure.clientWidth || 900;
     const columns = Math.min(open.length, width > 980 ? 3 : width > 620 ? 2 : 1);
-    Plotly.react(figure, traces, layout(open, curves, columns, width), { displaylogo: false, responsive: false, displayModeBar: false });
+    Plotly.react(figure, traces, layout(open, curves, traces, columns, width), { displaylogo: false, responsive: false, displayModeBar: false });
   }
 
   /** A band of standard errors, where there are any, and the line itself. On a log axis there is no place for 0 or less. */
@@ -160,7 +161,7 @@ function curvesSection() {
     return { type: "scatter", xaxis: `x${axis}`, yaxis: `y${axis}`, x: [0, 1], y: [0, 1], mode: "lines", line, hoverinfo: "skip", showlegend: false };
   }
 
-  function layout(open, curves, columns, width) {
+  function layout(open, curves, traces, columns, width) {
     const rows = Math.ceil(open.length / columns), height = 52 + rows * 300;
     const made = {
       width, height, paper_bgcolor: "rgba(0,0,0,0)", plot_bgcolor: "rgba(0,0,0,0)", hovermode: "closest", annotations: [],
@@ -175,8 +176,15 @@ function curvesSection() {
       const left = (column + 1) * gap + column * wide, top = 1 - row * (high + between);
       const grid = { gridcolor: colour("line"), linecolor: colour("line"), zerolinecolor: colour("line"), automargin: false };
       made[`xaxis${axis}`] = { ...grid, domain: [left, left + wide], anchor: `y${axis}`, title: { text: plain(x), standoff: 6 } };
+      const lines = traces.filter((trace) => trace.xaxis === `x${axis}` && trace.meta);
+      const places = lines.flatMap((trace) => trace.x);
+      if (places.every(Number.isInteger) && Math.max(...places) - Math.min(...places) <= FEW) made[`xaxis${axis}`].dtick = 1; // no tick at 1.5
       if (x === "layer") made[`xaxis${axis}`].minallowed = 0.5;  // layers count from 1: no tick at 0
       made[`yaxis${axis}`] = { ...grid, domain: [top - high, top], anchor: `x${axis}`, type: log ? "log" : "linear", exponentformat: "power", title: { text: plain(panel), standoff: 4 } };
+      if (lines.length && lines.every((trace) => trace.y.every((value) => value == null))) {
+        made[`yaxis${axis}`].showticklabels = false;
+        made.annotations.push({ text: log ? "undefined, or not above 0" : "undefined here", showarrow: false, xref: `x${axis} domain`, yref: `y${axis} domain`, x: 0.5, y: 0.5, font: { color: colour("faint") } });
+      }
       made.annotations.push({ text: `<b>${plain(dataset ?? panel)}</b>`, showarrow: false, xref: "paper", yref: "paper", x: left, y: top, xanchor: "left", yanchor: "bottom" });
     });
     return made;
