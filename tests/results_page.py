@@ -42,7 +42,7 @@ class Claim(NamedTuple):
 
     def of(self, cell: Cell) -> str:
         """The two numbers over seeds, and in how many seeds the claim holds."""
-        first, second = zip(*(self.both(run.numbers()) for run in cell.runs), strict=True)
+        first, second = zip(*(self.both(run.numbers) for run in cell.runs), strict=True)
         sign = -1 if self.falls else 1
         held = sum(sign * (b - a) > -self.tolerance for a, b in zip(first, second, strict=True))
         return f"{_over_seeds(first)} against {_over_seeds(second)} ({held} of {len(first)} seeds)"

@@ -240,7 +240,7 @@ def _mean_table(tables: Sequence[Table]) -> Table:
 
 def _result(runs: Sequence[Run]) -> tuple[Result, str, str | None]:
     """The cell's numbers, what their standard errors are over, and a problem if there is one."""
-    found, seeds, pool = [run.numbers() for run in runs], [run.seed for run in runs], runs[0].view.pool
+    found, seeds, pool = [run.numbers for run in runs], [run.seed for run in runs], runs[0].view.pool
     units = runs[0].units
     if len(runs) == 1:
         return found[0], units, None

@@ -4,6 +4,7 @@ import json
 import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -88,6 +89,7 @@ class Run:
         """The key of a record with the number of its unit ("query")."""
         return self.result.get("unit") or UNITS.get(self.units, "query")
 
+    @cached_property
     def numbers(self) -> Result:
         """Metrics, curves and tables; undefined values are nan."""
         return Result.from_json(self.result)
@@ -229,11 +231,12 @@ def _read(folder: Path) -> Run:
     except ValidationError as error:
         problem = error.errors()[0]
         raise ValueError(f"{'.'.join(map(str, problem['loc']))}: {problem['msg']}") from error
-    Result.from_json(found)  # find mismatched lengths now, not when they are drawn
     shown = checked.data.get("shown")  # with the content of its source: sst2, phrases (StaICC)
     dataset = shown if isinstance(shown, str) else checked.config.dataset.name
     names = (checked.experiment, checked.config.model.name, dataset)
-    return Run(folder, *names, checked.seed, checked.identity, found)
+    run = Run(folder, *names, checked.seed, checked.identity, found)
+    _ = run.numbers  # find mismatched lengths now, not when they are drawn
+    return run
 
 
 def _each_once(runs: Sequence[Run]) -> tuple[list[Run], list[str], list[str]]:

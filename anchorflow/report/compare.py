@@ -274,7 +274,7 @@ def _unpaired_difference(first: np.ndarray, second: np.ndarray) -> Difference:
 
 def _numbers(run: Run) -> dict[str, float]:
     """The measured metrics (no settings, tests or constants), and means of curves over thirds of the layers."""
-    result = run.numbers()
+    result = run.numbers
     apart = {*run.settings, *run.view.given, *of_tests(result.metrics)}
     found = {name: value for name, value in result.metrics.items() if name not in apart}
     for name in run.view.thirds:

@@ -25,6 +25,8 @@ BLUE, ORANGE, GREEN, AMBER = "#0072B2", "#D55E00", "#009E73", "#E69F00"
 COLOURS = (BLUE, ORANGE, GREEN, AMBER, "#CC79A7", "#56B4E9", "0.15")
 STYLES = ("-", "--", "-.", ":")
 FAINT: dict[str, Any] = {"color": "0.6", "linewidth": 1, "linestyle": ":"}
+MOST_DOTS = 40
+"""The most points of a curve that has a dot at each."""
 SMALL = 7.5
 LINE = 16
 LINE_HEIGHT = 0.15
@@ -86,9 +88,15 @@ def known(values: Any) -> np.ndarray:
 
 
 def line(axes: Axes, curve: Curve, **look: Any) -> None:
-    """Draw the curve with standard errors as a band; undefined values are gaps, isolated ones dots."""
+    """Draw the curve with standard errors as a band; undefined values are gaps, isolated ones dots.
+
+    A short curve has a dot at every point.
+    """
     x, y = known(curve.at), known(curve.values)
-    axes.plot(x, y, **{"linewidth": 2, "marker": ".", "markersize": 5, **look})
+    there = np.pad(~np.isnan(y), 1)
+    alone = there[1:-1] & ~there[:-2] & ~there[2:]
+    dots = None if len(x) <= MOST_DOTS else list(np.flatnonzero(alone))
+    axes.plot(x, y, **{"linewidth": 2, "marker": ".", "markersize": 5, "markevery": dots, **look})
     if curve.stderr is not None:
         band = known(curve.stderr)
         axes.fill_between(x, y - band, y + band, color=look["color"], alpha=0.2, linewidth=0)

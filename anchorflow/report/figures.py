@@ -20,6 +20,8 @@ from anchorflow.results import Result, write_atomically
 from anchorflow.settings import digest
 
 log = logging.getLogger(__name__)
+DPI, WIDEST = 160, 1920
+"""Resolution of a PNG, and its most pixels across."""
 LONGEST = 80
 """The most characters in the name of a file."""
 
@@ -85,10 +87,10 @@ class FileNames:
 def _rendered(figure: Figure) -> dict[str, bytes]:
     """Lay out once and draw once per format; savefig would do each four times."""
     png, pdf = BytesIO(), BytesIO()
-    figure.set_dpi(160)
+    figure.set_dpi(min(DPI, WIDEST / figure.get_figwidth()))
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", "Glyph .* missing from font", UserWarning)  # a box stands for such a sign
-        FigureCanvasAgg(figure).print_png(png)  # type: ignore[no-untyped-call]
+        FigureCanvasAgg(figure).print_png(png, pil_kwargs={"compress_level": 4})  # type: ignore[no-untyped-call]
         figure.set_layout_engine("none")
         FigureCanvasPdf(figure).print_pdf(pdf, metadata={"CreationDate": None})  # type: ignore[no-untyped-call]
     return {"png": png.getvalue(), "pdf": pdf.getvalue()}

@@ -22,7 +22,7 @@ def frame(found: Collection) -> pd.DataFrame:
             cells[id(run)] = ", ".join([experiment, run.model, run.dataset, *filter(None, [typed(settings)])])
     rows = []
     for run in found.runs:
-        result = run.numbers()
+        result = run.numbers
         named = {"experiment": run.experiment, "model": run.model, "dataset": run.dataset, "seed": run.seed}
         errors = {f"{name}_stderr": value for name, value in result.stderr.items()}
         path = {"path": str(run.path)}

@@ -108,7 +108,7 @@ def _page(runs: Sequence[Run]) -> Page:
     hypotheses: dict[str, None] = {}
     plots: dict[tuple[str, Place], dict[str, None]] = defaultdict(dict)
     for run in runs:
-        names, view, result = names_of(run.result), run.view, run.numbers()
+        names, view, result = names_of(run.result), run.view, run.numbers
         headline |= dict.fromkeys(map(names.number, _headline(view, result)))
         for name in result.metrics:
             if f"{name}_p" in result.metrics:

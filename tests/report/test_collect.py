@@ -27,8 +27,8 @@ def test_a_complete_run_has_its_names_numbers_and_records(tmp_path: Path) -> Non
     run = found.runs[1]
     assert run.path == tmp_path / "b" / "run"
     assert list(run.records()) == [{"query": 1}, {"query": 3}]
-    assert run.numbers().metrics == {"accuracy": 0.5}
-    assert run.numbers().curves["S_wp"].values == pytest.approx([0.25, float("nan")], nan_ok=True)
+    assert run.numbers.metrics == {"accuracy": 0.5}
+    assert run.numbers.curves["S_wp"].values == pytest.approx([0.25, float("nan")], nan_ok=True)
 
 
 def test_a_run_says_what_its_records_are_of_and_one_of_before_it_did_counts_them(tmp_path: Path) -> None:

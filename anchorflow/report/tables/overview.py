@@ -61,7 +61,7 @@ def thirds(cells: Sequence[Cell]) -> Sheet | None:
 
 def _thirds(cell: Cell, name: str) -> tuple[Measured, Measured]:
     """The curve's mean over the first and the last third of the layers, with standard errors over seeds."""
-    found = [run.numbers().curves.get(name) for run in cell.runs]
+    found = [run.numbers.curves.get(name) for run in cell.runs]
     both = [ends(curve.values) for curve in found if curve is not None]
     first, last = (_over_seeds([end[i] for end in both] or [math.nan]) for i in (0, 1))
     return first, last

@@ -125,14 +125,15 @@ def panels(cells: Sequence[Cell]) -> dict[str, Panel]:
 
 def smooth(curve: Curve, window: int = WINDOW) -> Curve:
     """The moving average over up to `window` points around each, fewer at the ends; undefined values are left out."""
+    places = np.arange(len(curve.at))
+    reach = np.minimum(window // 2, np.minimum(places, places[::-1]))
 
-    def averaged(values: Any) -> list[float]:
-        found = []
-        for i in range(len(values)):
-            reach = min(window // 2, i, len(values) - 1 - i)
-            near = values[i - reach : i + reach + 1]
-            near = near[~np.isnan(near)]
-            found.append(float(near.mean()) if len(near) else math.nan)
+    def averaged(values: np.ndarray) -> list[float]:
+        there = ~np.isnan(values)
+        sums, counts = (np.concatenate([[0], each.cumsum()]) for each in (np.where(there, values, 0), there))
+        near = counts[places + reach + 1] - counts[places - reach]
+        total = sums[places + reach + 1] - sums[places - reach]
+        found: list[float] = np.where(near > 0, total / np.maximum(near, 1), np.nan).tolist()
         return found
 
     stderr = None if curve.stderr is None else averaged(known(curve.stderr))
