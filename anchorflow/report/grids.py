@@ -2,6 +2,7 @@
 
 import json
 import math
+import textwrap
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeVar
@@ -14,7 +15,7 @@ from anchorflow.report import plain
 from anchorflow.report.cells import Cell, by_place
 from anchorflow.report.drawing import SMALL, canvas, footnotes, make_room, spaced
 from anchorflow.report.figures import named
-from anchorflow.report.tables.sheets import clean
+from anchorflow.report.tables.sheets import LONG, clean
 from anchorflow.report.view import Panel, attempt
 from anchorflow.results import Result
 
@@ -79,9 +80,12 @@ class Grid:
 
 
 def _lines(title: str, most: int) -> str:
-    """A title on one line, or with the model on a line above the rest."""
+    """A title on one line, or with the model on a line above the rest, which may take two."""
     model, _, rest = title.partition(", ")
-    return clean(title, most) if len(title) <= most or not rest else f"{clean(model, most)}\n{clean(rest, most)}"
+    if len(title) <= most or not rest:
+        return clean(title, most)
+    lines = textwrap.wrap(clean(rest, LONG), most, max_lines=2, placeholder=" …")
+    return "\n".join([clean(model, most), *lines])
 
 
 def grids(cells: Sequence[Cell], settings: Mapping[str, Any], problems: list[str]) -> Iterator[Grid]:

@@ -130,3 +130,15 @@ def test_a_figure_can_be_drawn_by_another_process(experiment: str, tmp_path: Pat
     again = pickle.loads(pickle.dumps(found)).draw([])
     assert again is not None
     assert texts(again) == ["a, x"]
+
+
+def test_a_long_title_of_a_panel_takes_more_lines() -> None:
+    datasets = ", ".join(["sst2, phrases (StaICC)", "trec, official splits mixed (StaICC)", "agnews, 120,000 news"])
+    panel = panels_of([cell("isolation", "m", "d", made_up("isolation", known()))], [])["isolation_label_loyalty"]
+    result = made_up("isolation", known())
+    (title,) = texts(drawn(Grid("g", "Title", [[(f"gpt2-xl, mean over {datasets}", result)]], panel)))
+    assert title.splitlines()[0] == "gpt2-xl"
+    assert " ".join(title.splitlines()[1:]) == f"mean over {datasets}"
+    (clipped,) = texts(drawn(Grid("g", "Title", [[(f"gpt2-xl, mean over {datasets * 5}", result)]], panel)))
+    assert len(clipped.splitlines()) == 3
+    assert clipped.endswith(" …")
