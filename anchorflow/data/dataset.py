@@ -78,10 +78,7 @@ class Dataset:
         for key in ("template", "separator"):  # a command line has no line breaks: one types \n
             if (given := getattr(self, key)) is not None:
                 object.__setattr__(self, key, given.replace("\\n", "\n").replace("\\t", "\t"))
-        if not self.root or self.source in (
-            "hub",
-            "package",
-        ):  # the value then has no effect: it must not name directories
+        if not self.root or self.source in ("hub", "package"):  # it has no effect, also not on the name of a run
             object.__setattr__(self, "root", None)
         if self.template is not None:
             Template(self.template)

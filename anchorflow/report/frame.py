@@ -32,10 +32,9 @@ def frame(found: Collection) -> pd.DataFrame:
 
 def _settings(run: Run) -> dict[str, Any]:
     """Those of its experiment, job, model and dataset. Lists are text, so that they can be grouped by."""
-    found = {name: value for scope in SCOPES for name, value in scope.settings(run).items()}
-    return {
-        f"experiment.{name}" if name in run.settings else name: as_text(value)
-        if isinstance(value, list | dict)
-        else value
-        for name, value in found.items()
-    }
+    found = {}
+    for scope in SCOPES:
+        for name, value in scope.settings(run).items():
+            shown = f"experiment.{name}" if name in run.settings else name
+            found[shown] = as_text(value) if isinstance(value, list | dict) else value
+    return found
