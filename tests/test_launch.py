@@ -165,7 +165,7 @@ def test_identity_is_of_what_changes_a_number_and_of_nothing_else(tmp_path: Path
         (("device=cuda:7",), "device is 'cuda:7'"),
         (("dataset.path=/no/where",), "dataset.path is '/no/where', which is not there"),
         (("=5",), "'=5' names no setting; allowed: NAME=VALUE"),
-        (("tracking.mode=offline", "tracking.project=a/b:c"), "tracking.project is 'a/b:c'; W&B allows"),
+        (("tracking.mode=offline", "tracking.project=a/b:c"), "tracking: project is 'a/b:c'; W&B allows"),
         (("model=local", "model.path=/no/where"), "model.path is '/no/where'"),
         (("model=gpt2",), "the hub cannot be reached"),
         (
