@@ -45,7 +45,7 @@ def test_a_report_of_them_has_their_numbers(tmp_path: Path) -> None:
     assert rows["default"]["stderr over"] == "repetitions"
     assert float(rows["default"]["log_likelihood_at_max"]) == pytest.approx(mean(values))
     with (tmp_path / "tables" / "settings.csv").open(encoding="utf-8", newline="") as file:
-        settings = {(row["experiment"], row["setting"]): row["value"] for row in csv.DictReader(file)}
+        settings = {(row["of"], row["setting"]): row["value"] for row in csv.DictReader(file)}
     assert settings["label_relationships", "regimes"] == REGIMES
     assert settings["label_relationships", "n_demonstrations"] == "6"
     assert settings["classification", "n_queries"] == "20"

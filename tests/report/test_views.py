@@ -115,8 +115,9 @@ def test_without_a_view_there_is_a_table_of_all_metrics_and_a_figure_for_each_me
     header, without, full = (out / "tables" / "echo.csv").read_text().splitlines()
     assert header.split(",") == [
         *("model", "dataset", "variant", "seeds", "stderr over"),
-        *("loudness", "loudness stderr", "delay", "delay stderr"),
+        *("loudness", "loudness stderr", "loudness remark", "delay", "delay stderr"),
     ]
+    assert "over queries" in without  # as both seeds agree
     assert without.startswith("gpt2,sst2,,2,seeds,0.5,0.0707106781")
     assert full.endswith(",0.25,")
     assert "echo,n_echoes,3.0" in (out / "tables" / "settings.csv").read_text()  # as it was decided, and no measure

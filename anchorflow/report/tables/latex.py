@@ -28,6 +28,8 @@ UNBROKEN = 12
 """The most characters of a word without a possible line break."""
 BREAKS = "/_.,="
 """Characters after which a line may break."""
+RAGGED = r"\rightskip=0pt plus 1fil\relax "
+"""As \\raggedright does, which however redefines the end of a row; a group with \\par makes each cell a line longer."""
 POWER = re.compile(r"e([+-]\d+)")
 SIGNS = {
     **{character: f"\\{character}" for character in "&%$#_{}"},
@@ -160,7 +162,7 @@ def typeset(cell: str | float | Measured, wrapped: bool = False) -> str:
     """The content of a cell; with `wrapped`, long words may break."""
     if isinstance(cell, str):
         text = clean(cell)
-        return rf"{{\raggedright {_breakable(text)}\par}}" if wrapped else _ascii(text)
+        return RAGGED + _breakable(text) if wrapped else _ascii(text)
     number = cell if isinstance(cell, Measured) else Measured(cell)
     if math.isnan(number.value):
         return _ascii(UNDEFINED)
