@@ -4,6 +4,7 @@ A part of docs/results.md between `<!-- results: EXPERIMENT -->` and `<!-- end -
 from its runs. Where there are none, the part stays as it is, and the command says so; likewise a picture.
 """
 
+import math
 import re
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -22,7 +23,7 @@ from anchorflow.report.tables.overview import ends, over_seeds
 from anchorflow.report.tables.sheets import Sheet, to_markdown, with_error
 from anchorflow.report.views.label_relationships.hypotheses import hypotheses
 from anchorflow.report.write import report
-from anchorflow.results import Result
+from anchorflow.results import Result, counted
 
 DOCS = Path(__file__).parents[1] / "docs"
 PART = re.compile(r"(<!-- results: (\w+) -->\n).*?(<!-- end -->)", re.S)
@@ -44,11 +45,15 @@ class Claim(NamedTuple):
         """The two numbers over seeds, and in how many seeds the claim holds."""
         first, second = zip(*(self.both(run.numbers) for run in cell.runs), strict=True)
         sign = -1 if self.falls else 1
-        held = sum(sign * (b - a) > -self.tolerance for a, b in zip(first, second, strict=True))
-        return f"{_over_seeds(first)} against {_over_seeds(second)} ({held} of {len(first)} seeds)"
+        known = [(a, b) for a, b in zip(first, second, strict=True) if not (math.isnan(a) or math.isnan(b))]
+        held = f"{sum(sign * (b - a) > -self.tolerance for a, b in known)} of {counted(len(known), 'seed')}"
+        undefined = f", undefined in {len(first) - len(known)}" if len(known) < len(first) else ""
+        return f"{_over_seeds(first)} against {_over_seeds(second)} ({held}{undefined})"
 
 
 def _over_seeds(values: Sequence[float]) -> str:
+    if set(values) == {0}:  # a level, not a measurement
+        return "0"
     means, errors = over_seeds([[value] for value in values])
     return with_error(float(means[0]), float(errors[0]))
 
@@ -160,6 +165,9 @@ def _hypotheses(cells: Sequence[Cell]) -> Sheet:
         if "log-likelihood" in one.of_what and not one.name.startswith("default_minus_guessing"):
             of = {test.cell.dataset: f"{test} ± {test.cell.result.stderr[test.name]:.2f}" for test in one.tests}
             rows.append([one.title, *(of.get(dataset, "") for dataset in datasets)])
+    shared = set.intersection(*(set(row[0].split(", ")[1:]) for row in rows)) if len(rows) > 1 else set()
+    for row in rows:
+        row[0] = ", ".join(part for part in row[0].split(", ") if part not in shared)
     return Sheet("hypotheses", "hypotheses", ["difference of log-likelihood", *datasets], rows)
 
 
@@ -171,7 +179,7 @@ def _made_from(cells: Sequence[Cell]) -> str:
     revisions = sorted({str(run.result["environment"].get("git"))[:10] for run in runs})
     version = runs[0].settings.get("version", "1")
     return (
-        f"Made from {len(runs)} runs of {cells[0].model}: {', '.join(counts)}, seed{'s' * (len(seeds) > 1)} "
+        f"Made from {counted(len(runs), 'run')} of {cells[0].model}: {', '.join(counts)}, seed{'s' * (len(seeds) > 1)} "
         f"{', '.join(map(str, seeds))}, version {version}, commit {', '.join(revisions)}."
     )
 

@@ -48,13 +48,19 @@ def test_a_claim_is_counted_over_seeds(tmp_path: Path) -> None:
     assert Claim("", both, falls=True).of(cell).endswith("(1 of 3 seeds)")
 
 
+def test_a_claim_is_not_counted_where_it_is_undefined_and_a_level_has_no_error(tmp_path: Path) -> None:
+    (cell,) = cells(tmp_path, [Result({"r": r}) for r in (0.5, math.nan, -0.1)])
+    said = Claim("", lambda result: (0, result.metrics["r"])).of(cell)
+    assert said == "0 against 0.20 ± 0.30 (1 of 2 seeds, undefined in 1)"
+
+
 def test_thirds_are_means_over_the_first_and_the_last_layers(tmp_path: Path) -> None:
     values = [0.8, 0.6, math.nan, 0.4, 0.3, 0.1]
     curves = {name: Curve("layer", range(1, 7), values) for name in ("S_wp_share", "S_pq_share")}
     found = parts(cells(tmp_path, [Result({}, curves=curves)]))["saliency"]
-    assert found.count("0.700 against 0.200 (1 of 1 seeds)") == 1  # S_wp, whose share falls
-    assert found.count("0.700 against 0.200 (0 of 1 seeds)") == 1
-    assert "Made from 1 runs of gpt2: 100 queries, seed 0, version" in found
+    assert found.count("0.700 against 0.200 (1 of 1 seed)") == 1  # S_wp, whose share falls
+    assert found.count("0.700 against 0.200 (0 of 1 seed)") == 1
+    assert "Made from 1 run of gpt2: 100 queries, seed 0, version" in found
 
 
 def test_every_claim_is_in_its_table(tmp_path: Path) -> None:
