@@ -131,7 +131,7 @@ PICTURES = (
     Picture("beta-smollm2-135m-trec", "reweighting", "trec", "beta"),
     Picture("confusion-smollm2-135m-trec", "diagnosis", "trec", "confusion_matrices"),
     Picture("nh1-smollm2-135m-sst2", "label_relationships", "sst2", "label_relationships", "random"),
-    Picture("nh2-smollm2-135m-agnews", "label_relationships", "agnews", "label_relationships", "flipped"),
+    Picture("nh2-smollm2-135m-agnews", "label_relationships", "agnews", "label_relationships", "replaced"),
     Picture("nh3-smollm2-135m-sst2", "label_relationships", "sst2", "changing_labels", "flipped"),
 )
 OF_REPORT = {"report-isolation": "isolation_word_loyalty", "report-nh1": "default_minus_random"}
@@ -204,7 +204,8 @@ def pictures(cells: Sequence[Cell]) -> Iterator[tuple[str, Figure]]:
 def _shown_by(picture: Picture, cell: Cell) -> bool:
     regimes: Any = cell.runs[0].result["config"]["experiment"].get("regimes", [])
     dataset = cell.runs[0].result["config"]["dataset"]["name"]
-    return (cell.experiment, dataset) == picture[1:3] and (not picture.regime or picture.regime in regimes)
+    names = [name for regime in regimes for name in (regime if isinstance(regime, dict) else [regime])]
+    return (cell.experiment, dataset) == picture[1:3] and (not picture.regime or picture.regime in names)
 
 
 def pictures_of_report(folder: Path) -> dict[str, bytes]:
