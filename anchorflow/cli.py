@@ -190,7 +190,8 @@ def _show(chosen: argparse.Namespace) -> int:
 
     sys.path.insert(0, str(Path.cwd()))
     page, problems = show(chosen.path, chosen.out)
-    print(*problems, sep="\n", file=sys.stderr, end="\n" * bool(problems))
+    for problem in problems:
+        print(problem, file=sys.stderr)
     print(page)
     return 0
 
