@@ -181,7 +181,7 @@ class Dataset:
         if not names:
             missing = self._missing("label_words", [" negative", " positive"], where)
             there = labels_in(train, found["label"])
-            raise UserError(f"{missing} It has the labels {', '.join(there)}." if len(there) <= SHOWN else missing)
+            raise UserError(f"{missing} It has the labels {', '.join(there)}." if 0 < len(there) <= SHOWN else missing)
         words = self.label_words or tuple(f" {name}" for name in names)
         if self.label_words is None:
             log.info("label words: %s, from the labels of %s", ", ".join(map(repr, words)), train.place)
